@@ -1,0 +1,14 @@
+//! The kernel by hand: system calls that no safe wrapper offers.
+//!
+//! The only crate that may use `unsafe`. What it exports is safe to call: every function checks or
+//! upholds the conditions of the system calls behind it, and each `unsafe` block says which.
+//! Keep policy out of here: a module wraps one kernel facility and returns `std::io::Error`
+//! (or an `errno`), and the caller says what it was trying to do.
+
+pub mod bpf;
+pub mod caps;
+pub mod process;
+pub mod scm;
+pub mod seccomp;
+pub mod signals;
+pub mod tty;
