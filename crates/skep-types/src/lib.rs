@@ -1,0 +1,55 @@
+//! The one set of cluster objects of skep.
+//!
+//! Shapes follow the Docker Engine API's swarm objects, so that the API serves them as they are.
+//! The store keeps the same structs: fields the API does not show are serialised under a key that
+//! begins with `_`, and the API's door drops such keys. A JSON `null` means "absent" everywhere; the
+//! doors remove nulls before decoding, so no field needs to tolerate them.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number.
+
+mod annotations;
+mod bytes;
+mod cluster;
+mod config;
+mod container;
+mod duration;
+mod id;
+mod meta;
+mod mount;
+mod network;
+mod node;
+mod port;
+mod resources;
+mod secret;
+mod service;
+mod state;
+mod task;
+mod timestamp;
+
+pub use annotations::Annotations;
+pub use bytes::Bytes64;
+pub use cluster::*;
+pub use config::*;
+pub use container::*;
+pub use duration::Nanos;
+pub use id::*;
+pub use meta::{Meta, Version};
+pub use mount::*;
+pub use network::*;
+pub use node::*;
+pub use port::*;
+pub use resources::*;
+pub use secret::*;
+pub use service::*;
+pub use state::{Mover, TaskState};
+pub use task::*;
+pub use timestamp::Timestamp;
+
+use std::collections::BTreeMap;
+
+/// Labels and options: ordered, so that equal objects serialise to equal bytes.
+pub type StringMap = BTreeMap<String, String>;
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
