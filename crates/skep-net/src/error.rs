@@ -1,0 +1,265 @@
+//! What can go wrong, sorted so that the door can choose a status code.
+
+use crate::cidr::Cidr;
+use crate::model::Protocol;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// What a caller should make of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request makes no sense (400).
+    Invalid,
+    /// Not allowed for this object or in this state (403).
+    Forbidden,
+    /// The named thing is not there (404).
+    NotFound,
+    /// The name or object exists already (409).
+    Conflict,
+    /// The kernel, the disk or a limit of this host (500).
+    System,
+}
+
+/// Errors of networks, sandboxes, endpoints and their realisation in the kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetError {
+    /// No network has this name, id or id prefix.
+    #[error("network {0} not found")]
+    NetworkNotFound(String),
+    /// Several networks' ids begin so.
+    #[error("network {prefix} is ambiguous ({matches} matches found on id prefix)")]
+    NetworkAmbiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many it could be.
+        matches: usize,
+    },
+    /// The name is in use by a local network.
+    #[error("network with name {0} already exists")]
+    NetworkNameTaken(String),
+    /// One of `bridge`, `host`, `none`.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    NetworkPredefined(String),
+    /// A predefined name was asked for.
+    #[error("operation is not permitted on predefined {0} network")]
+    NetworkNameReserved(String),
+    /// Endpoints hold the network.
+    #[error("error while removing network: network {name} has active endpoints ({holders})")]
+    NetworkInUse {
+        /// Network name.
+        name: String,
+        /// `name:"…" id:"…"` of each endpoint.
+        holders: String,
+    },
+    /// A swarm's network was named where only local ones can be meant.
+    #[error("network {0} is managed by the swarm")]
+    NetworkOfSwarm(String),
+    /// The subnet collides.
+    #[error("invalid pool request: Pool overlaps with other one on this address space: {pool} with {other}")]
+    PoolOverlaps {
+        /// What was asked for.
+        pool: Cidr,
+        /// What is there: a network's name or a route.
+        other: String,
+    },
+    /// Every default pool is taken.
+    #[error("all predefined address pools have been fully subnetted")]
+    PoolsExhausted,
+    /// A parameter that cannot be.
+    #[error("{what}: {value}: {why}")]
+    Invalid {
+        /// Name of the parameter.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The address is taken.
+    #[error("Address already in use: {address} on network {network}")]
+    AddressInUse {
+        /// The address.
+        address: Ipv4Addr,
+        /// Network name.
+        network: String,
+    },
+    /// No address is left.
+    #[error("no available IPv4 addresses on network {network} ({subnet})")]
+    AddressesExhausted {
+        /// Network name.
+        network: String,
+        /// Where was looked.
+        subnet: Cidr,
+    },
+    /// The static address is outside every subnet of the network.
+    #[error("no configured subnet contains IP address {address} on network {network}")]
+    AddressOutside {
+        /// The address.
+        address: Ipv4Addr,
+        /// Network name.
+        network: String,
+    },
+    /// Static addresses need a subnet that a user chose.
+    #[error("user specified IP address is supported on user defined networks only")]
+    StaticAddressUnsupported,
+    /// Aliases need name resolution.
+    #[error("network-scoped aliases are only supported for user-defined networks")]
+    AliasesUnsupported,
+    /// A plain container on an overlay that is not attachable.
+    #[error("Could not attach to network {0}: rpc error: code = PermissionDenied desc = network {0} not manually attachable")]
+    NotAttachable(String),
+    /// The sandbox is on this network already.
+    #[error("endpoint with name {name} already exists in network {network}")]
+    EndpointExists {
+        /// Container name.
+        name: String,
+        /// Network name.
+        network: String,
+    },
+    /// The sandbox is not on this network.
+    #[error("container {container} is not connected to the network {network}")]
+    NotConnected {
+        /// Container name.
+        container: String,
+        /// Network name.
+        network: String,
+    },
+    /// Host mode and other networks exclude each other.
+    #[error("container sharing network namespace with another container or host cannot be connected to any other network")]
+    SharedNamespace,
+    /// The sandbox does not exist.
+    #[error("no network sandbox {0}")]
+    SandboxNotFound(String),
+    /// The sandbox exists.
+    #[error("network sandbox {0} exists already")]
+    SandboxExists(String),
+    /// The host port is held.
+    #[error("Bind for {host_ip}:{port} failed: port is already allocated{holder}")]
+    PortTaken {
+        /// Address on the host.
+        host_ip: Ipv4Addr,
+        /// Port.
+        port: u16,
+        /// Protocol.
+        protocol: Protocol,
+        /// Who has it, as ` (held by …)`; empty when it could not be found out.
+        holder: String,
+    },
+    /// No port of the range is free.
+    #[error("all ports are allocated: {first}-{last}/{protocol} on {host_ip}")]
+    PortsExhausted {
+        /// Address on the host.
+        host_ip: Ipv4Addr,
+        /// First port tried.
+        first: u16,
+        /// Last port tried, included.
+        last: u16,
+        /// Protocol.
+        protocol: Protocol,
+    },
+    /// The overlay cannot be used.
+    #[error("overlay network {network} cannot be used: {why}")]
+    Overlay {
+        /// Network name.
+        network: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A namespace could not be made, entered or removed.
+    #[error("cannot {action} network namespace {}", path.display())]
+    Namespace {
+        /// What was tried.
+        action: &'static str,
+        /// Where it is or was to be pinned.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The kernel refused a link, address, route or neighbour.
+    #[error("kernel refused to {action} in network namespace {namespace}")]
+    Netlink {
+        /// What was tried, with the interface or address.
+        action: String,
+        /// Namespace name.
+        namespace: String,
+        /// Cause.
+        source: io::Error,
+    },
+    /// nftables refused a transaction; nothing of it was done.
+    #[error("nftables refused the rules of network namespace {namespace}: {message}")]
+    Nft {
+        /// Namespace name.
+        namespace: String,
+        /// What `nft` said.
+        message: String,
+    },
+    /// The nftables program could not be run.
+    #[error("cannot run {}", program.display())]
+    NftProgram {
+        /// The program.
+        program: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// A state file does not hold what it should.
+    #[error("state file {} is damaged", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: serde_json::Error,
+    },
+    /// The embedded resolver could not open its sockets.
+    #[error("cannot open the resolver's sockets in sandbox {sandbox}")]
+    DnsSocket {
+        /// The sandbox.
+        sandbox: String,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The network room is shutting down.
+    #[error("the network is shutting down")]
+    Closed,
+}
+
+impl NetError {
+    /// What a caller should make of it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NetworkNotFound(_) | Self::SandboxNotFound(_) => ErrorKind::NotFound,
+            Self::NetworkNameTaken(_) | Self::SandboxExists(_) => ErrorKind::Conflict,
+            Self::NetworkAmbiguous { .. }
+            | Self::Invalid { .. }
+            | Self::AddressOutside { .. }
+            | Self::StaticAddressUnsupported
+            | Self::SharedNamespace
+            | Self::AliasesUnsupported => ErrorKind::Invalid,
+            Self::NetworkPredefined(_)
+            | Self::NetworkNameReserved(_)
+            | Self::NetworkInUse { .. }
+            | Self::NetworkOfSwarm(_)
+            | Self::NotAttachable(_)
+            | Self::PoolOverlaps { .. }
+            | Self::AddressInUse { .. }
+            | Self::EndpointExists { .. }
+            | Self::NotConnected { .. }
+            | Self::Overlay { .. } => ErrorKind::Forbidden,
+            _ => ErrorKind::System,
+        }
+    }
+}
+
+/// Result of the network room.
+pub type Result<T, E = NetError> = std::result::Result<T, E>;
