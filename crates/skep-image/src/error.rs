@@ -1,0 +1,242 @@
+//! Every way an image operation can fail, sorted by family.
+//!
+//! `Display` never repeats the source: whoever prints walks the chain, or calls [`Error::report`].
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    dockerfile::ChangeError, reference::ReferenceError, registry::RegistryError, rw::RwError,
+    unpack::UnpackError,
+};
+
+/// Result of an image operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller should do about an error; the API maps it to Docker's HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The named object does not exist (404).
+    NotFound,
+    /// The operation contradicts the present state (409).
+    Conflict,
+    /// The caller's input is wrong and repeating it will not help (400).
+    InvalidParameter,
+    /// Missing or refused credentials (401).
+    Unauthorized,
+    /// Known identity, but not allowed (403).
+    Forbidden,
+    /// A remote side cannot be reached or is overloaded; later may help (503; Docker says 500).
+    Unavailable,
+    /// Valid, but this program does not do it (501).
+    NotImplemented,
+    /// The caller went away.
+    Cancelled,
+    /// This host failed: disk, memory, kernel (500).
+    System,
+}
+
+/// Failure of an operation of [`crate::Images`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No image has this name, id or id prefix.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// An id prefix fits several images.
+    #[error("multiple images match the id prefix {0}: give more digits")]
+    AmbiguousId(String),
+    /// A malformed reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The image is needed by somebody.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// A filter that does not exist or has a malformed value.
+    #[error("invalid filter '{name}={value}': {reason}")]
+    Filter {
+        /// Filter name.
+        name: String,
+        /// Value as given.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A malformed `--platform`.
+    #[error("invalid platform {0:?}: use os/architecture or os/architecture/variant")]
+    Platform(String),
+    /// The image exists, for another platform only.
+    #[error(
+        "image with reference {reference} was found but does not provide the specified platform ({platform})"
+    )]
+    PlatformMismatch {
+        /// Image as named.
+        reference: String,
+        /// Platform asked for.
+        platform: String,
+    },
+    /// An image archive could not be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer {layer}")]
+    Unpack {
+        /// Expected diff id, or what the layer is called in its archive.
+        layer: String,
+        /// Cause.
+        #[source]
+        source: UnpackError,
+    },
+    /// A `--change` instruction is wrong.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A registry operation failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A container file system operation failed.
+    #[error(transparent)]
+    Rw(#[from] RwError),
+    /// A file of the store could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Store {
+        /// Verb, such as "write".
+        action: &'static str,
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the store holds what it must not.
+    #[error("the image store is damaged: {}: {reason}", path.display())]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another process has the store open.
+    #[error("the image store {} is in use by another process", .0.display())]
+    Locked(PathBuf),
+    /// A background task ended without an answer (the runtime is shutting down).
+    #[error("the operation was cancelled")]
+    Cancelled,
+}
+
+/// Why an image or reference cannot be removed; Docker's texts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// The last tag of an image which a container uses.
+    #[error(
+        "conflict: unable to remove repository reference {reference:?} (must force) - container {container} is using its referenced image {image}"
+    )]
+    ReferenceInUse {
+        /// Reference as given.
+        reference: String,
+        /// Short container id.
+        container: String,
+        /// Short image id.
+        image: String,
+    },
+    /// An image that must stay.
+    #[error("conflict: unable to delete {image} ({}) - {reason}", if *.hard { "cannot be forced" } else { "must be forced" })]
+    Image {
+        /// Short image id.
+        image: String,
+        /// Force does not help.
+        hard: bool,
+        /// Docker's explanation.
+        reason: String,
+    },
+}
+
+/// Why an image archive cannot be loaded, saved or imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The outer tar or its compression is broken.
+    #[error("cannot read the image archive")]
+    Read(#[source] io::Error),
+    /// A member is malformed.
+    #[error("invalid image archive: {member}: {reason}")]
+    Invalid {
+        /// Name of the member within the archive.
+        member: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A member is not JSON of the expected shape.
+    #[error("invalid image archive: {member} is malformed")]
+    Json {
+        /// Name of the member within the archive.
+        member: String,
+        /// Cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Neither docker-save nor OCI layout.
+    #[error("unrecognized image format")]
+    Unrecognized,
+    /// The format which Docker before 1.10 wrote.
+    #[error("image archives without a manifest.json, as written by Docker before 1.10, are not supported")]
+    TooOld,
+    /// Known, but not readable here.
+    #[error("unsupported compression: {0}")]
+    Compression(&'static str),
+    /// More than the configured limit, or more than the disk has.
+    #[error("the image archive exceeds {what}: {limit}")]
+    Limit {
+        /// Which limit.
+        what: &'static str,
+        /// Its value.
+        limit: u64,
+    },
+}
+
+impl Error {
+    /// Shorthand for a failed operation on a file of the store.
+    pub(crate) fn store(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Store { action, path, source }
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoSuchImage(_) | Self::PlatformMismatch { .. } => Kind::NotFound,
+            Self::AmbiguousId(_)
+            | Self::Reference(_)
+            | Self::Filter { .. }
+            | Self::Platform(_)
+            | Self::Change(_) => Kind::InvalidParameter,
+            Self::Conflict(_) => Kind::Conflict,
+            Self::Archive(e) => match e {
+                ArchiveError::Compression(_) | ArchiveError::TooOld => Kind::NotImplemented,
+                _ => Kind::InvalidParameter,
+            },
+            Self::Unpack { source, .. } => source.kind(),
+            Self::Registry(e) => e.kind(),
+            Self::Rw(e) => e.kind(),
+            Self::Store { .. } | Self::Damaged { .. } | Self::Locked(_) => Kind::System,
+            Self::Cancelled => Kind::Cancelled,
+        }
+    }
+
+    /// The whole chain in one line, outermost first, joined with ": ".
+    pub fn report(&self) -> String {
+        report(self)
+    }
+}
+
+/// The whole chain of an error in one line, outermost first, joined with ": ".
+pub fn report(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

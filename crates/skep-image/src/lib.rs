@@ -1,0 +1,64 @@
+//! Images of one host: content store, layers, registry client, archives, and the file systems that
+//! containers are given.
+//!
+//! # What it promises
+//! - Every layer is unpacked once, under its chain id, ready to be a lower directory of an overlay.
+//!   The blob it came from is kept beside it, content-addressed, so that `save` and `push` give back
+//!   exactly the bytes that came in: a pulled image pushed elsewhere has the same digest. (Docker's
+//!   tar-split saves that space and pays with recompression and changed digests.)
+//! - An image exists from the moment its record is in place, and what it refers to was on disk
+//!   before: one `syncfs`, then write aside, sync, rename. Whatever no record refers to is removed,
+//!   when an operation fails and again at open.
+//! - Nothing foreign is trusted: digests and sizes are verified, archives are bounded by
+//!   [`Limits`], layers are unpacked by descriptor and cannot leave their folder.
+//! - Preparing and mounting a container's file system copies nothing and syncs nothing.
+//!
+//! # Folders below the root
+//! ```text
+//! blobs/sha256/<hex>          configurations, manifests, layers as they came
+//! layers/<hex of chain id>/   layer.json and diff/, an overlay lower directory
+//! l/<short>                   symlinks to the diff folders, for short mount options
+//! images/<hex of id>.json     image records
+//! names.json                  names and what they point to
+//! rw/<container>/             upper, work, merged; the symlink `parent` names the top layer
+//! tmp/                        unfinished work, emptied at open
+//! ```
+
+mod archive;
+mod compress;
+mod config;
+mod digest;
+pub mod dockerfile;
+mod error;
+pub mod fuzz;
+mod image;
+mod manifest;
+mod platform;
+mod progress;
+pub mod reference;
+pub mod registry;
+pub mod rw;
+mod settings;
+mod store;
+mod stream;
+mod tar;
+pub mod unpack;
+
+pub use archive::ImportOptions;
+pub use config::{HealthConfig, History, ImageConfig, RootFs, RunConfig};
+pub use digest::{ChainId, DiffId, Digest, DigestError, ImageId};
+pub use error::{ArchiveError, Conflict, Error, Kind, Result, report};
+pub use image::{
+    Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser, LabelFilter,
+    ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, Removed, RemoveOptions,
+};
+pub use manifest::{Descriptor, media_type};
+pub use platform::Platform;
+pub use progress::{Event, Progress, PullEvent, Pushed};
+pub use reference::{AnyReference, Reference, ReferenceError};
+pub use registry::Credentials;
+pub use rw::{CommitOptions, MountOptions, RwLayer};
+pub use settings::{Limits, RegistryConfig, Retry, Settings};
+pub use store::Images;
+pub use stream::ByteStream;
+pub use tar::pack::{PackOptions, pack};

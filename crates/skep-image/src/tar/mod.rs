@@ -1,0 +1,2 @@
+//! Tar streams.
+pub(crate) mod pack;
