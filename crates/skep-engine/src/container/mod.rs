@@ -1,0 +1,7 @@
+//! Containers.
+
+mod attachment;
+mod watch;
+
+pub use attachment::{Attachment, CreateExtras};
+pub use watch::{Glance, HealthStatus, Phase};

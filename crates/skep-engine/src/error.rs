@@ -1,0 +1,289 @@
+//! What can go wrong, in Docker's words, sorted so that the door can choose a status code.
+
+use std::io;
+use std::path::PathBuf;
+
+use skep_container::{ConnectError, ControlError, CreateError, StartError};
+use skep_net::NetError;
+
+/// Result of an engine operation.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// What a caller should make of an error. [`ErrorKind::status`] is Docker's HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Nothing to do: the object is in the wanted state (304).
+    NotModified,
+    /// The request makes no sense (400).
+    InvalidParameter,
+    /// Credentials are missing or wrong (401).
+    Unauthorized,
+    /// Not allowed for this object (403).
+    Forbidden,
+    /// The named thing is not there (404).
+    NotFound,
+    /// The operation contradicts the present state (409).
+    Conflict,
+    /// This host failed (500).
+    System,
+    /// Valid, but not done here (501).
+    NotImplemented,
+    /// Later may help (503).
+    Unavailable,
+}
+
+impl ErrorKind {
+    /// The HTTP status Docker answers with.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NotModified => 304,
+            Self::InvalidParameter => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::System => 500,
+            Self::NotImplemented => 501,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// Failure of an engine operation. `Display` never repeats the source; [`EngineError::report`] is
+/// the whole chain, which is what clients are to be shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No container has this id, name or id prefix.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// Several containers' ids begin so.
+    #[error("Multiple IDs found with provided prefix: {0}")]
+    AmbiguousContainer(String),
+    /// No exec of this id.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// No image of this name.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// No volume of this name.
+    #[error("get {0}: no such volume")]
+    NoSuchVolume(String),
+    /// A path in a container's file system is not there.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchPath {
+        /// Path as given.
+        path: String,
+        /// Container as given.
+        container: String,
+    },
+    /// The name is another container's.
+    #[error(
+        "Conflict. The container name {name:?} is already in use by container {holder:?}. You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// Name with its slash.
+        name: String,
+        /// Full id of the container that has it.
+        holder: String,
+    },
+    /// The container must run for this.
+    #[error("{}", not_running_text(.id, *.kind))]
+    NotRunning {
+        /// Container as named.
+        id: String,
+        /// Which of Docker's texts.
+        kind: NotRunningText,
+    },
+    /// A container must not run for removal.
+    #[error(
+        "cannot remove container {name:?}: container is {state}: {hint}"
+    )]
+    RemoveRunning {
+        /// Name with its slash.
+        name: String,
+        /// `running`, `paused` or `restarting`.
+        state: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The removal is under way.
+    #[error("removal of container {0} is already in progress")]
+    RemovalInProgress(String),
+    /// Somebody uses the volume.
+    #[error("remove {name}: volume is in use - [{}]", holders.join(", "))]
+    VolumeInUse {
+        /// Volume.
+        name: String,
+        /// Full ids of the containers.
+        holders: Vec<String>,
+    },
+    /// Nothing to do.
+    #[error("{0}")]
+    NotModified(String),
+    /// A parameter that cannot be; the text names it and its value.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not allowed in this state or for this object.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Contradicts the present state.
+    #[error("{0}")]
+    Conflict(String),
+    /// Something named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Known, but not done here.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The container's command could not be executed: Docker's wording, which its client turns into
+    /// exit code 126 or 127.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {failure}: unknown"
+    )]
+    CommandFailed {
+        /// What could not be executed and why.
+        failure: skep_container::ExecFailure,
+    },
+    /// The image room failed.
+    #[error(transparent)]
+    Image(#[from] skep_image::Error),
+    /// The network room failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The shim could not be talked to.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The runtime could not create the container.
+    #[error("failed to create task for container")]
+    Create(#[from] CreateError),
+    /// The runtime could not start the container.
+    #[error("failed to start task for container")]
+    Start(#[from] StartError),
+    /// The container's shim could not be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// A file operation failed.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("state file {} is damaged", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: serde_json::Error,
+    },
+    /// Another operation of the system failed.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Docker says "is not running" in several ways, and clients match on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRunningText {
+    /// `Container x is not running`
+    Plain,
+    /// `Cannot kill container: x: container x is not running`
+    Kill,
+    /// `container x is not running` for exec
+    Exec,
+}
+
+fn not_running_text(id: &str, kind: NotRunningText) -> String {
+    match kind {
+        NotRunningText::Plain => format!("Container {id} is not running"),
+        NotRunningText::Kill => format!("cannot kill container: {id}: container {id} is not running"),
+        NotRunningText::Exec => format!("container {id} is not running"),
+    }
+}
+
+impl EngineError {
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Self::Invalid(text.into())
+    }
+
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn system(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::System { what: what.into(), source: source.into() }
+    }
+
+    /// What a caller should make of it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchContainer(_)
+            | Self::NoSuchExec(_)
+            | Self::NoSuchImage(_)
+            | Self::NoSuchVolume(_)
+            | Self::NoSuchPath { .. }
+            | Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NotModified(_) => ErrorKind::NotModified,
+            Self::Invalid(_) | Self::AmbiguousContainer(_) | Self::CommandFailed { .. } => ErrorKind::InvalidParameter,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
+            Self::NameInUse { .. }
+            | Self::NotRunning { .. }
+            | Self::RemoveRunning { .. }
+            | Self::RemovalInProgress(_)
+            | Self::VolumeInUse { .. }
+            | Self::Conflict(_) => ErrorKind::Conflict,
+            Self::NotImplemented(_) => ErrorKind::NotImplemented,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Image(e) => match e.kind() {
+                skep_image::Kind::NotFound => ErrorKind::NotFound,
+                skep_image::Kind::Conflict => ErrorKind::Conflict,
+                skep_image::Kind::InvalidParameter => ErrorKind::InvalidParameter,
+                skep_image::Kind::Unauthorized => ErrorKind::Unauthorized,
+                skep_image::Kind::Forbidden => ErrorKind::Forbidden,
+                skep_image::Kind::NotImplemented => ErrorKind::NotImplemented,
+                _ => ErrorKind::System,
+            },
+            Self::Net(e) => match e.kind() {
+                skep_net::ErrorKind::Invalid => ErrorKind::InvalidParameter,
+                skep_net::ErrorKind::Forbidden => ErrorKind::Forbidden,
+                skep_net::ErrorKind::NotFound => ErrorKind::NotFound,
+                skep_net::ErrorKind::Conflict => ErrorKind::Conflict,
+                skep_net::ErrorKind::System => ErrorKind::System,
+            },
+            _ => ErrorKind::System,
+        }
+    }
+
+    /// The whole chain in one line, outermost first, joined with ": ".
+    pub fn report(&self) -> String {
+        report(self)
+    }
+}
+
+/// The whole chain of an error in one line, outermost first, joined with ": ".
+pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

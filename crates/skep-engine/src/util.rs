@@ -1,0 +1,56 @@
+//! Small things used everywhere.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// What Go prints for a time that never was.
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// Runs blocking work aside. A panic in it is passed on.
+pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(value) => value,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
+
+/// 32 random bytes as 64 lower-case hex digits: ids of containers, execs, sandboxes and volumes.
+pub fn random_id() -> String {
+    hex::encode(rand::random::<[u8; 32]>())
+}
+
+/// RFC 3339 in UTC with nanoseconds, as Docker prints times.
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_else(|_| ZERO_TIME.to_owned())
+}
+
+/// As [`rfc3339`], with Go's zero time for none.
+pub fn rfc3339_or_zero(at: Option<OffsetDateTime>) -> String {
+    at.map_or_else(|| ZERO_TIME.to_owned(), rfc3339)
+}
+
+/// Now, in UTC.
+pub fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// Writes a file aside and renames it over the old one: readers and a crash of this process see the
+/// old or the new content. With `durable` also a crash of the host (file synced before the rename).
+pub fn replace_file(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+    let aside = path.with_extension("tmp");
+    let mut file = std::fs::File::create(&aside)?;
+    file.write_all(bytes)?;
+    if durable {
+        file.sync_all()?;
+    }
+    drop(file);
+    std::fs::rename(&aside, path)
+}
+
+/// First 12 characters of an id.
+pub fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
