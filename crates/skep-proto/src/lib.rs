@@ -13,6 +13,7 @@
 
 mod convert;
 mod error;
+mod redacted;
 
 #[allow(clippy::all, rust_2018_idioms, missing_docs)]
 mod generated {
