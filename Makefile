@@ -1,0 +1,48 @@
+# The doors of the project. Each works on a fresh Debian 12 machine with Rust and root.
+
+CARGO ?= cargo
+
+.PHONY: all build demo test check bench fmt fuzz packages tools clean
+
+all: build
+
+build:
+	$(CARGO) build --release --package skep --package skep-whoami
+
+## Bring up a host, deploy a service, show it working. KEEP=1 leaves it up.
+demo: packages
+	$(CARGO) build --release --package skep --package skep-whoami --package skep-testbed
+	target/release/demo
+
+## Everything, quick tests first; what CI runs.
+test: packages tools
+	$(CARGO) nextest run --workspace --exclude skep-testbed
+	$(CARGO) test --quiet --workspace --doc
+	$(CARGO) build --package skep --package skep-whoami
+	$(CARGO) nextest run --package skep-testbed
+
+## Read-only: format, lints, crate levels, licences, documentation.
+check: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) xtask levels
+	scripts/deny
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --workspace --no-deps --document-private-items
+
+## Speed and memory, beside a real Docker daemon.
+bench: packages
+	$(CARGO) build --release --package skep --package skep-whoami --package skep-testbed
+	target/release/bench
+
+## Rewrites files, unlike check.
+fmt:
+	$(CARGO) fmt --all
+
+packages:
+	scripts/packages
+
+tools:
+	scripts/tools
+
+clean:
+	$(CARGO) clean

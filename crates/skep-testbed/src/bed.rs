@@ -1,0 +1,118 @@
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::host::{Host, Namespaces};
+use crate::Image;
+
+/// A switch and the hosts plugged into it. Hosts have the addresses 10.77.0.1, 10.77.0.2 and so on.
+pub struct Bed {
+    folder: TempDir,
+    skep: PathBuf,
+    switch: Namespaces,
+    hosts: u8,
+    name: String,
+}
+
+impl Bed {
+    /// A switch without hosts. `skep` is the executable under test.
+    pub fn new(skep: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("skep-bed-").tempdir().context("make a folder")?;
+        let switch = Namespaces::create("switch")?;
+        switch.sh("ip link set lo up && ip link add br0 type bridge && ip link set br0 up")?.text()?;
+        let name = format!("skep-bed-{}", std::process::id());
+        Ok(Self { folder, skep: skep.to_owned(), switch, hosts: 0, name })
+    }
+
+    /// Plugs a new host into the switch; its daemon is not started yet.
+    pub fn host(&mut self, name: &str) -> Result<Host> {
+        self.hosts += 1;
+        let number = self.hosts;
+        let address = Ipv4Addr::new(10, 77, 0, number);
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir_all(folder.join("data")).context("make the host's folder")?;
+        let spaces = Namespaces::create(name)?;
+        let port = format!("port{number}");
+        self.switch
+            .net_sh(&format!(
+                "ip link add {port} type veth peer name eth0 netns {} && ip link set {port} master br0 up",
+                spaces.pid()
+            ))?
+            .text()?;
+        // A private /run gives each host Docker's own paths, and /var/lib/skep its own state.
+        spaces
+            .sh(&format!(
+                "set -e
+                 hostname {name}
+                 mount -t tmpfs tmpfs /run
+                 mkdir -p /var/lib/skep
+                 mount --bind {} /var/lib/skep
+                 echo 'nameserver 10.77.0.254' > /run/resolv.conf
+                 mount --bind /run/resolv.conf $(readlink -f /etc/resolv.conf)
+                 ip link set lo up
+                 ip addr add {address}/24 dev eth0
+                 ip link set eth0 up
+                 ip route add default via 10.77.0.254",
+                folder.join("data").display()
+            ))?
+            .text()?;
+        Ok(Host::new(name, address, folder, spaces, self.skep.clone(), format!("/{}-{name}", self.name)))
+    }
+
+    /// Where images and other files of this bed may be kept.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Builds the image's archive once and returns its path.
+    pub fn archive(&self, image: &Image) -> Result<PathBuf> {
+        let path = self.folder.path().join(format!("{}.tar", image.name()));
+        if !path.exists() {
+            image.write(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// Cuts or mends a host's cable.
+    pub fn plug(&self, number: u8, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        self.switch.net_sh(&format!("ip link set port{number} {state}"))?.text()?;
+        Ok(())
+    }
+}
+
+/// The machine's mounted cgroup hierarchies.
+fn hierarchies() -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let path = words.next()?;
+            words.next()?.starts_with("cgroup").then(|| PathBuf::from(path))
+        })
+        .collect()
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // The hosts are gone by now or go with the process; their cgroups are empty then.
+        for hierarchy in hierarchies() {
+            let Ok(entries) = std::fs::read_dir(&hierarchy) else { continue };
+            for entry in entries.flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&format!("{}-", self.name)) {
+                    let removal = Command::new("find")
+                        .arg(entry.path())
+                        .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
+                        .output();
+                    if let Err(error) = removal {
+                        eprintln!("remove {}: {error}", entry.path().display());
+                    }
+                }
+            }
+        }
+    }
+}
