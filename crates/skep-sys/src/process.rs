@@ -30,6 +30,29 @@ pub fn fork_single_threaded(child: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
+/// Sends a signal by number (real-time ones have no name) to one process. `pid` must be positive: the
+/// kernel's special meanings of zero and negative numbers are not for here.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: kill takes two numbers and touches no memory.
+    if unsafe { nix::libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor but the standard streams, runs `rest` and exits with what it returns.
+///
+/// For a forked process that goes on without an exec and must not hold its origin's descriptors.
+/// Never returns, so nobody can use one that is closed here; `rest` must bring none along.
+pub fn continue_without_descriptors(rest: impl FnOnce() -> i32) -> ! {
+    // SAFETY: closing descriptors touches no memory; their owners in this process never run again,
+    // because this function does not return and _exit runs no destructors.
+    unsafe { nix::libc::close_range(3, nix::libc::c_uint::MAX, 0) };
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(rest)).unwrap_or(101);
+    // SAFETY: _exit only ends the process.
+    unsafe { nix::libc::_exit(code) }
+}
+
 fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }

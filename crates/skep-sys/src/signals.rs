@@ -19,3 +19,14 @@ pub fn reset_signals() -> std::io::Result<()> {
     SigSet::empty().thread_set_mask()?;
     Ok(())
 }
+
+/// Takes the next pending signal of `set` (which must be blocked), by number: real-time signals, too,
+/// which have no name. Waits for one; `ErrorKind::Interrupted` if another signal's handler ran.
+pub fn wait(set: &SigSet) -> std::io::Result<i32> {
+    let mut signal = 0;
+    // SAFETY: both pointers are valid for the call; sigwait writes one integer.
+    match unsafe { nix::libc::sigwait(set.as_ref(), &raw mut signal) } {
+        0 => Ok(signal),
+        errno => Err(std::io::Error::from_raw_os_error(errno)),
+    }
+}

@@ -1,0 +1,140 @@
+//! Where this host mounts its control group hierarchies.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+/// Which interface a controller has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// Mount points by controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The version 2 hierarchy, if mounted.
+    unified: Option<PathBuf>,
+    /// Version 1 hierarchies by controller; named ones as `name=…`.
+    controllers: BTreeMap<String, PathBuf>,
+}
+
+impl Layout {
+    /// This host's layout. Read once: hierarchies are not remounted while containers run.
+    pub fn host() -> Arc<Layout> {
+        static HOST: OnceLock<Arc<Layout>> = OnceLock::new();
+        HOST.get_or_init(|| {
+            // Without /proc nothing of a container works and that is reported elsewhere; here it
+            // looks like a host without control groups.
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            Arc::new(Layout::parse(&mounts))
+        })
+        .clone()
+    }
+
+    /// Reads the format of /proc/self/mountinfo.
+    pub fn parse(mountinfo: &str) -> Layout {
+        let mut layout = Layout::default();
+        for line in mountinfo.lines() {
+            let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
+            let mount: Vec<&str> = mount.split(' ').collect();
+            let filesystem: Vec<&str> = filesystem.split(' ').collect();
+            let (Some(&root), Some(&point), Some(&kind)) = (mount.get(3), mount.get(4), filesystem.first())
+            else {
+                continue;
+            };
+            // Bind mounts of a part of a hierarchy (into containers) are not ours to use.
+            if root != "/" {
+                continue;
+            }
+            match kind {
+                "cgroup2" => {
+                    layout.unified.get_or_insert_with(|| PathBuf::from(point));
+                }
+                "cgroup" => {
+                    for option in filesystem.get(2).unwrap_or(&"").split(',') {
+                        layout.controllers.entry(option.to_owned()).or_insert_with(|| PathBuf::from(point));
+                    }
+                }
+                _ => {}
+            }
+        }
+        layout
+    }
+
+    /// Whether no version 1 controller is mounted.
+    pub fn is_unified(&self) -> bool {
+        !self.controllers.keys().any(|name| KNOWN.contains(&name.as_str()))
+    }
+
+    /// Where a controller's files are, and which interface they have.
+    pub fn controller(&self, name: &str) -> Option<(Version, &Path)> {
+        match self.controllers.get(name) {
+            Some(point) => Some((Version::V1, point)),
+            None => self.unified.as_deref().map(|point| (Version::V2, point)),
+        }
+    }
+
+    /// The version 2 hierarchy.
+    pub fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
+    }
+
+    /// The mount points of all hierarchies that containers join, each once.
+    pub fn hierarchies(&self) -> Vec<&Path> {
+        let mut points: Vec<&Path> = self
+            .controllers
+            .iter()
+            .filter(|(name, _)| KNOWN.contains(&name.as_str()))
+            .map(|(_, point)| point.as_path())
+            .chain(self.unified.as_deref())
+            .collect();
+        points.sort_unstable();
+        points.dedup();
+        points
+    }
+
+    /// The hierarchies by which a service manager knows a service's processes.
+    pub fn of_service_manager(&self) -> Vec<&Path> {
+        self.controllers.get("name=systemd").map(PathBuf::as_path).into_iter().chain(self.unified()).collect()
+    }
+}
+
+/// Version 1 controllers; other words among the mount options are none.
+const KNOWN: &[&str] = &[
+    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls",
+    "net_prio", "perf_event", "pids", "rdma", "misc",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+30 25 0:26 / /sys/fs/cgroup ro,nosuid shared:9 - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:10 - cgroup2 cgroup2 rw
+32 30 0:28 / /sys/fs/cgroup/systemd rw,nosuid shared:11 - cgroup cgroup rw,xattr,name=systemd
+33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:15 - cgroup cgroup rw,cpu,cpuacct
+34 30 0:30 / /sys/fs/cgroup/pids rw,nosuid shared:15 - cgroup cgroup rw,pids
+77 30 0:30 /docker/abc /elsewhere/sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn hybrid_has_each_controller_where_it_is_mounted() {
+        let layout = Layout::parse(HYBRID);
+        assert!(!layout.is_unified());
+        assert_eq!(layout.controller("cpuacct"), Some((Version::V1, Path::new("/sys/fs/cgroup/cpu,cpuacct"))));
+        assert_eq!(layout.controller("memory"), Some((Version::V2, Path::new("/sys/fs/cgroup/unified"))));
+        assert_eq!(layout.hierarchies().len(), 3);
+        assert_eq!(layout.of_service_manager().len(), 2);
+    }
+
+    #[test]
+    fn unified_has_them_all_in_one_place() {
+        let layout = Layout::parse("31 30 0:27 / /sys/fs/cgroup rw shared:10 - cgroup2 cgroup2 rw,nsdelegate\n");
+        assert!(layout.is_unified());
+        assert_eq!(layout.controller("pids"), Some((Version::V2, Path::new("/sys/fs/cgroup"))));
+        assert_eq!(layout.hierarchies(), [Path::new("/sys/fs/cgroup")]);
+    }
+}

@@ -1,0 +1,199 @@
+//! Starting shims and finding them again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use super::connection::{self, Connection};
+use super::handle::{Handle, blocking, is_gone, read_exit};
+use super::requests::CreateRequest;
+use crate::cgroup::Cgroup;
+use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
+use crate::proto::{self, Command, Refusal, Reply, ShimConfig};
+
+/// Creates containers, and finds those that exist.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    exe: PathBuf,
+}
+
+impl Runtime {
+    /// `exe` is an executable which, run as `exe shim <bundle>`, calls [`crate::shim::main`] with the
+    /// arguments after `shim` (for `skep`: itself, by `/proc/self/exe`).
+    pub fn new(exe: impl Into<PathBuf>) -> Self {
+        Runtime { exe: exe.into() }
+    }
+
+    /// Starts a shim and sets the container up to before its first instruction.
+    ///
+    /// After an error no process and no control group of it is left.
+    pub async fn create(&self, mut request: CreateRequest) -> Result<Handle, CreateError> {
+        let id = request.id.clone();
+        let config = prepare(&mut request)?;
+        let bundle = request.bundle.clone();
+        write_bundle(&id, &bundle, &config, &request.spec).await?;
+        self.spawn_shim(&id, &bundle).await?;
+
+        let control = |source| CreateError::Control { id: id.clone(), source };
+        let stream = connection::open(&bundle)
+            .await
+            .map_err(|source| control(ControlError::Io { id: id.clone(), op: "connect", source }))?;
+        let handle = Handle::new(id.clone(), bundle, Cgroup::at(&config.cgroup), Some(Connection::new(stream)));
+        let failed = match handle.done("subscribe", Command::Subscribe).await {
+            Err(source) => control(source),
+            Ok(()) => match handle.ask("create", Command::Create).await {
+                Ok(Reply::Pid(_)) => return Ok(handle),
+                Ok(_) => control(ControlError::Protocol { id: id.clone(), op: "create" }),
+                Err(ControlError::Refused { reason: Refusal::Launch { message }, .. }) => {
+                    CreateError::Launch { id: id.clone(), message }
+                }
+                Err(source) => control(source),
+            },
+        };
+        if let Err(error) = handle.delete().await {
+            tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not clean up after a failed create");
+        }
+        Err(failed)
+    }
+
+    /// Finds a container which an earlier daemon created. Works after its end too, from the exit
+    /// status on disk.
+    pub async fn connect(&self, id: &str, bundle: &Path) -> Result<Handle, ConnectError> {
+        let config = match read_config(bundle).await {
+            Ok(config) => config,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(ConnectError::Unknown { id: id.to_owned(), bundle: bundle.to_owned() });
+            }
+            Err(source) => return Err(ConnectError::Read { path: bundle.join(proto::CONFIG_FILE), source }),
+        };
+        let handle = |connection| {
+            Handle::new(id.to_owned(), bundle.to_owned(), Cgroup::at(&config.cgroup), connection)
+        };
+        match connection::open(bundle).await {
+            Ok(stream) => {
+                let handle = handle(Some(Connection::new(stream)));
+                match handle.done("subscribe", Command::Subscribe).await {
+                    Ok(()) => Ok(handle),
+                    Err(source) => Err(ConnectError::Control { id: id.to_owned(), source }),
+                }
+            }
+            Err(e) if is_gone(&e) => match read_exit(bundle).await {
+                Ok(Some(_)) => Ok(handle(None)),
+                Ok(None) => Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() }),
+                Err(source) => Err(ConnectError::Read { path: bundle.join(proto::EXIT_FILE), source }),
+            },
+            Err(source) => Err(ConnectError::Io { id: id.to_owned(), source }),
+        }
+    }
+
+    /// Ends and removes what is left of a container without a shim ([`ConnectError::ShimLost`], or a
+    /// create that the daemon did not survive). Does nothing if nothing is left.
+    pub async fn clean_up(&self, id: &str, bundle: &Path) -> Result<(), DeleteError> {
+        match read_config(bundle).await {
+            Ok(config) => remove_remains(id, bundle, &Cgroup::at(&config.cgroup)).await,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(DeleteError::File { path: bundle.join(proto::CONFIG_FILE), source }),
+        }
+    }
+
+    async fn spawn_shim(&self, id: &str, bundle: &Path) -> Result<(), CreateError> {
+        let output = tokio::process::Command::new(&self.exe)
+            .arg("shim")
+            .arg(bundle)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()
+            .await
+            .map_err(|source| CreateError::Spawn { id: id.to_owned(), exe: self.exe.clone(), source })?;
+        // The process we started has become the shim's parent and ended: the shim listens now.
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(CreateError::ShimFailed { id: id.to_owned(), output: format!("{said} ({})", output.status) })
+    }
+}
+
+/// Completes the spec and derives the shim's settings from it.
+fn prepare(request: &mut CreateRequest) -> Result<ShimConfig, CreateError> {
+    let missing = |what| CreateError::Spec { id: request.id.clone(), what };
+    let mut process = request.spec.process().clone().ok_or_else(|| missing("process"))?;
+    process.set_terminal(Some(request.tty));
+    let mut linux = request.spec.linux().clone().ok_or_else(|| missing("linux section"))?;
+    let cgroup = match linux.cgroups_path() {
+        Some(path) if path.is_absolute() => path.clone(),
+        Some(_) => return Err(missing("absolute control group path")),
+        None => PathBuf::from("/skep").join(&request.id),
+    };
+    linux.set_cgroups_path(Some(cgroup.clone()));
+    let own_pid_namespace = linux.namespaces().iter().flatten().any(|n| {
+        n.typ() == LinuxNamespaceType::Pid && n.path().is_none()
+    });
+    request.spec.set_process(Some(process));
+    request.spec.set_linux(Some(linux));
+    Ok(ShimConfig {
+        id: request.id.clone(),
+        tty: request.tty,
+        open_stdin: request.open_stdin,
+        stdin_once: request.stdin_once,
+        console_size: request.console_size,
+        log: request.log.clone(),
+        cgroup,
+        init: request.init,
+        own_pid_namespace,
+    })
+}
+
+async fn write_bundle(id: &str, bundle: &Path, config: &ShimConfig, spec: &Spec) -> Result<(), CreateError> {
+    let encode = |what, source| CreateError::Encode { id: id.to_owned(), what, source };
+    let spec = serde_json::to_vec(spec).map_err(|e| encode("spec", e))?;
+    let config = serde_json::to_vec(config).map_err(|e| encode("shim settings", e))?;
+    let bundle = bundle.to_owned();
+    blocking(move || {
+        use std::os::unix::fs::DirBuilderExt;
+        let at = |path: PathBuf| move |source| CreateError::Bundle { path, source };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&bundle).map_err(at(bundle.clone()))?;
+        remove_files(&bundle).map_err(|(path, source)| CreateError::Bundle { path, source })?;
+        for (name, bytes) in [(proto::SPEC_FILE, &spec), (proto::CONFIG_FILE, &config)] {
+            let path = bundle.join(name);
+            std::fs::write(&path, bytes).map_err(at(path.clone()))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn read_config(bundle: &Path) -> io::Result<ShimConfig> {
+    let bytes = tokio::fs::read(bundle.join(proto::CONFIG_FILE)).await?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Kills what is left in the control groups, removes them and our files in the bundle.
+pub(super) async fn remove_remains(id: &str, bundle: &Path, cgroup: &Cgroup) -> Result<(), DeleteError> {
+    let (id, bundle, cgroup) = (id.to_owned(), bundle.to_owned(), cgroup.clone());
+    blocking(move || {
+        cgroup.kill_and_remove().map_err(|source| DeleteError::Cgroup { id, source })?;
+        remove_files(&bundle).map_err(|(path, source)| DeleteError::File { path, source })
+    })
+    .await
+}
+
+/// Removes everything this crate puts into a bundle. The settings go last: as long as they are
+/// there, a repeated clean-up finds the control group.
+fn remove_files(bundle: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let gone = |path: PathBuf, result: io::Result<()>| match result {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err((path, e)),
+        _ => Ok(()),
+    };
+    let state = bundle.join(crate::launch::STATE_DIR);
+    gone(state.clone(), std::fs::remove_dir_all(&state))?;
+    for name in [proto::SOCKET, crate::shim::LOG_FILE, proto::EXIT_FILE, proto::SPEC_FILE, proto::CONFIG_FILE] {
+        let path = bundle.join(name);
+        gone(path.clone(), std::fs::remove_file(&path))?;
+    }
+    Ok(())
+}
