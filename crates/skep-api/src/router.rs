@@ -1,0 +1,37 @@
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::backend::{App, Backend};
+use crate::http::ApiError;
+
+/// Every operation, as each kind declares them, with Docker's answer for all others.
+pub(crate) fn router(backend: Arc<Backend>) -> Router {
+    let metrics = backend.metrics.clone();
+    operations()
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(axum::middleware::from_fn_with_state(metrics, crate::metrics::measure))
+        .with_state(backend)
+}
+
+fn operations() -> Router<App> {
+    Router::new()
+        .merge(crate::system::routes())
+        .merge(crate::containers::routes())
+        .merge(crate::exec::routes())
+        .merge(crate::images::routes())
+        .merge(crate::volumes::routes())
+        .merge(crate::networks::routes())
+        .merge(crate::swarm::routes())
+        .merge(crate::nodes::routes())
+        .merge(crate::services::routes())
+        .merge(crate::tasks::routes())
+        .merge(crate::secrets::routes())
+        .merge(crate::configs::routes())
+}
+
+async fn unknown() -> Response {
+    ApiError::not_found("page not found").into_response()
+}

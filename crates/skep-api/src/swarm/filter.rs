@@ -1,0 +1,12 @@
+use skep_engine::Filters;
+use skep_manager::{Filter, LabelFilter};
+
+/// The filters that lists of all kinds of swarm objects have.
+pub(crate) fn common(filters: &Filters) -> Filter {
+    Filter {
+        id_prefixes: filters.get("id").to_vec(),
+        name_prefixes: filters.get("name").to_vec(),
+        names: filters.get("names").to_vec(),
+        labels: filters.get("label").iter().map(|label| LabelFilter::parse(label)).collect(),
+    }
+}
