@@ -1,0 +1,313 @@
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use skep_types::{
+    Annotations, Bytes64, Cluster, ClusterId, ClusterSpec, Driver, EncryptionKey, IpamOptions,
+    Nanos, Network, NetworkSpec, PREDEFINED_LABEL, RootCa, Timestamp, Version,
+};
+
+use super::{ControlError, check_version};
+use crate::{Action, Draft, Rng, Store, below, new_id};
+
+/// The cluster object's name.
+const CLUSTER_NAME: &str = "default";
+const DEFAULT_POOL: &str = "10.0.0.0/8";
+const DEFAULT_SUBNET_SIZE: u32 = 24;
+const MAX_SUBNET_SIZE: u32 = 29;
+const MIN_CERT_EXPIRY: Nanos = Nanos::from_secs(3600);
+const DEFAULT_CERT_EXPIRY: Nanos = Nanos::from_secs(90 * 24 * 3600);
+/// Subsystems with keys of the swarm's networks, in the order in which they get them.
+const KEYED_SUBSYSTEMS: [&str; 2] = ["networking:gossip", "networking:ipsec"];
+/// Agents refuse any other number of keys.
+const KEYS_PER_SUBSYSTEM: usize = 3;
+const UNLOCK_SUBSYSTEM: &str = "manager";
+
+/// What a new swarm begins with.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterSeed {
+    /// Its certificates name it, so it is chosen before.
+    pub id: ClusterId,
+    pub spec: ClusterSpec,
+    /// Complete: certificate, key, hash and both join tokens.
+    pub root_ca: RootCa,
+    /// CIDR; empty means 10.0.0.0/8.
+    pub default_addr_pool: Vec<String>,
+    /// Prefix length of the subnets cut from the pools; 0 means 24.
+    pub subnet_size: u32,
+    /// UDP port of VXLAN; 0 means 4789.
+    pub data_path_port: u32,
+}
+
+/// Which secrets an update of the cluster replaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyRotation {
+    pub worker_join_token: bool,
+    pub manager_join_token: bool,
+    pub manager_unlock_key: bool,
+}
+
+/// The first objects of a swarm: the cluster, its ingress network, and the networks `bridge` and
+/// `host` that every host has by itself.
+///
+/// # Errors
+/// `FailedPrecondition` if there is a cluster already, `InvalidArgument` for a bad spec or pool.
+pub fn create_cluster(
+    store: &Store,
+    seed: ClusterSeed,
+    now: Timestamp,
+    rng: &mut dyn Rng,
+) -> Result<Vec<Action>, ControlError> {
+    if store.cluster().is_some() {
+        return Err(ControlError::precondition("This node is already part of a swarm"));
+    }
+    let mut spec = seed.spec;
+    set_defaults(&mut spec);
+    check_spec(&spec)?;
+    let subnet_size = if seed.subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { seed.subnet_size };
+    let pools = check_pools(&seed.default_addr_pool, subnet_size)?;
+    check_data_path_port(seed.data_path_port)?;
+    let mut cluster = Cluster {
+        id: seed.id,
+        root_ca: seed.root_ca,
+        default_addr_pool: pools,
+        subnet_size,
+        data_path_port: seed.data_path_port,
+        encryption_key_lamport_clock: below(rng, 65536),
+        ..Cluster::default()
+    };
+    if spec.encryption_config.auto_lock_managers {
+        new_unlock_key(&mut cluster, rng);
+    }
+    for subsystem in KEYED_SUBSYSTEMS {
+        for _ in 0..KEYS_PER_SUBSYSTEM {
+            add_network_key(&mut cluster, subsystem, rng);
+        }
+    }
+    cluster.spec = spec;
+    let mut draft = Draft::new(store, now);
+    draft.put(cluster);
+    draft.put(ingress_network(rng));
+    for name in ["bridge", "host"] {
+        draft.put(predefined_network(name, rng));
+    }
+    Ok(draft.finish())
+}
+
+/// Changes the swarm's settings and replaces the secrets that `rotation` names. `root_ca` is the
+/// result of a change of root that the caller worked out; `None` keeps what is there.
+///
+/// # Errors
+/// `NotFound` without a cluster, `Conflict` on an old version, `InvalidArgument` for a bad spec.
+pub fn update_cluster(
+    store: &Store,
+    version: Version,
+    mut spec: ClusterSpec,
+    rotation: KeyRotation,
+    root_ca: Option<RootCa>,
+    now: Timestamp,
+    rng: &mut dyn Rng,
+) -> Result<Vec<Action>, ControlError> {
+    let old = store.cluster().ok_or_else(|| ControlError::not_found("cluster not found"))?;
+    check_version(&old.meta, version)?;
+    set_defaults(&mut spec);
+    check_spec(&spec)?;
+    let mut cluster = Cluster::clone(old);
+    if let Some(root_ca) = root_ca {
+        cluster.root_ca = root_ca;
+    }
+    let tokens = &mut cluster.root_ca.join_tokens;
+    if rotation.worker_join_token {
+        tokens.worker = with_new_secret(&tokens.worker, rng);
+    }
+    if rotation.manager_join_token {
+        tokens.manager = with_new_secret(&tokens.manager, rng);
+    }
+    if !spec.encryption_config.auto_lock_managers {
+        cluster.unlock_keys.clear();
+    } else if cluster.unlock_keys.is_empty() || rotation.manager_unlock_key {
+        new_unlock_key(&mut cluster, rng);
+    }
+    cluster.spec = spec;
+    let mut draft = Draft::new(store, now);
+    draft.put(Arc::new(cluster));
+    Ok(draft.finish())
+}
+
+/// One turn of the networks' keys: drops each subsystem's oldest and adds a new one. Due every 12 h.
+pub fn rotate_network_keys(store: &Store, now: Timestamp, rng: &mut dyn Rng) -> Vec<Action> {
+    let Some(old) = store.cluster() else { return Vec::new() };
+    let mut cluster = Cluster::clone(old);
+    for subsystem in KEYED_SUBSYSTEMS {
+        let oldest = (cluster.network_bootstrap_keys.iter())
+            .filter(|key| key.subsystem == subsystem)
+            .map(|key| key.lamport_time)
+            .min();
+        cluster
+            .network_bootstrap_keys
+            .retain(|key| key.subsystem != subsystem || Some(key.lamport_time) != oldest);
+        add_network_key(&mut cluster, subsystem, rng);
+    }
+    let mut draft = Draft::new(store, now);
+    draft.put(Arc::new(cluster));
+    draft.finish()
+}
+
+fn add_network_key(cluster: &mut Cluster, subsystem: &str, rng: &mut dyn Rng) {
+    let mut key = [0; 16];
+    rng.fill(&mut key);
+    cluster.encryption_key_lamport_clock += 1;
+    cluster.network_bootstrap_keys.push(EncryptionKey {
+        subsystem: subsystem.to_owned(),
+        key: Bytes64(key.to_vec()),
+        lamport_time: cluster.encryption_key_lamport_clock,
+    });
+}
+
+fn new_unlock_key(cluster: &mut Cluster, rng: &mut dyn Rng) {
+    let mut key = [0; 32];
+    rng.fill(&mut key);
+    cluster.unlock_keys = vec![EncryptionKey {
+        subsystem: UNLOCK_SUBSYSTEM.to_owned(),
+        key: Bytes64(key.to_vec()),
+        lamport_time: 0,
+    }];
+}
+
+/// The same join token (version and root digest) with another secret: 16 random bytes in base 36,
+/// padded to 25 digits.
+fn with_new_secret(token: &str, rng: &mut dyn Rng) -> String {
+    let mut bytes = [0; 16];
+    rng.fill(&mut bytes);
+    let mut number = u128::from_be_bytes(bytes);
+    let mut digits = [b'0'; 25];
+    for digit in digits.iter_mut().rev() {
+        let value = u32::try_from(number % 36).unwrap_or(0);
+        *digit = u8::try_from(char::from_digit(value, 36).unwrap_or('0')).unwrap_or(b'0');
+        number /= 36;
+    }
+    let secret: String = digits.iter().copied().map(char::from).collect();
+    match token.rsplit_once('-') {
+        Some((front, _)) => format!("{front}-{secret}"),
+        None => secret,
+    }
+}
+
+fn set_defaults(spec: &mut ClusterSpec) {
+    if spec.annotations.name.is_empty() {
+        CLUSTER_NAME.clone_into(&mut spec.annotations.name);
+    }
+    spec.orchestration.task_history_retention_limit.get_or_insert(5);
+    let raft = &mut spec.raft;
+    for (value, default) in
+        [(&mut raft.snapshot_interval, 10000), (&mut raft.log_entries_for_slow_followers, 500)]
+    {
+        if *value == 0 {
+            *value = default;
+        }
+    }
+    raft.keep_old_snapshots.get_or_insert(0);
+    for (value, default) in [(&mut raft.heartbeat_tick, 1), (&mut raft.election_tick, 10)] {
+        if *value == 0 {
+            *value = default;
+        }
+    }
+    if spec.dispatcher.heartbeat_period == Nanos(0) {
+        spec.dispatcher.heartbeat_period = Nanos::from_secs(5);
+    }
+    if spec.ca_config.node_cert_expiry == Nanos(0) {
+        spec.ca_config.node_cert_expiry = DEFAULT_CERT_EXPIRY;
+    }
+}
+
+fn check_spec(spec: &ClusterSpec) -> Result<(), ControlError> {
+    if spec.annotations.name != CLUSTER_NAME {
+        return Err(ControlError::invalid(format!(
+            "invalid Name {:?}: swarm spec must be named \"default\"",
+            spec.annotations.name
+        )));
+    }
+    if spec.ca_config.node_cert_expiry < MIN_CERT_EXPIRY {
+        return Err(ControlError::invalid("minimum certificate expiry time is: 1h0m0s"));
+    }
+    if spec.dispatcher.heartbeat_period.is_negative() {
+        return Err(ControlError::invalid("heartbeat time period cannot be a negative duration"));
+    }
+    if spec.raft.election_tick <= spec.raft.heartbeat_tick || spec.raft.heartbeat_tick < 0 {
+        return Err(ControlError::invalid(format!(
+            "invalid ElectionTick {}: must be greater than HeartbeatTick {}",
+            spec.raft.election_tick, spec.raft.heartbeat_tick
+        )));
+    }
+    Ok(())
+}
+
+fn check_pools(pools: &[String], subnet_size: u32) -> Result<Vec<String>, ControlError> {
+    if subnet_size > MAX_SUBNET_SIZE {
+        return Err(ControlError::invalid(format!(
+            "subnet size is out of range: {subnet_size}, must be at most {MAX_SUBNET_SIZE}"
+        )));
+    }
+    if pools.is_empty() {
+        return Ok(vec![DEFAULT_POOL.to_owned()]);
+    }
+    let mut nets: Vec<Ipv4Net> = Vec::new();
+    for pool in pools {
+        let net: Ipv4Net = pool
+            .parse()
+            .map_err(|_| ControlError::invalid(format!("invalid default address pool {pool}")))?;
+        if u32::from(net.prefix_len()) > subnet_size {
+            return Err(ControlError::invalid(format!(
+                "default address pool {pool} is smaller than the subnet size {subnet_size}"
+            )));
+        }
+        if let Some(other) = nets.iter().find(|other| overlap(other, &net)) {
+            return Err(ControlError::invalid(format!(
+                "default address pools {other} and {pool} overlap"
+            )));
+        }
+        nets.push(net);
+    }
+    Ok(nets.iter().map(|net| net.trunc().to_string()).collect())
+}
+
+fn check_data_path_port(port: u32) -> Result<(), ControlError> {
+    if port == 0 || (1024..=49151).contains(&port) {
+        Ok(())
+    } else {
+        Err(ControlError::invalid(format!(
+            "invalid data path port {port}: must be between 1024 and 49151 (0: the default 4789)"
+        )))
+    }
+}
+
+pub(super) fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+fn ingress_network(rng: &mut dyn Rng) -> Network {
+    Network {
+        id: new_id(rng),
+        spec: NetworkSpec {
+            annotations: Annotations { name: "ingress".to_owned(), ..Annotations::default() },
+            ingress: true,
+            ipam: Some(IpamOptions::default()),
+            ..NetworkSpec::default()
+        },
+        ..Network::default()
+    }
+}
+
+fn predefined_network(name: &str, rng: &mut dyn Rng) -> Network {
+    let labels = [(PREDEFINED_LABEL.to_owned(), "true".to_owned())].into();
+    let driver = Driver { name: name.to_owned(), ..Driver::default() };
+    Network {
+        id: new_id(rng),
+        spec: NetworkSpec {
+            annotations: Annotations { name: name.to_owned(), labels },
+            driver_configuration: driver.clone(),
+            ..NetworkSpec::default()
+        },
+        driver_state: driver,
+        ..Network::default()
+    }
+}

@@ -1,0 +1,116 @@
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use skep_types::{IpamConfig, Network};
+
+use super::{AllocError, Allocator};
+use crate::{Draft, Store};
+
+impl Allocator {
+    /// The next free address of a network, with prefix length.
+    pub(super) fn next_address(
+        &mut self,
+        draft: &Draft,
+        network: &Network,
+    ) -> Result<String, AllocError> {
+        let name = &network.spec.annotations.name;
+        let none = || AllocError::NoAddress(name.clone(), network.id.clone());
+        if self.exhausted.contains(&network.id) {
+            return Err(none());
+        }
+        let configs = network.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
+        if configs.is_empty() {
+            return Err(AllocError::NetworkNotAllocated(name.clone()));
+        }
+        for (index, config) in configs.iter().enumerate() {
+            let Some(pool) = Pool::new(config) else { continue };
+            let key = (network.id.clone(), index);
+            let last = self
+                .last_address
+                .get(&key)
+                .copied()
+                .or_else(|| highest_in_use(draft, network, &pool.subnet));
+            if let Some(address) =
+                pool.next(last, |a| draft.address_owner(&network.id, a).is_none())
+            {
+                self.last_address.insert(key, address);
+                return Ok(pool.text(address));
+            }
+        }
+        self.exhausted.insert(network.id.clone());
+        Err(none())
+    }
+
+    /// One particular address, if it is free. A prefix length given with it does not count.
+    pub(super) fn this_address(
+        draft: &Draft,
+        network: &Network,
+        wanted: &str,
+    ) -> Result<String, AllocError> {
+        let unavailable = || {
+            AllocError::AddressUnavailable(wanted.to_owned(), network.spec.annotations.name.clone())
+        };
+        let address = crate::store::index::host_part(wanted).ok_or_else(unavailable)?;
+        let configs = network.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
+        configs
+            .iter()
+            .filter_map(Pool::new)
+            .find(|pool| pool.may_give(address))
+            .filter(|_| draft.address_owner(&network.id, address).is_none())
+            .map(|pool| pool.text(address))
+            .ok_or_else(unavailable)
+    }
+}
+
+fn highest_in_use(store: &Store, network: &Network, subnet: &Ipv4Net) -> Option<Ipv4Addr> {
+    store.addresses(&network.id).map(|(address, _)| address).filter(|a| subnet.contains(a)).max()
+}
+
+/// The addresses one subnet can give.
+struct Pool {
+    subnet: Ipv4Net,
+    /// Inclusive; without network and broadcast address.
+    first: u32,
+    last: u32,
+    /// Gateway and other reserved addresses.
+    taken: Vec<Ipv4Addr>,
+}
+
+impl Pool {
+    fn new(config: &IpamConfig) -> Option<Self> {
+        let subnet: Ipv4Net = config.subnet.parse().ok()?;
+        let range: Ipv4Net =
+            if config.range.is_empty() { subnet } else { config.range.parse().ok()? };
+        let taken = config.reserved.values().chain([&config.gateway]);
+        Some(Self {
+            subnet,
+            first: u32::from(range.network()).max(u32::from(subnet.network()) + 1),
+            last: u32::from(range.broadcast()).min(u32::from(subnet.broadcast()).checked_sub(1)?),
+            taken: taken.filter_map(|address| address.parse().ok()).collect(),
+        })
+    }
+
+    /// The first free address behind `last`, around the end if need be.
+    fn next(&self, last: Option<Ipv4Addr>, free: impl Fn(Ipv4Addr) -> bool) -> Option<Ipv4Addr> {
+        let start = last
+            .map(u32::from)
+            .filter(|last| (self.first..self.last).contains(last))
+            .map_or(self.first, |last| last + 1);
+        (start..=self.last)
+            .chain(self.first..start)
+            .map(Ipv4Addr::from)
+            .find(|address| !self.taken.contains(address) && free(*address))
+    }
+
+    /// Whether the address is one that may be given on request; the range only bounds free choice.
+    fn may_give(&self, address: Ipv4Addr) -> bool {
+        self.subnet.contains(&address)
+            && address != self.subnet.network()
+            && address != self.subnet.broadcast()
+            && !self.taken.contains(&address)
+    }
+
+    fn text(&self, address: Ipv4Addr) -> String {
+        format!("{address}/{}", self.subnet.prefix_len())
+    }
+}

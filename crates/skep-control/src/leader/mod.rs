@@ -1,0 +1,201 @@
+//! The leader's loops as one step.
+
+mod dirty;
+mod roles;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_types::{Nanos, NodeId, NodeState, ServiceId, TaskId, Timestamp, Version};
+
+use crate::allocator::Allocator;
+use crate::orchestrator::{self, Updater, Wake};
+use crate::{Action, Changes, Draft, ObjectKey, Rng, Store, admission, scheduler};
+use dirty::Dirty;
+
+/// How often everything is looked at, changed or not.
+const FULL_PASS: Nanos = Nanos::from_secs(60);
+/// How often the keys of the swarm's networks turn.
+const KEY_ROTATION: Nanos = Nanos::from_secs(12 * 3600);
+
+/// What one pass of the leader's loops decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Step {
+    /// To be proposed as one batch, or in several in this order; see [`Step::batches`].
+    pub actions: Vec<Action>,
+    /// Step again at this moment even if nothing changes until then; `None`: only after a change.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Step {
+    /// The actions cut into batches of at most `max`, to bound the size of a log entry. Each may be
+    /// proposed once the one before is applied; after a failure just step again.
+    pub fn batches(self, max: usize) -> Vec<Vec<Action>> {
+        let mut batches = Vec::new();
+        let mut rest = self.actions;
+        while !rest.is_empty() {
+            let tail = rest.split_off(rest.len().min(max.max(1)));
+            batches.push(std::mem::replace(&mut rest, tail));
+        }
+        batches
+    }
+}
+
+/// The loops that only the leader runs. Make a new one at every start of leadership.
+#[derive(Debug)]
+pub struct Leader {
+    dirty: Dirty,
+    /// What the last step looked at, and the objects it meant to change with their versions: if its
+    /// actions were not applied, it has to be looked at again.
+    proposed: Option<(Dirty, Vec<(ObjectKey, Option<Version>)>)>,
+    /// Services to look at again at a moment of their own.
+    timers: BTreeMap<ServiceId, Timestamp>,
+    allocator: Allocator,
+    updater: Updater,
+    down_since: BTreeMap<NodeId, Timestamp>,
+    next_full_pass: Option<Timestamp>,
+    next_key_rotation: Option<Timestamp>,
+}
+
+impl Default for Leader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Leader {
+    /// The first step looks at everything.
+    pub fn new() -> Self {
+        Self {
+            dirty: Dirty { all: true, ..Dirty::default() },
+            proposed: None,
+            timers: BTreeMap::new(),
+            allocator: Allocator::default(),
+            updater: Updater::default(),
+            down_since: BTreeMap::new(),
+            next_full_pass: None,
+            next_key_rotation: None,
+        }
+    }
+
+    /// Tells what was applied (everything, one's own actions too), so that the next step looks at what
+    /// it concerns. A change that was not told is found by the full pass that happens every minute.
+    pub fn observe(&mut self, changes: &Changes) {
+        self.dirty.note(changes);
+    }
+
+    /// Compares what should be with what is. Idempotent: applied and stepped again at the same moment,
+    /// it returns no actions. If its actions are refused or lost, the next step decides anew.
+    pub fn step(&mut self, store: &Store, now: Timestamp, rng: &mut dyn Rng) -> Step {
+        if store.cluster().is_none() {
+            return Step::default();
+        }
+        let mut wake = Wake::default();
+        let dirty = self.collect(store, now);
+        self.note_down_nodes(store, now);
+        let mut draft = Draft::new(store, now);
+
+        roles::follow_wishes(&mut draft);
+        orchestrator::orphan_lost_tasks(&mut draft, &self.down_since, &mut wake);
+        self.allocator.networks_and_services(&mut draft, &dirty.services);
+        self.orchestrate(&mut draft, &dirty.services, rng);
+        let attachments: Vec<TaskId> = dirty.attachments.iter().cloned().collect();
+        orchestrator::remove_stray_tasks(&mut draft, &attachments);
+        self.allocator.tasks(&mut draft);
+        scheduler::schedule(&mut draft);
+        let nodes = with_changed_tasks(&draft, &dirty.nodes);
+        self.allocator.nodes(&mut draft, &nodes);
+
+        let mut actions = draft.finish();
+        if self.keys_are_due(now) && actions.is_empty() {
+            actions = admission::rotate_network_keys(store, now, rng);
+            self.next_key_rotation = Some(now + KEY_ROTATION);
+        }
+        self.remember(store, dirty, &actions);
+        let moments = self.timers.values().copied();
+        for moment in moments.chain(self.next_full_pass).chain(self.next_key_rotation) {
+            wake.at(moment);
+        }
+        Step { actions, wake_at: wake.0 }
+    }
+
+    /// What this step has to look at.
+    fn collect(&mut self, store: &Store, now: Timestamp) -> Dirty {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        if let Some((looked_at, changed)) = self.proposed.take() {
+            let applied = changed.iter().all(|(key, version)| {
+                store.get(key).map(|object| object.meta().version) != *version
+            });
+            if !applied {
+                dirty.merge(looked_at);
+            }
+        }
+        if self.next_full_pass.is_none_or(|due| due <= now) {
+            dirty.all = true;
+        }
+        if dirty.all {
+            self.next_full_pass = Some(now + FULL_PASS);
+        }
+        let due: Vec<ServiceId> = (self.timers.iter())
+            .filter(|(_, moment)| **moment <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        dirty.services.extend(due);
+        dirty.expand(store);
+        dirty
+    }
+
+    fn orchestrate(
+        &mut self,
+        draft: &mut Draft,
+        services: &BTreeSet<ServiceId>,
+        rng: &mut dyn Rng,
+    ) {
+        for id in services {
+            let wake = orchestrator::reconcile(draft, id, &mut self.updater, rng);
+            match wake.0 {
+                Some(moment) => self.timers.insert(id.clone(), moment),
+                None => self.timers.remove(id),
+            };
+        }
+    }
+
+    fn note_down_nodes(&mut self, store: &Store, now: Timestamp) {
+        let first_look = self.next_key_rotation.is_none();
+        if first_look {
+            self.next_key_rotation = Some(now + KEY_ROTATION);
+        }
+        let down = |node: &skep_types::Node| node.status.state == NodeState::Down;
+        self.down_since.retain(|id, _| store.node(id).is_some_and(|node| down(node)));
+        for node in store.nodes().filter(|node| down(node)) {
+            // A new leader goes by the node's last change, which is at or after its going down.
+            let since = if first_look { node.meta.updated_at.min(now) } else { now };
+            self.down_since.entry(node.id.clone()).or_insert(since);
+        }
+    }
+
+    fn keys_are_due(&self, now: Timestamp) -> bool {
+        self.next_key_rotation.is_some_and(|due| due <= now)
+    }
+
+    fn remember(&mut self, store: &Store, dirty: Dirty, actions: &[Action]) {
+        if actions.is_empty() {
+            return;
+        }
+        let changed = actions
+            .iter()
+            .map(|action| {
+                let key = action.key();
+                let version = store.get(&key).map(|object| object.meta().version);
+                (key, version)
+            })
+            .collect();
+        self.proposed = Some((dirty, changed));
+    }
+}
+
+/// The nodes given, and those whose tasks this draft changed.
+fn with_changed_tasks(draft: &Draft, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    let mut nodes = nodes.clone();
+    nodes.extend(draft.touched_task_nodes());
+    nodes
+}

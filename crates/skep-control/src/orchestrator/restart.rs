@@ -1,0 +1,120 @@
+//! Restart policies. Everything is worked out from the tasks themselves, so that a new leader goes on
+//! where the old one stopped: a replacement waits with desired state READY, its creation starts its
+//! delay, and the attempts are the tasks kept in the slot.
+
+use std::sync::Arc;
+
+use skep_types::{
+    Nanos, NodeAvailability, NodeState, RestartCondition, Service, ServiceId, Task, TaskState,
+    Timestamp,
+};
+
+use super::Wake;
+use super::new_task::{self, running_state};
+use super::slot::{self, Slot, SlotKey, age, is_wanted, must_move, want};
+use crate::{Draft, Rng, Store};
+
+const DEFAULT_DELAY: Nanos = Nanos::from_secs(5);
+/// A replacement starts after this time even if the old task has not stopped.
+const OLD_TASK_WAIT: Nanos = Nanos::from_secs(60);
+
+/// Ends the wanted tasks of a slot that have died or must move, and replaces the newest of them if its
+/// policy says so.
+pub(crate) fn tend(
+    draft: &mut Draft,
+    service: &Service,
+    key: &SlotKey,
+    slot: &Slot,
+    rng: &mut dyn Rng,
+) {
+    let Some(newest) = slot.last() else { return };
+    for task in slot.iter().filter(|task| is_wanted(task)) {
+        let done =
+            task.desired_state == TaskState::Complete && task.status.state == TaskState::Complete;
+        if done || !(task.status.state.is_terminal() || must_move(draft, task)) {
+            continue;
+        }
+        want(draft, &task.id, TaskState::Shutdown);
+        if task.id == newest.id && should_restart(service, slot) {
+            new_task::create(draft, service, key, TaskState::Ready, rng);
+        }
+    }
+}
+
+/// Whether the newest task of a slot deserves a successor. Judged at the moment of its end, so that
+/// the answer does not change later.
+pub(crate) fn should_restart(service: &Service, slot: &[Arc<Task>]) -> bool {
+    let Some(newest) = slot.last() else { return true };
+    let policy = newest.spec.restart_policy.as_ref();
+    let mut condition = policy.map_or(RestartCondition::Any, |policy| policy.condition);
+    if condition == RestartCondition::Any && running_state(service) == TaskState::Complete {
+        condition = RestartCondition::OnFailure;
+    }
+    match condition {
+        RestartCondition::None => return false,
+        RestartCondition::OnFailure if newest.status.state == TaskState::Complete => return false,
+        RestartCondition::OnFailure | RestartCondition::Any => {}
+    }
+    let Some(limit) = policy.and_then(|policy| policy.max_attempts).filter(|max| *max > 0) else {
+        return true;
+    };
+    let window = policy.and_then(|policy| policy.window).filter(|window| *window > Nanos(0));
+    let ended = observed_at(newest);
+    // The first task of its spec is no restart; history keeps one more than the limit.
+    let attempts = slot
+        .iter()
+        .filter(|task| task.spec_version == newest.spec_version)
+        .skip(1)
+        .filter(|task| window.is_none_or(|window| ended - task.meta.created_at <= window))
+        .count();
+    u64::try_from(attempts).unwrap_or(u64::MAX) < limit
+}
+
+/// When the leader learned of the present state; agents' clocks are not trusted with order.
+pub(crate) fn observed_at(task: &Task) -> Timestamp {
+    task.status.applied_at.unwrap_or(task.status.timestamp)
+}
+
+/// Starts replacements (desired READY) whose delay is over and whose predecessors are gone.
+pub(crate) fn start_waiting(draft: &mut Draft, id: &ServiceId, wake: &mut Wake) {
+    let Some(service) = draft.service(id).cloned() else { return };
+    let waiting: Vec<Arc<Task>> =
+        draft.waiting_tasks().filter(|task| task.service_id == *id).cloned().collect();
+    if waiting.is_empty() {
+        return;
+    }
+    let slots = slot::slots(draft, id);
+    for task in waiting {
+        let Some(slot) = slots.get(&SlotKey::of(&task)) else { continue };
+        let start = earliest_start(draft, &task, slot);
+        if start <= draft.now() {
+            draft.task_mut(&task.id, |task| task.desired_state = running_state(&service));
+        } else {
+            wake.at(start);
+        }
+    }
+}
+
+fn earliest_start(store: &Store, task: &Task, slot: &Slot) -> Timestamp {
+    let older: Vec<&Arc<Task>> = slot.iter().filter(|other| age(other) < age(task)).collect();
+    let after_delay = task.meta.created_at + delay(store, task, older.last().copied());
+    let old_lives = older.iter().any(|old| {
+        !is_wanted(old)
+            && (TaskState::Assigned..=TaskState::Running).contains(&old.status.state)
+            && store.node(&old.node_id).is_some_and(|node| node.status.state != NodeState::Down)
+    });
+    if old_lives { after_delay.max(task.meta.created_at + OLD_TASK_WAIT) } else { after_delay }
+}
+
+/// The policy's delay for a restart; none for an update and for a task that left a drained node.
+fn delay(store: &Store, task: &Task, predecessor: Option<&Arc<Task>>) -> Nanos {
+    if let Some(old) = predecessor {
+        let drained = store
+            .node(&old.node_id)
+            .is_some_and(|node| node.spec.availability == NodeAvailability::Drain);
+        if drained || old.spec_version != task.spec_version {
+            return Nanos(0);
+        }
+    }
+    task.spec.restart_policy.as_ref().and_then(|policy| policy.delay).unwrap_or(DEFAULT_DELAY)
+}
