@@ -1,16 +1,14 @@
 //! Image archives: load, save, import.
+//!
+//! An archive's members are never laid out under their own names: each is spooled into a numbered
+//! scratch file, hashed on the way, and looked up by name in memory. So no name, link or order
+//! within an archive can reach anything on this host.
 
-use crate::{Platform, Reference};
+mod docker;
+mod import;
+mod load;
+mod oci;
+mod save;
+mod spool;
 
-/// What `import` makes of a root file system.
-#[derive(Debug, Clone, Default)]
-pub struct ImportOptions {
-    /// Name to give it.
-    pub reference: Option<Reference>,
-    /// Dockerfile instructions (`--change`).
-    pub changes: Vec<String>,
-    /// Comment; Docker's default is `Imported from -`.
-    pub message: Option<String>,
-    /// What it runs on; this host's platform if not given.
-    pub platform: Option<Platform>,
-}
+pub use import::ImportOptions;

@@ -1,14 +1,37 @@
-//! Container file systems.
-use std::{io, path::PathBuf};
-use crate::error::Kind;
-use crate::{Reference, RunConfig};
+//! What containers write, and the overlay they see.
+//!
+//! A read-write layer is a folder with an upper directory and a symlink that names the image's top
+//! layer. The symlink is the record: making it is one step, needs no sync, and keeps the layers
+//! below when the image is removed.
+
+mod changes;
+mod commit;
+mod mount;
+mod size;
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+};
+
+pub use commit::CommitOptions;
+pub use mount::MountOptions;
+
+use crate::{
+    digest::{ChainId, ImageId},
+    error::{Error, Kind, Result},
+    store::{Images, Inner, trash},
+    stream::ByteStream,
+    tar::pack::{PackOptions, pack},
+};
 
 /// A container's read-write layer and what it lies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RwLayer {
     /// Container.
     pub container: String,
-    /// Image layers, top first.
+    /// Image layers, top first; never empty.
     pub lowerdirs: Vec<PathBuf>,
     /// What the container writes.
     pub upper: PathBuf,
@@ -16,35 +39,6 @@ pub struct RwLayer {
     pub work: PathBuf,
     /// Where the root file system appears.
     pub merged: PathBuf,
-}
-
-/// How a container's root is mounted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MountOptions {
-    /// Never sync it to disk (overlayfs `volatile`): for containers that are removed when they
-    /// end. Unmounting then does not wait for the disk.
-    pub volatile: bool,
-    /// SELinux mount label.
-    pub label: Option<String>,
-}
-
-/// What `commit` makes.
-#[derive(Debug, Clone, Default)]
-pub struct CommitOptions {
-    /// Name to give it.
-    pub reference: Option<Reference>,
-    /// The image the container was created from: history and defaults come from it.
-    pub base: Option<crate::ImageId>,
-    /// The container's configuration; laid over the base image's by the caller.
-    pub config: RunConfig,
-    /// Dockerfile instructions (`--change`), applied last.
-    pub changes: Vec<String>,
-    /// Author.
-    pub author: String,
-    /// Comment.
-    pub message: String,
-    /// The container's command, for the history.
-    pub created_by: String,
 }
 
 /// Why a container file system operation failed.
@@ -86,4 +80,188 @@ impl RwError {
             Self::Io { .. } => Kind::System,
         }
     }
+
+    fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+impl Images {
+    /// Makes a container's read-write layer on top of an image. Nothing is copied, mounted or
+    /// synced; a few system calls.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`RwError::Exists`], [`RwError::Name`]. Nothing is left behind.
+    pub fn prepare_rw(&self, container: &str, image: &ImageId) -> Result<RwLayer> {
+        let inner = &self.inner;
+        check_name(container)?;
+        let top = {
+            let mut state = inner.state();
+            let record = state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
+            let top = record.chain.last().copied();
+            if state.rw.contains_key(container) {
+                return Err(RwError::Exists(container.into()).into());
+            }
+            // From here on the layers stay, whatever happens to the image.
+            state.rw.insert(container.into(), top);
+            top
+        };
+        if let Err(error) = inner.make_rw(container, top) {
+            inner.state().rw.remove(container);
+            return Err(error.into());
+        }
+        self.rw(container)
+    }
+
+    /// An existing read-write layer.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`].
+    pub fn rw(&self, container: &str) -> Result<RwLayer> {
+        let inner = &self.inner;
+        let state = inner.state();
+        let top = *state.rw.get(container).ok_or_else(|| RwError::NotFound(container.into()))?;
+        let folder = inner.files.rw(container);
+        Ok(RwLayer {
+            container: container.into(),
+            lowerdirs: inner.lowerdirs_of(&state, top),
+            upper: folder.join("upper"),
+            work: folder.join("work"),
+            merged: folder.join("merged"),
+        })
+    }
+
+    /// Containers that have a read-write layer, sorted.
+    pub fn rw_layers(&self) -> Vec<String> {
+        self.inner.state().rw.keys().cloned().collect()
+    }
+
+    /// Mounts a container's overlay on its `merged` folder, in the calling process's mount
+    /// namespace; nothing happens if it is mounted already.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`], [`RwError::Io`]. Nothing is mounted then.
+    pub fn mount(&self, container: &str, options: MountOptions) -> Result<RwLayer> {
+        let rw = self.rw(container)?;
+        let links = {
+            let state = self.inner.state();
+            let top = state.rw.get(container).copied().flatten();
+            state.ancestry(top).map(|(_, layer)| layer.link.clone()).collect::<Vec<_>>()
+        };
+        mount::mount(self.inner.files.root(), &rw, &links, &options)?;
+        Ok(rw)
+    }
+
+    /// Unmounts a container's overlay; nothing happens if it is not mounted. What still uses it
+    /// keeps it until it ends.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`], [`RwError::Io`].
+    pub fn unmount(&self, container: &str) -> Result<()> {
+        mount::unmount(&self.rw(container)?.merged)?;
+        Ok(())
+    }
+
+    /// Unmounts and removes a container's read-write layer, and the layers that only it kept;
+    /// nothing happens if there is none. The files are freed on a thread of the runtime if there is
+    /// one.
+    ///
+    /// # Errors
+    /// [`RwError::Io`]; the layer is then still there.
+    pub fn remove_rw(&self, container: &str) -> Result<()> {
+        let rw = match self.rw(container) {
+            Err(Error::Rw(RwError::NotFound(_))) => return Ok(()),
+            other => other?,
+        };
+        mount::unmount(&rw.merged)?;
+        let inner = &self.inner;
+        let folder = inner.files.rw(container);
+        let aside = inner.files.aside();
+        match fs::rename(&folder, &aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(RwError::io("remove", &folder))?,
+        }
+        let swept = {
+            let mut state = inner.state();
+            state.rw.remove(container);
+            state.sweep(&inner.files)
+        };
+        let remove = move || {
+            swept.remove();
+            if let Err(error) = trash::remove(&aside) {
+                tracing::warn!(path = %aside.display(), %error, "cannot remove a read-write layer");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
+        }
+        Ok(())
+    }
+
+    /// Bytes of the files a container wrote; each counted once, whatever names it has.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`], [`RwError::Io`].
+    pub async fn rw_size(&self, container: &str) -> Result<u64> {
+        let upper = self.rw(container)?.upper;
+        self.blocking(move |_| size::of(&upper).map_err(|e| RwError::io("measure", &upper)(e).into())).await
+    }
+
+    /// `docker diff`: what a container changed since its image, sorted by path.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`], [`RwError::Io`].
+    pub async fn changes(&self, container: &str) -> Result<Vec<crate::image::Change>> {
+        let rw = self.rw(container)?;
+        self.blocking(move |_| {
+            changes::between(&rw.upper, &rw.lowerdirs).map_err(|e| RwError::io("compare", &rw.upper)(e).into())
+        })
+        .await
+    }
+
+    /// What a container changed, as an uncompressed layer with whiteouts. Needs a runtime.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`]; later failures are items of the stream.
+    pub fn diff(&self, container: &str) -> Result<ByteStream> {
+        let upper = self.rw(container)?.upper;
+        let options = PackOptions { whiteouts: true, ..PackOptions::default() };
+        Ok(ByteStream::spawn(move |writer| pack(&upper, writer, &options)))
+    }
+}
+
+impl Inner {
+    /// Made aside and renamed: it is there as a whole or not at all.
+    fn make_rw(&self, container: &str, top: Option<ChainId>) -> Result<(), RwError> {
+        let (aside, folder) = (self.files.aside(), self.files.rw(container));
+        let make = |path: &Path, mode| {
+            fs::DirBuilder::new().mode(mode).create(path).map_err(RwError::io("make folder", path))
+        };
+        make(&aside, 0o700)?;
+        let fill = || {
+            // The mode of the upper directory is that of the container's root.
+            make(&aside.join("upper"), 0o755)?;
+            make(&aside.join("work"), 0o700)?;
+            make(&aside.join("merged"), 0o700)?;
+            let parent = aside.join("parent");
+            let target = top.map_or_else(|| "none".to_owned(), |top| top.to_string());
+            symlink(target, &parent).map_err(RwError::io("link", &parent))?;
+            fs::rename(&aside, &folder).map_err(RwError::io("make folder", &folder))
+        };
+        fill().inspect_err(|_| {
+            if let Err(error) = trash::remove(&aside) {
+                tracing::warn!(path = %aside.display(), %error, "cannot remove a half-made read-write layer");
+            }
+        })
+    }
+}
+
+/// Container ids and names, and nothing that a path could be made of.
+fn check_name(container: &str) -> Result<(), RwError> {
+    let ok = container.len() <= 128
+        && container.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && container.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if ok { Ok(()) } else { Err(RwError::Name(container.into())) }
 }

@@ -1,87 +1,121 @@
-//! The store's public face.
-use std::{path::PathBuf, sync::Arc};
-use tokio::io::AsyncRead;
-use crate::*;
+//! The store: one index in memory, small files on disk.
+//!
+//! Locks, in the order they may be taken: `commit` (held while names and records change on disk;
+//! never on a runtime thread), then `state` (short, memory and renames only).
 
-/// All images of one host. Cheap to clone.
+mod files;
+mod filter;
+mod layers;
+mod open;
+mod query;
+mod register;
+mod remove;
+mod state;
+pub(crate) mod trash;
+mod work;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub(crate) use files::Files;
+pub(crate) use layers::NewLayer;
+pub(crate) use register::NewImage;
+pub(crate) use state::{Record, State};
+pub(crate) use work::Work;
+
+use crate::{
+    digest::ChainId,
+    error::{Error, Result},
+    registry::Registry,
+    settings::{RegistryConfig, Settings},
+};
+
+/// All images of one host. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Images {
     pub(crate) inner: Arc<Inner>,
 }
-pub(crate) struct Inner {}
 
-#[allow(unused_variables, clippy::unimplemented, clippy::unused_async)]
+pub(crate) struct Inner {
+    pub(crate) files: Files,
+    pub(crate) settings: Settings,
+    pub(crate) registry: Registry,
+    state: Mutex<State>,
+    commit: Mutex<()>,
+    /// Layers being unpacked: a second operation waits and finds the layer there.
+    unpacking: Mutex<HashMap<ChainId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
 impl Images {
-    /// Opens (or makes) the store with default limits.
-    pub fn open(root: PathBuf, cfg: RegistryConfig) -> Result<Self> { unimplemented!() }
-    /// Opens the store.
-    pub fn open_with(root: PathBuf, settings: Settings) -> Result<Self> { unimplemented!() }
+    /// Opens (or makes) the store below `root` with the default limits.
+    ///
+    /// # Errors
+    /// As [`Images::open_with`].
+    pub fn open(root: PathBuf, cfg: RegistryConfig) -> Result<Self> {
+        Self::open_with(root, cfg.into())
+    }
 
-    // ---- queries: memory only, no I/O, callable from async code
-    /// Images, newest first.
-    pub fn list(&self, filter: &ListFilter) -> Result<Vec<Image>> { unimplemented!() }
-    /// By name, id or unique id prefix.
-    pub fn get(&self, name: &str) -> Result<Image> { unimplemented!() }
-    /// Number of images.
-    pub fn count(&self) -> usize { unimplemented!() }
-    /// Newest first.
-    pub fn history(&self, name: &str) -> Result<Vec<HistoryEntry>> { unimplemented!() }
-    /// What the store takes.
-    pub fn disk_usage(&self) -> DiskUsage { unimplemented!() }
-    /// Overlay lower directories of an image, top first.
-    pub fn lowerdirs(&self, image: &ImageId) -> Result<Vec<PathBuf>> { unimplemented!() }
+    /// Opens (or makes) the store below `root` and removes what interrupted operations left there.
+    /// Images with missing parts are left out with a warning. Blocking.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it open, [`Error::Store`] and [`Error::Damaged`]
+    /// when it cannot be read, [`Error::Registry`] for settings that make no sense.
+    pub fn open_with(root: PathBuf, settings: Settings) -> Result<Self> {
+        open::open(root, settings).map(|inner| Self { inner: Arc::new(inner) })
+    }
 
-    // ---- changes
-    /// `docker tag`. Returns the new name's familiar form.
-    pub async fn tag(&self, source: &str, target: &str) -> Result<String> { unimplemented!() }
-    /// `docker rmi`.
-    pub async fn remove<F>(&self, name: &str, options: RemoveOptions, users: F) -> Result<Vec<Removed>>
-    where F: Fn(&ImageId) -> Vec<ImageUser> + Send + 'static { unimplemented!() }
-    /// `docker image prune`.
-    pub async fn prune<F>(&self, filter: PruneFilter, users: F) -> Result<PruneReport>
-    where F: Fn(&ImageId) -> Vec<ImageUser> + Send + 'static { unimplemented!() }
+    /// Runs blocking work. Dropping the future does not stop it.
+    pub(crate) async fn blocking<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Arc<Inner>) -> Result<T> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || work(&inner)).await
+    }
+}
 
-    // ---- archives
-    /// `docker load`: docker-save or OCI layout, plain, gzip or zstd.
-    pub async fn load<R>(&self, archive: R, progress: Progress) -> Result<Vec<LoadedImage>>
-    where R: AsyncRead + Send + Unpin + 'static { unimplemented!() }
-    /// `docker save`: names are resolved before this returns; errors later are items of the stream.
-    pub fn save(&self, names: &[String]) -> Result<ByteStream> { unimplemented!() }
-    /// `docker import`.
-    pub async fn import<R>(&self, archive: R, options: ImportOptions, progress: Progress) -> Result<ImageId>
-    where R: AsyncRead + Send + Unpin + 'static { unimplemented!() }
+/// Runs blocking work on the runtime's pool.
+pub(crate) async fn blocking<T, F>(work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            // A broken invariant stays one; it must not look like a failed operation.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Cancelled),
+        },
+    }
+}
 
-    // ---- registries
-    /// `docker pull` of one tag or digest.
-    pub async fn pull(&self, name: &Reference, platform: Option<&Platform>, who: &Credentials, progress: Progress) -> Result<Pulled> { unimplemented!() }
-    /// `docker push` of one tag.
-    pub async fn push(&self, name: &Reference, who: &Credentials, progress: Progress) -> Result<Pushed> { unimplemented!() }
-    /// `/distribution/{name}/json`.
-    pub async fn distribution(&self, name: &Reference, who: &Credentials) -> Result<Distribution> { unimplemented!() }
-    /// All tags of a repository, for `pull --all-tags`.
-    pub async fn remote_tags(&self, name: &Reference, who: &Credentials) -> Result<Vec<String>> { unimplemented!() }
-    /// `docker login`: checks credentials; returns an identity token if the registry gives one.
-    pub async fn login(&self, server: &str, who: &Credentials) -> Result<Option<String>> { unimplemented!() }
+impl Inner {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
 
-    // ---- container file systems: a few system calls each, nothing copied or synced
-    /// Makes a container's read-write layer on top of an image.
-    pub fn prepare_rw(&self, container: &str, image: &ImageId) -> Result<RwLayer> { unimplemented!() }
-    /// An existing read-write layer.
-    pub fn rw(&self, container: &str) -> Result<RwLayer> { unimplemented!() }
-    /// Containers that have a read-write layer.
-    pub fn rw_layers(&self) -> Vec<String> { unimplemented!() }
-    /// Mounts the overlay on `merged`; nothing happens if it is mounted.
-    pub fn mount(&self, container: &str, options: MountOptions) -> Result<RwLayer> { unimplemented!() }
-    /// Unmounts; nothing happens if it is not mounted.
-    pub fn unmount(&self, container: &str) -> Result<()> { unimplemented!() }
-    /// Unmounts and removes; nothing happens if there is none.
-    pub fn remove_rw(&self, container: &str) -> Result<()> { unimplemented!() }
-    /// Bytes of the files the container wrote.
-    pub async fn rw_size(&self, container: &str) -> Result<u64> { unimplemented!() }
-    /// `docker diff`, sorted by path.
-    pub async fn changes(&self, container: &str) -> Result<Vec<Change>> { unimplemented!() }
-    /// What the container changed, as a layer tar with whiteouts.
-    pub fn diff(&self, container: &str) -> Result<ByteStream> { unimplemented!() }
-    /// `docker commit`.
-    pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<ImageId> { unimplemented!() }
+    fn committing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.commit)
+    }
+
+    /// The lock for unpacking one layer.
+    pub(crate) fn unpacking(&self, chain: ChainId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = lock(&self.unpacking);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(chain).or_default())
+    }
+}
+
+/// Nothing here panics between two steps of a change, so a poisoned lock still guards sound data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

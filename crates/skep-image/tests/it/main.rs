@@ -1,1 +1,7 @@
-//! Tests against the real kernel and a real registry.
+//! Tests against the real kernel (as root) and a real registry.
+
+mod archives;
+mod images;
+mod rootfs;
+mod support;
+mod unpacking;

@@ -1,0 +1,148 @@
+//! Overlay mounts with any number of layers.
+//!
+//! Linux 6.8 takes lower directories one by one through `fsconfig`. Before that all must fit into
+//! one page of mount options; then the short links in `l/`, relative to the store's root, are used,
+//! which fits far more layers than images may have.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MntFlags, MsFlags};
+use rustix::{
+    fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx},
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen, move_mount,
+    },
+};
+
+use super::{RwError, RwLayer};
+
+/// How a container's root is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// Never sync it to disk (overlayfs `volatile`): for containers that are removed when they
+    /// end. Unmounting then does not wait for the disk.
+    pub volatile: bool,
+    /// SELinux mount label.
+    pub label: Option<String>,
+}
+
+/// Features that would make an upper directory depend on more than itself and the names below it:
+/// `docker diff`, `commit` and copying rely on plain uppers.
+const PLAIN: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")];
+
+pub(super) fn mount(root: &Path, rw: &RwLayer, links: &[String], options: &MountOptions) -> Result<(), RwError> {
+    if is_mounted(&rw.merged)? {
+        return Ok(());
+    }
+    if options.volatile {
+        // Left by an earlier volatile mount; it tells that the upper may be incomplete after a
+        // crash, which for such a container does not matter.
+        let marker = rw.work.join("work/incompat/volatile");
+        if marker.exists() {
+            let marker = rw.work.join("work/incompat");
+            crate::store::trash::remove(&marker).map_err(RwError::io("remove", &marker))?;
+        }
+    }
+    match by_context(rw, options) {
+        // ENOSYS: no such calls; EINVAL: no lowerdir+ before 6.8, or an option this kernel lacks.
+        Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => by_string(root, rw, links, options),
+        other => other.map_err(io::Error::from),
+    }
+    .map_err(RwError::io("mount an overlay on", &rw.merged))
+}
+
+/// The new mount interface.
+fn by_context(rw: &RwLayer, options: &MountOptions) -> Result<(), Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = context.as_fd();
+    fsconfig_set_string(context, "source", "overlay")?;
+    for dir in &rw.lowerdirs {
+        fsconfig_set_string(context, "lowerdir+", dir)?;
+    }
+    fsconfig_set_string(context, "upperdir", &rw.upper)?;
+    fsconfig_set_string(context, "workdir", &rw.work)?;
+    for (key, value) in PLAIN {
+        fsconfig_set_string(context, key, value)?;
+    }
+    if options.volatile {
+        fsconfig_set_flag(context, "volatile")?;
+    }
+    if let Some(label) = &options.label {
+        fsconfig_set_string(context, "context", label.as_str())?;
+    }
+    fsconfig_create(context)?;
+    let mount = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    move_mount(mount.as_fd(), "", CWD, &rw.merged, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// One string of options, from the store's root so that it stays short. Changing directory would
+/// move the whole process, so a thread of its own does it.
+fn by_string(root: &Path, rw: &RwLayer, links: &[String], options: &MountOptions) -> io::Result<()> {
+    let relative = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
+    let lowers: Vec<String> = if links.len() == rw.lowerdirs.len() {
+        links.iter().map(|link| format!("l/{link}")).collect()
+    } else {
+        rw.lowerdirs.iter().map(relative).collect()
+    };
+    let mut text = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lowers.join(":"),
+        relative(&rw.upper),
+        relative(&rw.work)
+    );
+    let plain: String = PLAIN.iter().map(|(key, value)| format!(",{key}={value}")).collect();
+    let mut more = String::new();
+    if options.volatile {
+        more.push_str(",volatile");
+    }
+    if let Some(label) = &options.label {
+        more.push_str(&format!(",context=\"{label}\""));
+    }
+    text.push_str(&more);
+    let in_root = |data: String| {
+        std::thread::scope(|scope| {
+            let task = scope.spawn(|| -> io::Result<()> {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+                std::env::set_current_dir(root)?;
+            
+                let target = rw.merged.strip_prefix(root).unwrap_or(&rw.merged);
+                nix::mount::mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(data.as_str()))?;
+                Ok(())
+            });
+            task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    };
+    match in_root(format!("{text}{plain}")) {
+        // A kernel built without one of the features refuses even to turn it off.
+        Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => in_root(text),
+        other => other,
+    }
+}
+
+/// Unmounts lazily, as Docker does: a process that still has a file open does not stop a removal.
+pub(super) fn unmount(merged: &Path) -> Result<(), RwError> {
+    while is_mounted(merged)? {
+        match nix::mount::umount2(merged, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // Somebody else was faster.
+            Err(nix::errno::Errno::EINVAL) => return Ok(()),
+            Err(errno) => return Err(RwError::io("unmount", merged)(errno.into())),
+        }
+    }
+    Ok(())
+}
+
+fn is_mounted(path: &Path) -> Result<bool, RwError> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match statx(CWD, path, flags, StatxFlags::TYPE) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(RwError::io("look at", path)(errno.into())),
+    }
+}

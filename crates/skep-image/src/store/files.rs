@@ -1,0 +1,132 @@
+//! Where things are, and the few ways files are written.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    digest::{ChainId, Digest, ImageId},
+    error::{Error, Result},
+};
+
+/// The folders of a store.
+#[derive(Debug)]
+pub(crate) struct Files {
+    root: PathBuf,
+    next: AtomicU64,
+}
+
+impl Files {
+    /// Makes missing folders. Only root may look in: layers hold setuid programs.
+    pub(super) fn open(root: PathBuf) -> Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        let files = Self { root, next: AtomicU64::new(0) };
+        for folder in ["", "blobs/sha256", "layers", "l", "images", "rw", "tmp", "empty"] {
+            let path = files.root.join(folder);
+            builder.create(&path).map_err(Error::store("make folder", &path))?;
+        }
+        let empty = files.empty();
+        fs::set_permissions(&empty, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .map_err(Error::store("change the mode of", &empty))?;
+        Ok(files)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Lower directory of an image without layers.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.root.join("empty")
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    pub(crate) fn layer(&self, chain: &ChainId) -> PathBuf {
+        self.root.join("layers").join(chain.hex())
+    }
+
+    pub(crate) fn link(&self, short: &str) -> PathBuf {
+        self.root.join("l").join(short)
+    }
+
+    pub(crate) fn image(&self, id: &ImageId) -> PathBuf {
+        self.root.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names.json")
+    }
+
+    pub(crate) fn rw(&self, container: &str) -> PathBuf {
+        self.root.join("rw").join(container)
+    }
+
+    /// A path in `tmp/` that nobody else uses.
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.root.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Writes JSON aside, syncs it, renames it into place and syncs the folder.
+    pub(super) fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<()> {
+        let aside = self.aside();
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&aside)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
+            file.sync_all()?;
+            fs::rename(&aside, path)?;
+            sync_folder(path)
+        };
+        write().map_err(Error::store("write", path))
+    }
+
+    /// Removes a file durably; nothing happens if it is not there.
+    pub(super) fn remove_file(path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.and_then(|()| sync_folder(path)).map_err(Error::store("remove", path)),
+        }
+    }
+
+    /// Everything written so far is on disk when this returns: one call for a whole image instead
+    /// of one for each file.
+    pub(super) fn sync_all(&self) -> Result<()> {
+        let folder = File::open(&self.root).map_err(Error::store("open", &self.root))?;
+        rustix::fs::syncfs(&folder).map_err(|e| Error::store("sync", &self.root)(e.into()))
+    }
+}
+
+fn sync_folder(of: &Path) -> io::Result<()> {
+    match of.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(Error::store("read", path))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::Damaged { path: path.into(), reason: format!("it is malformed: {e}") })
+}
+
+/// Names in a folder.
+pub(super) fn list(folder: &Path) -> Result<Vec<String>> {
+    let failed = || Error::store("list", folder);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        if let Ok(name) = entry.map_err(failed())?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

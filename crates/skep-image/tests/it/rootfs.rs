@@ -1,0 +1,152 @@
+//! Container file systems on the real kernel.
+
+use std::{process::Command, time::Instant};
+
+use skep_image::{ChangeKind, CommitOptions, Images, MountOptions, Reference, RemoveOptions, RwLayer};
+
+use crate::support::{Layer, Store, busybox, collect, config, docker_archive, read, small};
+
+/// Unmounts also when a test fails.
+struct Mounted<'a>(&'a Images, &'a str);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.remove_rw(self.1);
+    }
+}
+
+fn chroot(rw: &RwLayer, line: &str) -> String {
+    let output = Command::new("chroot").arg(&rw.merged).args(["/bin/busybox", "sh", "-c", line]).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_container_writes_and_its_changes_are_seen() {
+    let store = Store::new();
+    let images = &store.images;
+    let layers = vec![
+        busybox(),
+        Layer::new()
+            .dir("data/")
+            .file("data/keep", b"k")
+            .file("data/edit", b"e")
+            .file("data/drop", b"d")
+            .dir("gone/")
+            .file("gone/a", b"")
+            .file("gone/b", b"")
+            .done(),
+    ];
+    let cfg = config(&layers, serde_json::json!({}));
+    let id = store.load(docker_archive(&["box:latest"], &layers, cfg)).await.unwrap()[0].id;
+    images.prepare_rw("c1", &id).unwrap();
+    let _guard = Mounted(images, "c1");
+    assert!(images.prepare_rw("c1", &id).is_err());
+    assert!(images.prepare_rw("../c1", &id).is_err());
+    let rw = images.mount("c1", MountOptions::default()).unwrap();
+    assert_eq!(images.mount("c1", MountOptions::default()).unwrap(), rw);
+    assert!(images.changes("c1").await.unwrap().is_empty());
+    chroot(&rw, "echo more >> /data/edit; rm /data/drop; echo n > /data/new; rm -r /gone; mkdir -p /gone /dir/sub; echo b > /gone/b; touch /etc/hosts");
+    let changes = images.changes("c1").await.unwrap();
+    let text: Vec<String> = changes.iter().map(|c| format!("{} {}", c.kind, c.path)).collect();
+    assert_eq!(
+        text,
+        ["C /data", "D /data/drop", "C /data/edit", "A /data/new", "A /dir", "A /dir/sub", "C /gone", "D /gone/a", "C /gone/b"]
+    );
+    assert_eq!(changes[1].kind, ChangeKind::Deleted);
+    assert_eq!(images.rw_size("c1").await.unwrap(), 6 + 2 + 2);
+
+    let diff = crate::support::members(&collect(images.diff("c1").unwrap()).await.unwrap());
+    assert!(diff.contains_key("data/.wh.drop") && diff.contains_key("gone/.wh..wh..opq"), "{:?}", diff.keys());
+
+    let options = CommitOptions {
+        reference: Some(Reference::parse("box:changed").unwrap()),
+        base: Some(id),
+        changes: vec!["CMD [\"x\"]".into()],
+        created_by: "sh".into(),
+        ..CommitOptions::default()
+    };
+    let committed = images.commit("c1", options).await.unwrap();
+    let image = images.get("box:changed").unwrap();
+    assert_eq!((image.id, image.parent), (committed, Some(id)));
+    images.prepare_rw("c2", &committed).unwrap();
+    let _guard = Mounted(images, "c2");
+    let changed = images.mount("c2", MountOptions::default()).unwrap();
+    assert_eq!(chroot(&changed, "cd /data; busybox ls || /bin/busybox ls; cat edit; echo /gone/*"), "edit\nkeep\nnew\nemore\n/gone/b\n");
+    assert_eq!(images.history("box:changed").unwrap()[0].created_by, "sh");
+}
+
+#[tokio::test]
+async fn layers_outlive_their_image_and_restarts() {
+    let store = Store::new();
+    let id = store.load(small("x:1", "still here")).await.unwrap()[0].id;
+    store.images.prepare_rw("c1", &id).unwrap();
+    let rw = store.images.mount("c1", MountOptions::default()).unwrap();
+    std::fs::write(rw.merged.join("mine"), b"written").unwrap();
+    let force = RemoveOptions { force: true, ..Default::default() };
+    store.images.remove("x:1", force, |_| Vec::new()).await.unwrap();
+    let store = store.reopen();
+    let _guard = Mounted(&store.images, "c1");
+    assert_eq!(store.images.rw_layers(), ["c1"]);
+    assert_eq!(store.images.count(), 0);
+    store.images.unmount("c1").unwrap();
+    store.images.unmount("c1").unwrap();
+    assert!(!rw.merged.join("mine").exists());
+    let rw = store.images.mount("c1", MountOptions::default()).unwrap();
+    assert_eq!(read(rw.merged.join("mine")), "written");
+    assert_eq!(read(rw.merged.join("etc/which")), "still here");
+    store.images.remove_rw("c1").unwrap();
+    store.images.remove_rw("c1").unwrap();
+    store.assert_empty().await;
+}
+
+#[tokio::test]
+async fn many_layers_mount() {
+    let store = Store::new();
+    let layers: Vec<Vec<u8>> = (0..120).map(|n| Layer::new().file(&format!("f{n}"), b"x").done()).collect();
+    let cfg = config(&layers, serde_json::json!({}));
+    let id = store.load(docker_archive(&["deep:latest"], &layers, cfg)).await.unwrap()[0].id;
+    store.images.prepare_rw("deep", &id).unwrap();
+    let _guard = Mounted(&store.images, "deep");
+    let rw = store.images.mount("deep", MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_dir(&rw.merged).unwrap().count(), 120);
+}
+
+#[tokio::test]
+async fn an_image_without_layers_mounts() {
+    let store = Store::new();
+    let cfg = config(&[], serde_json::json!({}));
+    let id = store.load(docker_archive(&["void:latest"], &[], cfg)).await.unwrap()[0].id;
+    store.images.prepare_rw("void", &id).unwrap();
+    let _guard = Mounted(&store.images, "void");
+    let rw = store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
+    std::fs::write(rw.merged.join("f"), b"x").unwrap();
+    store.images.unmount("void").unwrap();
+    store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
+    assert_eq!(read(rw.merged.join("f")), "x");
+}
+
+#[tokio::test]
+async fn a_root_is_ready_within_milliseconds() {
+    let store = Store::new();
+    let layers = vec![busybox(), Layer::new().file("a", b"").done()];
+    let cfg = config(&layers, serde_json::json!({}));
+    let id = store.load(docker_archive(&["fast:latest"], &layers, cfg)).await.unwrap()[0].id;
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for n in 0..20 {
+        let name = format!("c{n}");
+        let _guard = Mounted(&store.images, &name);
+        let start = Instant::now();
+        store.images.prepare_rw(&name, &id).unwrap();
+        let rw = store.images.mount(&name, MountOptions { volatile: true, ..Default::default() }).unwrap();
+        up.push(start.elapsed());
+        std::fs::write(rw.merged.join("x"), b"x").unwrap();
+        let start = Instant::now();
+        store.images.remove_rw(&name).unwrap();
+        down.push(start.elapsed());
+    }
+    up.sort();
+    down.sort();
+    println!("prepare and mount: median {:?}; unmount and remove: median {:?}", up[10], down[10]);
+    assert!(up[10].as_millis() < 20, "{up:?}");
+}
