@@ -5,6 +5,7 @@ use crate::model::Protocol;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What a caller should make of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +203,14 @@ pub enum NetError {
         program: PathBuf,
         /// Cause.
         source: io::Error,
+    },
+    /// A namespace is not as planned. What is missing is tried again later.
+    #[error("cannot bring network namespace {namespace} into its planned state")]
+    Apply {
+        /// Namespace name.
+        namespace: String,
+        /// Cause, shared by all who waited for it.
+        source: Arc<NetError>,
     },
     /// A file could not be read or written.
     #[error("cannot {action} {}", path.display())]

@@ -21,13 +21,22 @@
 //! **Other nodes** are records, nothing more: [`Net::apply_remote`] adds neighbours,
 //! forwarding entries and backends exactly as local endpoints do.
 
+mod apply;
 mod checks;
 mod cidr;
 mod config;
+mod controller;
+mod dns;
 mod error;
+mod files;
 mod ids;
 mod model;
+mod name_files;
 mod net;
+mod plan;
+mod ports;
+mod state;
+mod world;
 
 pub use checks::Check;
 pub use cidr::{Cidr, Mac, ParseCidrError, ParseMacError};

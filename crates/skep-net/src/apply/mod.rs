@@ -1,0 +1,27 @@
+//! From plans to the kernel, by difference.
+
+mod conntrack;
+pub mod links;
+mod netlink;
+mod nft;
+mod peers;
+pub mod routes;
+mod space;
+mod sysctl;
+
+pub use netlink::Netlink;
+pub use nft::Nft;
+pub use links::mtu_of;
+pub use space::{HOST_PIN, Handles, Spaces};
+
+use crate::error::{NetError, Result};
+use std::io;
+
+/// Shorthand for [`NetError::Netlink`].
+fn refused(namespace: &str, action: impl Into<String>) -> impl FnOnce(io::Error) -> NetError {
+    let (namespace, action) = (namespace.to_owned(), action.into());
+    move |source| NetError::Netlink { action, namespace, source }
+}
+
+/// How much one step had to change.
+type Applied = Result<usize>;

@@ -1,0 +1,111 @@
+//! A blocking rtnetlink client. A netlink socket belongs to the namespace it was
+//! opened in, so one that was opened inside can be used from any thread.
+
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::io;
+
+/// How a request treats what exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Change or delete.
+    Change,
+    /// Make; existing is `EEXIST`.
+    Create,
+    /// Make, or replace what exists.
+    Replace,
+}
+
+/// A connection to the kernel's routing family in one namespace.
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens one in the calling thread's namespace.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Room for the dump of a host with a thousand links.
+        socket.set_rx_buf_sz(1 << 20)?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Sends one request and waits for the kernel's verdict.
+    pub fn request(&mut self, message: RouteNetlinkMessage, mode: Mode) -> io::Result<()> {
+        let extra = match mode {
+            Mode::Change => 0,
+            Mode::Create => NLM_F_CREATE | NLM_F_EXCL,
+            Mode::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+        };
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK | extra)?;
+        loop {
+            for payload in self.receive()? {
+                if let NetlinkPayload::Error(error) = payload {
+                    return match error.code {
+                        None => Ok(()),
+                        Some(_) => Err(error.to_io()),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Asks for everything of a kind.
+    pub fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut found = Vec::new();
+        loop {
+            for payload in self.receive()? {
+                match payload {
+                    NetlinkPayload::InnerMessage(message) => found.push(message),
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        packet.finalize();
+        let mut buffer = vec![0; packet.buffer_len()];
+        packet.serialize(&mut buffer);
+        self.socket.send(&buffer, 0)?;
+        Ok(())
+    }
+
+    /// The next datagram's messages that answer the current request. Messages of a
+    /// shape unknown to the parser are passed over: a link of a foreign kind must
+    /// not keep us from seeing our own.
+    fn receive(&mut self) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
+        let (datagram, _) = self.socket.recv_from_full()?;
+        let mut payloads = Vec::new();
+        let mut rest = &datagram[..];
+        while let Some(length) = rest.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes) {
+            let length = length as usize;
+            if length < 16 || length > rest.len() {
+                break;
+            }
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]) {
+                Ok(message) if message.header.sequence_number == self.sequence => payloads.push(message.payload),
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "passed over a netlink message"),
+            }
+            // Messages are aligned to four bytes.
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(payloads)
+    }
+}

@@ -1,0 +1,100 @@
+//! Remote endpoints on a VXLAN device: permanent neighbour and forwarding entries.
+
+use super::netlink::{Mode, Netlink};
+use super::{Applied, refused};
+use crate::cidr::Mac;
+use crate::plan::VxlanPlan;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// An entry: for an address (neighbour) or for a node (forwarding), by Ethernet address.
+type Entry = (IpAddr, Mac);
+
+/// Makes the device's entries those of the plan.
+pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPlan) -> Applied {
+    let neighbours: BTreeSet<Entry> = plan.peers.iter().map(|(ip, mac, _)| (IpAddr::V4(*ip), *mac)).collect();
+    let nodes: BTreeSet<Entry> = plan.peers.iter().map(|(_, mac, node)| (*node, *mac)).collect();
+    let mut changed = 0;
+    for (family, wanted) in [(AddressFamily::Inet, neighbours), (AddressFamily::Bridge, nodes)] {
+        let found = read(netlink, namespace, family, index)?;
+        for entry in found.difference(&wanted) {
+            netlink
+                .request(RouteNetlinkMessage::DelNeighbour(message(family, index, *entry)), Mode::Change)
+                .map_err(refused(namespace, format!("forget {} at {} on {}", entry.1, entry.0, plan.name)))?;
+            changed += 1;
+        }
+        for entry in wanted.difference(&found) {
+            netlink
+                .request(RouteNetlinkMessage::NewNeighbour(message(family, index, *entry)), Mode::Replace)
+                .map_err(refused(namespace, format!("enter {} at {} on {}", entry.1, entry.0, plan.name)))?;
+            changed += 1;
+        }
+    }
+    Ok(changed)
+}
+
+fn read(
+    netlink: &mut Netlink,
+    namespace: &str,
+    family: AddressFamily,
+    index: u32,
+) -> crate::error::Result<BTreeSet<Entry>> {
+    let mut request = NeighbourMessage::default();
+    request.header.family = family;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetNeighbour(request))
+        .map_err(refused(namespace, "list neighbours"))?;
+    let mut found = BTreeSet::new();
+    for answer in answers {
+        let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
+        if message.header.ifindex != index || message.header.family != family {
+            continue;
+        }
+        let (mut address, mut mac) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => address = Some(IpAddr::V4(*a)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => address = Some(IpAddr::V6(*a)),
+                // A forwarding entry's destination has no family; its length tells.
+                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => address = ip(bytes),
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+                }
+                _ => {}
+            }
+        }
+        let permanent = message.header.state == NeighbourState::Permanent;
+        if let (Some(address), Some(mac), true) = (address, mac, permanent) {
+            found.insert((address, mac));
+        }
+    }
+    Ok(found)
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(four) = <[u8; 4]>::try_from(bytes) {
+        return Some(IpAddr::from(four));
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+fn message(family: AddressFamily, index: u32, (address, mac): Entry) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    if family == AddressFamily::Bridge {
+        message.header.flags = NeighbourFlags::Own;
+    }
+    let destination = match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    };
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message
+}

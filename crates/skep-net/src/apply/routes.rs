@@ -1,0 +1,167 @@
+//! Routes and the rules that choose a table by mark. Ours are told from others' by
+//! the protocol number that routes carry.
+
+use super::links::Links;
+use super::netlink::{Mode, Netlink};
+use super::{Applied, refused};
+use crate::cidr::Cidr;
+use crate::error::Result;
+use crate::plan::{MARK_BASE, MARK_MASK, RoutePlan};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+/// "Who made this route": a number that no routing daemon uses.
+const PROTOCOL: u8 = 92;
+/// Before the main table's rule, at 32766.
+const PRIORITY: u32 = 100;
+
+/// Makes our default routes those of the plan.
+pub fn routes(netlink: &mut Netlink, namespace: &str, wanted: &[RoutePlan], links: &Links) -> Applied {
+    let mut changed = 0;
+    let wanted_set: BTreeSet<(Ipv4Addr, u32, u32)> = wanted
+        .iter()
+        .filter_map(|r| Some((r.via, links.get(&r.interface)?.index, r.table)))
+        .collect();
+    let mut found = BTreeSet::new();
+    for message in read(netlink, namespace)? {
+        if message.header.protocol != RouteProtocol::from(PROTOCOL) {
+            continue;
+        }
+        let Some(route) = default_route(&message) else { continue };
+        if wanted_set.contains(&route) {
+            found.insert(route);
+            continue;
+        }
+        netlink
+            .request(RouteNetlinkMessage::DelRoute(message), Mode::Change)
+            .map_err(refused(namespace, format!("remove the default route via {}", route.0)))?;
+        changed += 1;
+    }
+    for &(via, index, table) in wanted_set.difference(&found) {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.protocol = RouteProtocol::from(PROTOCOL);
+        message.header.scope = RouteScope::Universe;
+        message.header.kind = RouteType::Unicast;
+        message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+        message.attributes.push(RouteAttribute::Table(table));
+        message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(via)));
+        message.attributes.push(RouteAttribute::Oif(index));
+        netlink
+            .request(RouteNetlinkMessage::NewRoute(message), Mode::Replace)
+            .map_err(refused(namespace, format!("add a default route via {via}")))?;
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+/// Makes our rules those of the plan.
+pub fn marks(netlink: &mut Netlink, namespace: &str, wanted: &[u32]) -> Applied {
+    let mut request = RuleMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let answers =
+        netlink.dump(RouteNetlinkMessage::GetRule(request)).map_err(refused(namespace, "list routing rules"))?;
+    let mut changed = 0;
+    let mut found = BTreeSet::new();
+    for answer in answers {
+        let RouteNetlinkMessage::NewRule(message) = answer else { continue };
+        let mark = message.attributes.iter().find_map(|a| match a {
+            RuleAttribute::FwMark(mark) if mark & MARK_MASK == MARK_BASE => Some(*mark),
+            _ => None,
+        });
+        let Some(mark) = mark else { continue };
+        if wanted.contains(&mark) {
+            found.insert(mark);
+            continue;
+        }
+        netlink
+            .request(RouteNetlinkMessage::DelRule(message), Mode::Change)
+            .map_err(refused(namespace, format!("remove the routing rule of mark {mark:#x}")))?;
+        changed += 1;
+    }
+    for mark in wanted.iter().filter(|m| !found.contains(*m)) {
+        let mut message = RuleMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.action = RuleAction::ToTable;
+        message.attributes.push(RuleAttribute::Table(*mark));
+        message.attributes.push(RuleAttribute::FwMark(*mark));
+        message.attributes.push(RuleAttribute::Priority(PRIORITY));
+        netlink
+            .request(RouteNetlinkMessage::NewRule(message), Mode::Create)
+            .map_err(refused(namespace, format!("add a routing rule for mark {mark:#x}")))?;
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+/// Destinations of the namespace's main table whose interface is not among `except`.
+pub fn destinations(netlink: &mut Netlink, namespace: &str, except: &BTreeSet<u32>) -> Result<Vec<Cidr>> {
+    let mut found = Vec::new();
+    for message in read(netlink, namespace)? {
+        if table(&message) != u32::from(RouteHeader::RT_TABLE_MAIN) {
+            continue;
+        }
+        let ours = message.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(i) if except.contains(i)));
+        let destination = message.attributes.iter().find_map(|a| match a {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+            _ => None,
+        });
+        if let (Some(address), false) = (destination, ours) {
+            found.extend(Cidr::new(address, message.header.destination_prefix_length));
+        }
+    }
+    Ok(found)
+}
+
+fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    let answers =
+        netlink.dump(RouteNetlinkMessage::GetRoute(request)).map_err(refused(namespace, "list routes"))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|a| match a {
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
+            _ => None,
+        })
+        .collect())
+}
+
+fn table(message: &RouteMessage) -> u32 {
+    message
+        .attributes
+        .iter()
+        .find_map(|a| match a {
+            RouteAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .unwrap_or_else(|| message.header.table.into())
+}
+
+fn default_route(message: &RouteMessage) -> Option<(Ipv4Addr, u32, u32)> {
+    if message.header.destination_prefix_length != 0 {
+        return None;
+    }
+    let (mut via, mut index) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Oif(value) => index = Some(*value),
+            _ => {}
+        }
+    }
+    Some((via?, index?, table(message)))
+}
+
+/// Tries out a rule that chooses a table by mark, in a namespace that is thrown away.
+pub fn probe(ns: &skep_sys::netns::NetNs) -> std::io::Result<()> {
+    ns.run(|| {
+        let mut netlink = Netlink::open()?;
+        marks(&mut netlink, "probe", &[MARK_BASE | 1]).map(|_| ()).map_err(std::io::Error::other)
+    })?
+}

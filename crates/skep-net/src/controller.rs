@@ -1,0 +1,331 @@
+//! The loop that keeps the kernel as planned.
+//!
+//! One thread owns all namespaces. Whoever changed the world sends a request that
+//! names the namespaces it cares about; requests that pile up while a round runs are
+//! served together by the next one, so that thirty tasks starting at once cost a few
+//! rounds, not thirty. Namespaces that changed but that nobody waits for are brought
+//! up to date between requests. At intervals, and when asked, the kernel is read
+//! back and compared instead of trusted.
+
+use crate::apply::{Spaces, links, mtu_of};
+use crate::error::{NetError, Result};
+use crate::plan::{self, HostPlan, NsName, NsPlan};
+use crate::state::{Shared, lock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How many namespaces nobody waits for are brought up to date before requests are
+/// looked at again.
+const SLICE: usize = 8;
+/// How soon a namespace that failed is tried again by itself.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Which namespaces a request waits for.
+#[derive(Debug, Clone)]
+pub enum Interest {
+    /// These, as far as they differ from their plan.
+    Only(BTreeSet<NsName>),
+    /// All that differ from their plan.
+    Changed,
+    /// All, read back from the kernel.
+    Verified,
+}
+
+/// What a comparison of plan and kernel found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReconcileReport {
+    /// Namespaces looked at.
+    pub namespaces: usize,
+    /// Links, addresses, routes, rules and settings that were put right.
+    pub repairs: usize,
+    /// Namespaces that could not be put right; the reasons were logged.
+    pub failures: usize,
+}
+
+type Reply = oneshot::Sender<Result<ReconcileReport>>;
+
+enum Request {
+    Converge(Interest, Reply),
+    Stop,
+}
+
+/// The handle of the loop.
+pub struct Controller {
+    requests: Sender<Request>,
+    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Controller {
+    /// Starts the loop.
+    pub fn start(shared: Arc<Shared>, spaces: Spaces) -> Result<Self> {
+        let (requests, inbox) = mpsc::channel();
+        let worker = Worker {
+            shared,
+            spaces,
+            applied: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            stored: None,
+            inbox,
+        };
+        let thread = thread::Builder::new()
+            .name("skep-net".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|source| NetError::File { action: "start a thread for", path: "skep-net".into(), source })?;
+        Ok(Self { requests, thread: std::sync::Mutex::new(Some(thread)) })
+    }
+
+    /// Waits until the namespaces are as planned. The work goes on when the waiting
+    /// is given up.
+    pub async fn converge(&self, interest: Interest) -> Result<ReconcileReport> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Converge(interest, reply)).map_err(|_| NetError::Closed)?;
+        answer.await.map_err(|_| NetError::Closed)?
+    }
+
+    /// Ends the loop after the current round. Blocks.
+    pub fn stop(&self) {
+        // A loop that is gone already needs no telling.
+        let _ = self.requests.send(Request::Stop);
+        if let Some(thread) = lock(&self.thread).take() {
+            if thread.join().is_err() {
+                tracing::error!("the network's loop had panicked");
+            }
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    spaces: Spaces,
+    /// The plan each namespace was last brought to.
+    applied: BTreeMap<NsName, NsPlan>,
+    /// When a failed namespace may be tried again.
+    failed: BTreeMap<NsName, Instant>,
+    /// Version of the world that is on disk.
+    stored: Option<(u64, BTreeMap<crate::ids::NetworkId, crate::model::Network>)>,
+    inbox: Receiver<Request>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let interval = self.shared.config.verify_interval;
+        let mut verify_at = Instant::now() + interval;
+        let mut pending = false;
+        loop {
+            let wait = if pending { Duration::ZERO } else { verify_at.saturating_duration_since(Instant::now()).min(RETRY) };
+            let mut batch = Vec::new();
+            match self.inbox.recv_timeout(wait) {
+                Ok(request) => batch.push(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            batch.extend(self.inbox.try_iter());
+            let mut waiting = Vec::new();
+            let mut stop = false;
+            for request in batch {
+                match request {
+                    Request::Converge(interest, reply) => waiting.push((interest, reply)),
+                    Request::Stop => stop = true,
+                }
+            }
+            let due = Instant::now() >= verify_at;
+            let verify = due || waiting.iter().any(|(i, _)| matches!(i, Interest::Verified));
+            pending = self.round(waiting, verify);
+            if verify {
+                verify_at = Instant::now() + interval;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// One round. Whether more is to be done that nobody waits for.
+    fn round(&mut self, waiting: Vec<(Interest, Reply)>, verify: bool) -> bool {
+        if verify {
+            self.look_around();
+        }
+        let plans = match self.prepare() {
+            Ok(plans) => plans,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot store the network's state");
+                answer_all(waiting, &Arc::new(error));
+                return false;
+            }
+        };
+        let dirty: BTreeSet<NsName> = plans
+            .keys()
+            .chain(self.applied.keys())
+            .filter(|name| plans.get(*name) != self.applied.get(*name))
+            .cloned()
+            .collect();
+        let now = Instant::now();
+        let mut which: BTreeSet<NsName> = BTreeSet::new();
+        if verify {
+            which.extend(plans.keys().cloned());
+            which.extend(dirty.iter().cloned());
+        } else if waiting.is_empty() {
+            let ripe = dirty.iter().filter(|n| self.failed.get(*n).is_none_or(|at| *at <= now));
+            which.extend(ripe.take(SLICE).cloned());
+        }
+        for (interest, _) in &waiting {
+            match interest {
+                Interest::Only(names) => which.extend(names.intersection(&dirty).cloned()),
+                Interest::Changed | Interest::Verified => which.extend(dirty.iter().cloned()),
+            }
+        }
+        let results = self.apply(&plans, &which, verify);
+        for (interest, reply) in waiting {
+            // Who stopped waiting does not need an answer.
+            let _ = reply.send(answer(&interest, &results));
+        }
+        dirty.iter().any(|n| !which.contains(n) && self.failed.get(n).is_none_or(|at| *at <= now))
+    }
+
+    /// Holds ports, stores the state, makes the plans.
+    fn prepare(&mut self) -> Result<HostPlan> {
+        let mut state = self.shared.lock();
+        let wanted = if state.world.running.cluster.is_some() {
+            state.world.services().mesh.into_iter().map(|(key, port)| (key, port.service)).collect()
+        } else {
+            BTreeMap::new()
+        };
+        let refused = state.ports.mesh(&wanted);
+        let blocked: BTreeSet<_> = refused.keys().copied().collect();
+        let mut problems = BTreeMap::new();
+        for (key, error) in refused {
+            if !state.world.facts.blocked_ports.contains(&key) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    service = wanted.get(&key).map(String::as_str),
+                    "a port of the routing mesh is not free on this host"
+                );
+            }
+            problems.insert(key, error.to_string());
+        }
+        lock(&self.shared.problems).ports = problems;
+        state.world.facts.blocked_ports = blocked;
+        let version = state.version;
+        let changed = self.stored.as_ref().is_none_or(|(stored, _)| *stored != version);
+        let plans = plan::plan(&state.world);
+        let copy = changed.then(|| (state.world.networks.clone(), state.world.running.clone()));
+        drop(state);
+        if let Some((networks, running)) = copy {
+            if self.stored.as_ref().is_none_or(|(_, stored)| *stored != networks) {
+                self.shared.store_networks(&networks)?;
+            }
+            self.shared.store_running(running)?;
+            self.stored = Some((version, networks));
+        }
+        Ok(plans)
+    }
+
+    fn apply(&mut self, plans: &HostPlan, which: &BTreeSet<NsName>, verify: bool) -> Results {
+        let mut results = Results::new();
+        for (name, result) in self.spaces.apply(plans, which, verify) {
+            let known = self.applied.get(&name) == plans.get(&name);
+            let mut problems = lock(&self.shared.problems);
+            match result {
+                Ok(repairs) => {
+                    if verify && known && repairs > 0 {
+                        tracing::warn!(namespace = %name, repairs, "the kernel had drifted from the plan; repaired");
+                    }
+                    match plans.get(&name) {
+                        Some(plan) => self.applied.insert(name.clone(), plan.clone()),
+                        None => self.applied.remove(&name),
+                    };
+                    self.failed.remove(&name);
+                    problems.namespaces.remove(&name);
+                    results.insert(name, Ok(repairs));
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    tracing::error!(
+                        namespace = %name,
+                        error = &*error as &dyn std::error::Error,
+                        "cannot bring a network namespace into its planned state"
+                    );
+                    // Unknown until it succeeds, so that it stays on the list.
+                    self.applied.remove(&name);
+                    self.failed.insert(name.clone(), Instant::now() + RETRY);
+                    problems.namespaces.insert(name.clone(), chain(&error));
+                    results.insert(name, Err(error));
+                }
+            }
+        }
+        if verify {
+            match self.spaces.sweep(plans) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "removed leftover network namespaces"),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot sweep network namespaces");
+                }
+            }
+        }
+        results
+    }
+
+    /// Refreshes what is known of the host: the underlay's MTU.
+    fn look_around(&mut self) {
+        let cluster = self.shared.read(|w| w.running.cluster.clone());
+        let Some(IpAddr::V4(address)) = cluster.map(|c| c.data_path_addr) else { return };
+        let Some(netlink) = self.spaces.host_netlink() else { return };
+        match mtu_of(netlink, "host", address) {
+            Ok(Some(mtu)) => {
+                // Loopback's 65536 is no sensible underlay and does not fit.
+                let mtu = u16::try_from(mtu).unwrap_or(links::ETHERNET_MTU);
+                self.shared.lock().world.facts.underlay_mtu = mtu;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the underlay's MTU");
+            }
+        }
+    }
+}
+
+type Results = BTreeMap<NsName, Result<usize, Arc<NetError>>>;
+
+fn answer(interest: &Interest, results: &Results) -> Result<ReconcileReport> {
+    let mine = |name: &NsName| match interest {
+        Interest::Only(names) => names.contains(name),
+        Interest::Changed | Interest::Verified => true,
+    };
+    let mut report = ReconcileReport::default();
+    for (name, result) in results.iter().filter(|(n, _)| mine(n)) {
+        report.namespaces += 1;
+        match result {
+            Ok(repairs) => report.repairs += repairs,
+            Err(source) if !matches!(interest, Interest::Verified) => {
+                return Err(NetError::Apply { namespace: name.to_string(), source: Arc::clone(source) });
+            }
+            Err(_) => report.failures += 1,
+        }
+    }
+    Ok(report)
+}
+
+fn answer_all(waiting: Vec<(Interest, Reply)>, error: &Arc<NetError>) {
+    for (_, reply) in waiting {
+        let error = NetError::Apply { namespace: "host".to_owned(), source: Arc::clone(error) };
+        // Who stopped waiting does not need an answer.
+        let _ = reply.send(Err(error));
+    }
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

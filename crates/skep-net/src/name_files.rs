@@ -1,0 +1,115 @@
+//! `hosts`, `resolv.conf` and `hostname` of a container. They are mounted into it as
+//! files, so they are written in place: a renamed one would not be seen.
+
+use crate::cidr::Cidr;
+use crate::config::DnsOptions;
+use crate::dns::ResolvConf;
+use crate::error::{NetError, Result};
+use crate::model::{SandboxMode, SandboxSpec};
+use crate::plan::RESOLVER;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// Lines of every container's hosts file.
+const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+                     ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+/// Where the host keeps its own.
+const HOST_HOSTS: &str = "/etc/hosts";
+/// Where systemd-resolved keeps the servers that its stub hides.
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
+
+/// Writes `hosts` and `hostname` afresh.
+pub fn create(spec: &SandboxSpec, host_gateway: Option<Ipv4Addr>) -> Result<()> {
+    let mut hosts = match spec.mode {
+        SandboxMode::Isolated => HOSTS.to_owned(),
+        SandboxMode::Host => read(Path::new(HOST_HOSTS))?.unwrap_or_else(|| HOSTS.to_owned()),
+    };
+    for extra in &spec.extra_hosts {
+        let address = match (extra.address, host_gateway) {
+            (Some(address), _) => address.to_string(),
+            (None, Some(gateway)) => gateway.to_string(),
+            (None, None) => {
+                return Err(NetError::Invalid {
+                    what: "extra host",
+                    value: format!("{}:host-gateway", extra.name),
+                    why: "this host has no gateway address for containers",
+                });
+            }
+        };
+        let _ = writeln!(hosts, "{address}\t{}", extra.name);
+    }
+    write(&spec.files_dir.join("hosts"), &hosts)?;
+    write(&spec.files_dir.join("hostname"), &format!("{}\n", spec.hostname))
+}
+
+/// Makes the hosts file name the container by exactly these addresses; lines that
+/// somebody else added stay.
+pub fn own_addresses(spec: &SandboxSpec, before: &[Cidr], now: &[Cidr]) -> Result<()> {
+    let path = spec.files_dir.join("hosts");
+    let Some(text) = read(&path)? else { return Ok(()) };
+    let line = |address: &Cidr| {
+        let full = match spec.domainname.as_str() {
+            "" => spec.hostname.clone(),
+            domain => format!("{host}.{domain} {host}", host = spec.hostname),
+        };
+        format!("{}\t{full}", address.addr())
+    };
+    let old: Vec<String> = before.iter().map(line).collect();
+    let mut next: String =
+        text.lines().filter(|l| !old.iter().any(|o| o == l)).map(|l| format!("{l}\n")).collect();
+    for address in now {
+        let _ = writeln!(next, "{}", line(address));
+    }
+    if next == text { Ok(()) } else { write(&path, &next) }
+}
+
+/// What the container's `resolv.conf` is to say.
+pub fn resolv_conf(spec: &SandboxSpec, host: &Path, daemon: &DnsOptions, embedded: bool) -> Result<String> {
+    let conf = host_resolv_conf(host)?.with(&spec.dns, daemon);
+    Ok(match (spec.mode, embedded) {
+        (SandboxMode::Host, _) => conf.render(),
+        (SandboxMode::Isolated, true) => conf.embedded(RESOLVER.into()).render(),
+        (SandboxMode::Isolated, false) => {
+            let own = !spec.dns.servers.is_empty() || !daemon.servers.is_empty();
+            let mut plain = if own { conf } else { conf.without_loopback() };
+            if plain.servers.is_empty() {
+                if let Some(text) = read(Path::new(BEHIND_STUB))? {
+                    plain.servers = ResolvConf::parse(&text).without_loopback().servers;
+                }
+            }
+            plain.render()
+        }
+    })
+}
+
+/// Writes `resolv.conf`, unless somebody edited it since `last` was written.
+/// Returns what it holds of ours now.
+pub fn update_resolv_conf(spec: &SandboxSpec, last: &str, next: String) -> Result<String> {
+    let path = spec.files_dir.join("resolv.conf");
+    let untouched = read(&path)?.is_none_or(|current| current.is_empty() || current == last);
+    if untouched && next != last {
+        write(&path, &next)?;
+        return Ok(next);
+    }
+    Ok(last.to_owned())
+}
+
+/// The host's own; a host without one has no servers.
+pub fn host_resolv_conf(path: &Path) -> Result<ResolvConf> {
+    Ok(read(path)?.map(|text| ResolvConf::parse(&text)).unwrap_or_default())
+}
+
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(NetError::File { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|source| NetError::File { action: "write", path: path.to_owned(), source })
+}

@@ -1,0 +1,216 @@
+//! The handle: every operation of the network room.
+
+mod networks;
+mod sandboxes;
+mod swarm;
+
+pub use crate::controller::ReconcileReport;
+
+use crate::apply::{Netlink, Nft, Spaces, links, routes};
+use crate::checks::{self, Check};
+use crate::config::NetConfig;
+use crate::controller::{Controller, Interest};
+use crate::dns::Resolver;
+use crate::error::{NetError, Result};
+use crate::ids::{NetworkId, hex_id};
+use crate::model::{Driver, option_keys};
+use crate::plan::NsName;
+use crate::state::{Shared, lock};
+use crate::world::{Facts, World};
+use rand::RngCore as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::task::spawn_blocking;
+
+/// A host's network. Clones share one.
+///
+/// Methods must be called inside a tokio runtime. They are cancel safe in the sense
+/// that the change, once begun, is carried through in the background.
+#[derive(Clone)]
+pub struct Net {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    controller: Controller,
+    resolver: Resolver,
+    checks: Vec<Check>,
+}
+
+impl Net {
+    /// Starts the network of this host (the process's network namespace).
+    ///
+    /// Reads its state files, makes the predefined networks, compares with the
+    /// kernel and repairs. Sandboxes that an earlier daemon left are kept as they
+    /// are until [`Net::adopt`].
+    ///
+    /// Fails when a folder or state file cannot be read or written, or when the
+    /// default bridge cannot have its address. A kernel that lacks something does
+    /// not fail it: see [`Net::checks`] and [`Net::problems`].
+    pub async fn start(config: NetConfig) -> Result<Self> {
+        let prepared = spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
+        let (shared, spaces, checks) = prepared?;
+        let shared = Arc::new(shared);
+        let controller = Controller::start(Arc::clone(&shared), spaces)?;
+        let resolver = Resolver::new(Arc::clone(&shared) as Arc<dyn crate::dns::Directory>);
+        let net = Self { inner: Arc::new(Inner { shared, controller, resolver, checks }) };
+        net.restore_ports();
+        let report = net.reconcile().await;
+        tracing::info!(
+            namespaces = report.namespaces,
+            repairs = report.repairs,
+            failures = report.failures,
+            "network started"
+        );
+        Ok(net)
+    }
+
+    /// What the kernel offers, as found at start.
+    pub fn checks(&self) -> Vec<Check> {
+        self.inner.checks.clone()
+    }
+
+    /// Compares every namespace's plan with the kernel and repairs, now.
+    pub async fn reconcile(&self) -> ReconcileReport {
+        match self.inner.controller.converge(Interest::Verified).await {
+            Ok(report) => report,
+            // Only a state that cannot be stored, or the end, comes here; both are logged.
+            Err(_) => ReconcileReport { failures: 1, ..ReconcileReport::default() },
+        }
+    }
+
+    /// What is wrong at the moment and was not repaired, for people: ports of the
+    /// routing mesh that something else holds, namespaces that could not be applied.
+    pub fn problems(&self) -> Vec<String> {
+        let problems = lock(&self.inner.shared.problems);
+        let ports = problems.ports.values().cloned();
+        let spaces = problems.namespaces.iter().map(|(name, error)| format!("network namespace {name}: {error}"));
+        ports.chain(spaces).chain(problems.other.iter().cloned()).collect()
+    }
+
+    /// Ends the resolver and the verification loop. Nothing in the kernel changes.
+    pub async fn shutdown(&self) {
+        self.inner.resolver.stop_all();
+        let inner = Arc::clone(&self.inner);
+        if spawn_blocking(move || inner.controller.stop()).await.is_err() {
+            tracing::error!("the network's loop could not be stopped");
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    async fn converge(&self, names: impl IntoIterator<Item = NsName>) -> Result<()> {
+        let names: BTreeSet<NsName> = names.into_iter().collect();
+        self.inner.controller.converge(Interest::Only(names)).await.map(|_| ())
+    }
+
+    async fn converge_all(&self) -> Result<()> {
+        self.inner.controller.converge(Interest::Changed).await.map(|_| ())
+    }
+
+    /// Binds the ports again that containers of an earlier daemon publish. One that
+    /// something else took meanwhile still works for the container, for the rules
+    /// stand; it is told as a problem.
+    fn restore_ports(&self) {
+        let mut state = self.shared().lock();
+        let published: Vec<_> = state
+            .world
+            .running
+            .sandboxes
+            .values()
+            .flat_map(|s| s.ports.iter().map(|p| (s.spec.id.clone(), s.spec.container_name.clone(), p.clone())))
+            .collect();
+        for (id, name, binding) in published {
+            if let Err(error) = state.ports.restore(&id, &name, &binding) {
+                tracing::error!(container = name, error = &error as &dyn std::error::Error, "lost a published port");
+                lock(&self.shared().problems).other.push(format!("container {name}: {error}"));
+            }
+        }
+    }
+}
+
+/// Opens, reads, checks. Blocks.
+fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
+    let nft = Nft { program: config.nft.clone() };
+    for folder in [config.data_root.join("network"), config.exec_root.join("net")] {
+        std::fs::create_dir_all(&folder).map_err(|source| NetError::File {
+            action: "make folder",
+            path: folder,
+            source,
+        })?;
+    }
+    let checks = checks::run(&nft);
+    for check in checks.iter().filter(|c| !c.available) {
+        tracing::warn!(feature = check.feature, detail = check.detail, disables = check.disables, "missing on this host");
+    }
+    let spaces = Spaces::open(config.exec_root.join("netns"), config.exec_root.join("net").join("rules"), nft)?;
+    let (networks, running) = Shared::load(&config)?;
+    let facts = Facts {
+        mtu: config.mtu,
+        underlay_mtu: links::ETHERNET_MTU,
+        pools: config.pools(),
+        host_routes: Vec::new(),
+        default_binding: config.default_binding,
+        blocked_ports: BTreeSet::new(),
+    };
+    let mut world = World::new(facts);
+    world.networks = networks;
+    world.running = running;
+    world.facts.host_routes = host_routes(&world)?;
+    let bridge = &config.default_bridge;
+    let options = BTreeMap::from([
+        (option_keys::BRIDGE_NAME.to_owned(), bridge.name.clone()),
+        (option_keys::DEFAULT_BRIDGE.to_owned(), "true".to_owned()),
+        (option_keys::ICC.to_owned(), bridge.icc.to_string()),
+        (option_keys::MASQUERADE.to_owned(), bridge.masquerade.to_string()),
+        (option_keys::HOST_BINDING.to_owned(), config.default_binding.to_string()),
+        (option_keys::MTU.to_owned(), config.mtu.to_string()),
+    ]);
+    let now = now_unix_nanos();
+    world.ensure_predefined(new_network_id(), now, "bridge", Driver::Bridge, options.clone(), bridge.address)?;
+    world.configure_default_bridge(options, bridge.address);
+    world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
+    world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
+    let handles = spaces.handles();
+    Ok((Shared::new(config, handles, world), spaces, checks))
+}
+
+/// Destinations of the host's routes, except over our own bridges. Opens its own
+/// netlink connection in the calling thread's namespace. Blocks.
+fn host_routes(world: &World) -> Result<Vec<crate::cidr::Cidr>> {
+    let host = "host";
+    let mut netlink = Netlink::open().map_err(|source| NetError::Netlink {
+        action: "open netlink".to_owned(),
+        namespace: host.to_owned(),
+        source,
+    })?;
+    let found = links::read(&mut netlink, host)?;
+    let ours: BTreeSet<u32> =
+        world.networks.values().filter_map(|n| found.get(&n.bridge_name())).map(|l| l.index).collect();
+    // The bridge of a network yet to be stored (the very first start may have been
+    // interrupted) is ours by its mark.
+    let marked = found.values().filter(|l| l.alias.starts_with(crate::plan::ALIAS)).map(|l| l.index);
+    let except = ours.into_iter().chain(marked).collect();
+    routes::destinations(&mut netlink, host, &except)
+}
+
+/// 32 bytes of chance as 64 hex characters.
+fn new_id() -> String {
+    let mut bytes = [0; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    hex_id(&bytes)
+}
+
+fn new_network_id() -> NetworkId {
+    NetworkId::new(new_id())
+}
+
+/// Nanoseconds since 1970-01-01 UTC. A clock before that counts as then.
+fn now_unix_nanos() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,137 @@
+//! Networks: make, find, look into, remove.
+
+use super::{Net, host_routes, new_network_id, now_unix_nanos};
+use crate::cidr::Mac;
+use crate::error::{NetError, Result};
+use crate::model::{Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope};
+use crate::plan::NsName;
+use crate::world::{GATEWAY_NETWORK, INGRESS_SANDBOX, World};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use tokio::task::spawn_blocking;
+
+impl Net {
+    /// Makes a local network.
+    pub async fn create_network(&self, request: NetworkCreate) -> Result<Network> {
+        let inner = std::sync::Arc::clone(&self.inner);
+        // Routes may have come since the last time, and a pool must not hide them.
+        let network = spawn_blocking(move || {
+            let world = inner.shared.read(World::clone);
+            let routes = host_routes(&world)?;
+            inner.shared.change(|state| {
+                state.world.facts.host_routes = routes;
+                state.world.create_network(new_network_id(), now_unix_nanos(), request)
+            })
+        })
+        .await
+        .map_err(|_| NetError::Closed)??;
+        if let Err(error) = self.converge([NsName::Host]).await {
+            self.shared().change(|state| state.world.remove_network(network.id.as_str()).map(|_| ()))?;
+            self.undo().await;
+            return Err(error);
+        }
+        Ok(network)
+    }
+
+    /// All networks, local ones and the overlays known here, by name.
+    pub fn networks(&self) -> Vec<Network> {
+        self.shared().read(World::all_networks)
+    }
+
+    /// A network by id, name or unambiguous id prefix, in this order.
+    pub fn network(&self, reference: &str) -> Result<Network> {
+        self.shared().read(|world| world.find_network(reference))
+    }
+
+    /// A network with what is on it on this host.
+    pub fn inspect(&self, reference: &str) -> Result<NetworkInspect> {
+        self.shared().read(|world| {
+            let network = world.find_network(reference)?;
+            let containers = containers(world, &network);
+            let peers = peers(world, &network);
+            Ok(NetworkInspect { network, containers, peers })
+        })
+    }
+
+    /// Removes a local network and returns what it was.
+    pub async fn remove_network(&self, reference: &str) -> Result<Network> {
+        let network = self.shared().change(|state| state.world.remove_network(reference))?;
+        self.converge([NsName::Host]).await?;
+        Ok(network)
+    }
+
+    /// Removes the local networks, except the predefined ones and `docker_gwbridge`,
+    /// that have no endpoint and that `wanted` picks.
+    pub async fn prune_networks(&self, wanted: impl Fn(&Network) -> bool + Send) -> Result<Vec<Network>> {
+        let removed = self.shared().change(|state| {
+            let mut removed = Vec::new();
+            for network in state.world.prunable().into_iter().filter(|n| wanted(n)) {
+                removed.push(state.world.remove_network(network.id.as_str())?);
+            }
+            Ok(removed)
+        })?;
+        self.converge([NsName::Host]).await?;
+        Ok(removed)
+    }
+
+    /// Brings the kernel back after a change was undone. The first error is the one
+    /// to report; what fails here stays on the loop's list and is logged there.
+    pub(super) async fn undo(&self) {
+        if let Err(error) = self.converge_all().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "undoing a failed change");
+        }
+    }
+}
+
+fn containers(world: &World, network: &Network) -> BTreeMap<String, NetworkContainer> {
+    let mut containers = BTreeMap::new();
+    for (sandbox, endpoint) in world.endpoints_on(&network.id) {
+        let name = if endpoint.hidden {
+            format!("gateway_{}", sandbox.spec.id.short(12))
+        } else {
+            sandbox.spec.container_name.clone()
+        };
+        let entry =
+            NetworkContainer { name, endpoint: endpoint.id.clone(), mac: endpoint.mac, ipv4: endpoint.address };
+        containers.insert(sandbox.spec.container_id.clone(), entry);
+    }
+    if let Some(overlay) = world.running.overlays.get(&network.id).filter(|n| world.overlay_in_use(n)) {
+        if let (Some(ipv4), Some(endpoint)) = (overlay.lb_cidr(), world.running.balancers.get(&network.id)) {
+            let key = if overlay.ingress { INGRESS_SANDBOX.to_owned() } else { format!("lb-{}", overlay.name) };
+            let name = format!("{}-endpoint", overlay.name);
+            let entry = NetworkContainer { name, endpoint: endpoint.clone(), mac: Mac::of(ipv4.addr()), ipv4 };
+            containers.insert(key, entry);
+        }
+    }
+    let mesh = world.ingress().and_then(|n| n.lb_address);
+    if let (GATEWAY_NETWORK, Some(ipv4), Some(endpoint), Some(_)) =
+        (network.name.as_str(), world.mesh_address(), world.running.mesh_gateway.clone(), mesh)
+    {
+        let name = format!("gateway_{INGRESS_SANDBOX}");
+        let entry = NetworkContainer { name, endpoint, mac: Mac::of(ipv4.addr()), ipv4 };
+        containers.insert(INGRESS_SANDBOX.to_owned(), entry);
+    }
+    containers
+}
+
+/// This node, and the nodes that records of the network come from.
+fn peers(world: &World, network: &Network) -> Vec<NetworkPeer> {
+    let Some(cluster) = world.running.cluster.as_ref().filter(|_| network.scope == Scope::Swarm) else {
+        return Vec::new();
+    };
+    let in_use = world.running.overlays.get(&network.id).is_some_and(|n| world.overlay_in_use(n));
+    let mut peers = Vec::new();
+    if in_use {
+        peers.push(NetworkPeer { name: cluster.node_name.clone(), ip: cluster.data_path_addr });
+    }
+    let others: BTreeSet<IpAddr> = world
+        .running
+        .remote_peers
+        .iter()
+        .filter(|((id, _), peer)| *id == network.id && peer.tunnel_endpoint_ip != cluster.data_path_addr)
+        .map(|(_, peer)| peer.tunnel_endpoint_ip)
+        .collect();
+    // Records carry no gossip names; the address is what is known of a node here.
+    peers.extend(others.into_iter().map(|ip| NetworkPeer { name: ip.to_string(), ip }));
+    peers
+}

@@ -1,0 +1,299 @@
+//! Sandboxes: make, attach, detach, rename, adopt, remove.
+
+use super::{Net, new_id, now_unix_nanos};
+use crate::cidr::Cidr;
+use crate::dns::Sockets;
+use crate::error::{NetError, Result};
+use crate::ids::SandboxId;
+use crate::model::{
+    EndpointInfo, EndpointSpec, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec,
+};
+use crate::name_files;
+use crate::plan::NsName;
+use crate::state::{State, lock};
+use crate::world::{Sandbox, World};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use tokio::task::spawn_blocking;
+
+impl Net {
+    /// Makes a sandbox: namespace with loopback up, name files written. On failure
+    /// nothing is left but, maybe, name files.
+    pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxInfo> {
+        let id = spec.id.clone();
+        let gateway = self.host_gateway();
+        name_files::create(&spec, gateway)?;
+        self.shared().change(|state| state.world.create_sandbox(spec))?;
+        let made = match self.converge([NsName::Sandbox(id.clone())]).await {
+            Ok(()) => self.write_names(&id, &[]),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            self.forget(&id)?;
+            self.undo().await;
+            return Err(error);
+        }
+        self.sandbox(&id)
+    }
+
+    /// A sandbox as it is.
+    pub fn sandbox(&self, id: &SandboxId) -> Result<SandboxInfo> {
+        let pins = self.shared().config.exec_root.join("netns");
+        self.shared().read(|world| {
+            let sandbox = find(world, id)?;
+            let endpoints = sandbox.endpoints.iter().filter(|e| !e.hidden);
+            Ok(SandboxInfo {
+                id: id.clone(),
+                key: key(&pins, sandbox),
+                endpoints: endpoints.map(|e| world.endpoint_info(sandbox, e)).collect(),
+                ports: sandbox.ports.clone(),
+                embedded_dns: sandbox.wants_dns(world),
+            })
+        })
+    }
+
+    /// Attaches a sandbox to networks, in this order, all or none. Interfaces are
+    /// numbered in the same order; where an overlay is among them, an endpoint on
+    /// `docker_gwbridge` follows as the last. Published ports are bound when the
+    /// first endpoint with a way in appears. A failure leaves everything as it was.
+    pub async fn connect(&self, sandbox: &SandboxId, endpoints: Vec<EndpointSpec>) -> Result<Vec<EndpointInfo>> {
+        let id = sandbox;
+        let (before, made) = self.shared().change(|state| {
+            let before = find(&state.world, id)?.clone();
+            let made = state.world.connect(id, endpoints, now_unix_nanos(), &mut new_id)?;
+            if let Err(error) = follow_gateway(state, id) {
+                state.world.running.sandboxes.insert(id.clone(), before);
+                return Err(error);
+            }
+            Ok((before, made))
+        })?;
+        let done = match self.serve_names(id).await {
+            Ok(()) => self.converge(self.concerned(id, &before)).await,
+            Err(error) => Err(error),
+        };
+        let done = done.and_then(|()| self.write_names(id, &addresses(&before)));
+        if let Err(error) = done {
+            let ports = before.ports.clone();
+            self.shared().change(|state| {
+                if ports.is_empty() {
+                    state.ports.release(id);
+                }
+                state.world.running.sandboxes.insert(id.clone(), before);
+                Ok(())
+            })?;
+            self.undo().await;
+            return Err(error);
+        }
+        self.shared().read(|world| {
+            let sandbox = find(world, id)?;
+            let made = made.iter().filter_map(|m| sandbox.endpoints.iter().find(|e| e.id == *m));
+            Ok(made.map(|e| world.endpoint_info(sandbox, e)).collect())
+        })
+    }
+
+    /// Detaches a sandbox from one network (id, name or prefix).
+    pub async fn disconnect(&self, sandbox: &SandboxId, network: &str) -> Result<()> {
+        let id = sandbox;
+        let before = self.shared().change(|state| {
+            let before = find(&state.world, id)?.clone();
+            let changed = state
+                .world
+                .disconnect(id, network, now_unix_nanos(), &mut new_id)
+                .and_then(|()| follow_gateway(state, id));
+            if let Err(error) = changed {
+                state.world.running.sandboxes.insert(id.clone(), before);
+                return Err(error);
+            }
+            Ok(before)
+        })?;
+        self.serve_names(id).await?;
+        self.converge(self.concerned(id, &before)).await?;
+        self.write_names(id, &addresses(&before))
+    }
+
+    /// Removes a sandbox with its endpoints, ports and namespace. An unknown one is
+    /// not an error.
+    pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        match self.forget(id)? {
+            Some(before) => self.converge(self.concerned(id, &before)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of a container's new name.
+    pub async fn rename(&self, id: &SandboxId, name: &str) -> Result<()> {
+        self.shared().change(|state| {
+            let missing = || NetError::SandboxNotFound(id.to_string());
+            let sandbox = state.world.running.sandboxes.get_mut(id).ok_or_else(missing)?;
+            name.clone_into(&mut sandbox.spec.container_name);
+            Ok(())
+        })?;
+        // Nothing in the kernel knows names, but the new one must be stored.
+        self.converge([]).await
+    }
+
+    /// Duplicates of the resolver's sockets in a sandbox, for a process that
+    /// outlives the daemon to hold. Empty where names are not resolved.
+    pub fn dns_sockets(&self, id: &SandboxId) -> Result<Vec<(String, OwnedFd)>> {
+        self.shared().read(|world| find(world, id).map(|_| ()))?;
+        self.inner.resolver.duplicates(id)
+    }
+
+    /// Tells which sandboxes of an earlier daemon are still in use. Those get their
+    /// resolver back; all others are removed. To be called once after start.
+    /// Returns the ids that were asked for but are not known (to be made anew).
+    pub async fn adopt(&self, in_use: Vec<SandboxAdoption>) -> Result<Vec<SandboxId>> {
+        let wanted: BTreeSet<SandboxId> = in_use.iter().map(|a| a.id.clone()).collect();
+        let known: BTreeSet<SandboxId> = self.shared().read(|w| w.running.sandboxes.keys().cloned().collect());
+        for id in known.difference(&wanted) {
+            self.forget(id)?;
+        }
+        let unknown = wanted.difference(&known).cloned().collect();
+        for adoption in in_use.into_iter().filter(|a| known.contains(&a.id)) {
+            let Some(sockets) = Sockets::take_back(adoption.dns_sockets) else { continue };
+            let expected = self.shared().read(|w| w.sandbox(&adoption.id).and_then(|s| s.dns_ports));
+            // Others than the rules lead to would never be asked.
+            if expected.is_some() && sockets.ports().ok() == expected {
+                self.inner.resolver.serve(&adoption.id, sockets)?;
+            }
+        }
+        for id in known.intersection(&wanted) {
+            self.serve_names(id).await?;
+        }
+        self.converge_all().await?;
+        Ok(unknown)
+    }
+
+    /// Opens the resolver's sockets for a sandbox that needs them and has none, and
+    /// closes those of one that needs none any more.
+    async fn serve_names(&self, id: &SandboxId) -> Result<()> {
+        let wanted = self.shared().read(|world| find(world, id).map(|s| s.wants_dns(world)))?;
+        if !wanted {
+            self.inner.resolver.stop(id);
+            return self.set_dns_ports(id, None);
+        }
+        if self.inner.resolver.serves(id) {
+            return Ok(());
+        }
+        let name = NsName::Sandbox(id.clone());
+        let handle = lock(&self.shared().handles).get(&name).cloned();
+        let Some(handle) = handle else { return Err(NetError::SandboxNotFound(id.to_string())) };
+        let sandbox = id.clone();
+        let sockets = spawn_blocking(move || Sockets::open(&handle, &sandbox)).await.map_err(|_| NetError::Closed)??;
+        let ports = sockets.ports().map_err(|source| NetError::DnsSocket { sandbox: id.to_string(), source })?;
+        self.inner.resolver.serve(id, sockets)?;
+        self.set_dns_ports(id, Some(ports))
+    }
+
+    fn set_dns_ports(&self, id: &SandboxId, ports: Option<(u16, u16)>) -> Result<()> {
+        self.shared().change(|state| {
+            if let Some(sandbox) = state.world.running.sandboxes.get_mut(id) {
+                sandbox.dns_ports = ports;
+            }
+            Ok(())
+        })
+    }
+
+    /// Brings the name files up to date.
+    fn write_names(&self, id: &SandboxId, before: &[Cidr]) -> Result<()> {
+        let (sandbox, now, embedded) = self.shared().read(|world| {
+            let sandbox = find(world, id)?;
+            let ingress = world.ingress().map(|n| n.id.clone());
+            let named = sandbox.endpoints.iter().filter(|e| !e.hidden && Some(&e.network) != ingress.as_ref());
+            let now: Vec<Cidr> = named.map(|e| e.address).collect();
+            Ok::<_, NetError>((sandbox.clone(), now, sandbox.wants_dns(world)))
+        })?;
+        let config = &self.shared().config;
+        if sandbox.spec.mode == SandboxMode::Isolated {
+            name_files::own_addresses(&sandbox.spec, before, &now)?;
+        }
+        let text = name_files::resolv_conf(&sandbox.spec, &config.resolv_conf, &config.dns, embedded)?;
+        let written = name_files::update_resolv_conf(&sandbox.spec, &sandbox.resolv_conf, text)?;
+        if written == sandbox.resolv_conf {
+            return Ok(());
+        }
+        self.shared().change(|state| {
+            if let Some(sandbox) = state.world.running.sandboxes.get_mut(id) {
+                sandbox.resolv_conf = written;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes a sandbox out of the world.
+    fn forget(&self, id: &SandboxId) -> Result<Option<Sandbox>> {
+        self.inner.resolver.stop(id);
+        self.shared().change(|state| {
+            state.ports.release(id);
+            Ok(state.world.running.sandboxes.remove(id))
+        })
+    }
+
+    /// The namespaces that a change to a sandbox touches: its own, those its cables
+    /// end in, and whatever came or went with its overlays.
+    fn concerned(&self, id: &SandboxId, before: &Sandbox) -> BTreeSet<NsName> {
+        let mut names = BTreeSet::from([NsName::Sandbox(id.clone()), NsName::Host]);
+        self.shared().read(|world| {
+            let now = world.sandbox(id).into_iter().flat_map(|s| &s.endpoints);
+            for endpoint in before.endpoints.iter().chain(now) {
+                if world.running.overlays.contains_key(&endpoint.network) {
+                    names.insert(NsName::Overlay(endpoint.network.clone()));
+                    names.insert(NsName::Balancer(endpoint.network.clone()));
+                }
+            }
+        });
+        names
+    }
+
+    fn host_gateway(&self) -> Option<Ipv4Addr> {
+        self.shared().config.host_gateway.or_else(|| {
+            self.shared().read(|world| {
+                let bridge = world.networks.values().find(|n| n.is_default_bridge())?;
+                bridge.subnets.first()?.gateway
+            })
+        })
+    }
+}
+
+fn find<'a>(world: &'a World, id: &SandboxId) -> Result<&'a Sandbox> {
+    world.sandbox(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))
+}
+
+fn key(pins: &Path, sandbox: &Sandbox) -> PathBuf {
+    match sandbox.spec.mode {
+        SandboxMode::Host => pins.join(crate::apply::HOST_PIN),
+        SandboxMode::Isolated => pins.join(sandbox.spec.id.short(12)),
+    }
+}
+
+fn addresses(sandbox: &Sandbox) -> Vec<Cidr> {
+    sandbox.endpoints.iter().map(|e| e.address).collect()
+}
+
+/// Binds a sandbox's ports once it has a way in, and lets go of them when it has
+/// none any more. The first port's network may say where to bind by default.
+fn follow_gateway(state: &mut State, id: &SandboxId) -> Result<()> {
+    let sandbox = find(&state.world, id)?;
+    let binding = sandbox.gateway(&state.world).map(|(endpoint, _)| {
+        let network = state.world.networks.get(&endpoint.network);
+        let own = network.and_then(|n| n.options.get(crate::model::option_keys::HOST_BINDING));
+        own.and_then(|v| v.parse().ok()).unwrap_or(state.world.facts.default_binding)
+    });
+    let ports = match binding {
+        Some(default) if sandbox.ports.is_empty() && !sandbox.spec.ports.is_empty() => {
+            let spec = sandbox.spec.clone();
+            state.ports.publish(id, &spec.container_name, &spec.ports, default)?
+        }
+        Some(_) => return Ok(()),
+        None => {
+            state.ports.release(id);
+            Vec::new()
+        }
+    };
+    if let Some(sandbox) = state.world.running.sandboxes.get_mut(id) {
+        sandbox.ports = ports;
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The host's namespace: bridges of local networks, published ports, masquerading,
+//! isolation between networks, and the way into the routing mesh.
+
+use super::{BridgePlan, NsPlan, UdpFlow};
+use crate::model::{Driver, Network, Protocol};
+use crate::world::{Services, World};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+/// Prefix of the alias that marks an interface as ours.
+pub const ALIAS: &str = "skep:";
+
+/// A published port: where it is taken and where it goes.
+type Targets = BTreeMap<(Ipv4Addr, Protocol, u16), (Ipv4Addr, u16)>;
+
+pub fn plan(world: &World, services: &Services) -> NsPlan {
+    let bridges: Vec<&Network> = world.networks.values().filter(|n| n.driver == Driver::Bridge).collect();
+    let mut plan = NsPlan::default();
+    plan.sysctls.push(("net/ipv4/ip_forward".to_owned(), "1".to_owned()));
+    for network in &bridges {
+        let name = network.bridge_name();
+        plan.bridges.push(BridgePlan {
+            name: name.clone(),
+            mtu: network.mtu(world.facts.mtu),
+            addresses: network.subnets.iter().filter_map(|s| Some(s.subnet.with_addr(s.gateway?))).collect(),
+            alias: format!("{ALIAS}{}", network.id),
+        });
+        // Lets a published port be reached as 127.0.0.1: the reply comes in over the
+        // bridge for that address. The guard chain closes what this would open.
+        plan.sysctls.push((format!("net/ipv4/conf/{name}/route_localnet"), "1".to_owned()));
+        plan.sysctls.push((format!("net/ipv6/conf/{name}/disable_ipv6"), "1".to_owned()));
+    }
+    if bridges.is_empty() {
+        return plan;
+    }
+
+    plan.rules.base("guard", "filter", "prerouting", -300).rule("iifname != \"lo\" ip daddr 127.0.0.0/8 drop");
+    publish(&mut plan, &targets(world, services));
+    translate_sources(&mut plan, &bridges);
+    isolate(&mut plan, &bridges);
+    plan.rules.tidy();
+    plan
+}
+
+fn targets(world: &World, services: &Services) -> Targets {
+    let mut targets = Targets::new();
+    if let (Some(mesh), Some(_)) = (world.mesh_address(), world.ingress().and_then(|n| n.lb_address)) {
+        for &(protocol, port) in services.mesh.keys() {
+            if !world.facts.blocked_ports.contains(&(protocol, port)) {
+                targets.insert((Ipv4Addr::UNSPECIFIED, protocol, port), (mesh.addr(), port));
+            }
+        }
+    }
+    for sandbox in world.running.sandboxes.values() {
+        let Some((endpoint, _)) = sandbox.gateway(world) else { continue };
+        for port in &sandbox.ports {
+            targets.insert(
+                (port.host_ip, port.protocol, port.host_port),
+                (endpoint.address.addr(), port.container_port),
+            );
+        }
+    }
+    targets
+}
+
+fn publish(plan: &mut NsPlan, targets: &Targets) {
+    let (any, one): (Vec<_>, Vec<_>) = targets.iter().partition(|((ip, _, _), _)| ip.is_unspecified());
+    let chain = plan.rules.chain("published");
+    if !one.is_empty() {
+        let elements: Vec<String> = one
+            .iter()
+            .map(|((ip, protocol, port), (to, to_port))| format!("{ip} . {protocol} . {port} : {to} . {to_port}"))
+            .collect();
+        chain.rule(format!("dnat ip to ip daddr . meta l4proto . th dport map {{ {} }}", elements.join(", ")));
+    }
+    if !any.is_empty() {
+        let elements: Vec<String> = any
+            .iter()
+            .map(|((_, protocol, port), (to, to_port))| format!("{protocol} . {port} : {to} . {to_port}"))
+            .collect();
+        chain.rule(format!("dnat ip to meta l4proto . th dport map {{ {} }}", elements.join(", ")));
+    }
+    for hook in ["prerouting", "output"] {
+        plan.rules.nat(hook).rule("fib daddr type local jump published");
+    }
+    for ((ip, protocol, port), (to, _)) in targets {
+        if *protocol == Protocol::Udp {
+            plan.udp_flows.push(UdpFlow {
+                address: (!ip.is_unspecified()).then_some(*ip),
+                port: Some(*port),
+                backends: BTreeSet::from([*to]),
+            });
+        }
+    }
+}
+
+/// Sources are rewritten in three cases only: the host's own loopback addresses,
+/// which mean nothing beyond a bridge; a container that reaches a neighbour (or
+/// itself) through a published port, whose reply would otherwise take the short way;
+/// and traffic that leaves for the outside.
+fn translate_sources(plan: &mut NsPlan, bridges: &[&Network]) {
+    let ours = names(bridges.iter().copied());
+    let chain = plan.rules.nat("postrouting");
+    chain.rule(format!("ip saddr 127.0.0.0/8 oifname {ours} masquerade"));
+    for network in bridges {
+        let bridge = network.bridge_name();
+        for subnet in &network.subnets {
+            let subnet = subnet.subnet;
+            chain.rule(format!("ip saddr {subnet} oifname \"{bridge}\" ct status dnat masquerade"));
+            if network.masquerade() && !network.internal {
+                chain.rule(format!("ip saddr {subnet} oifname != {ours} masquerade"));
+            }
+        }
+    }
+}
+
+fn isolate(plan: &mut NsPlan, bridges: &[&Network]) {
+    let ours = names(bridges.iter().copied());
+    let chain = plan.rules.base("forward", "filter", "forward", 0);
+    chain.rule(format!("iifname != {ours} oifname != {ours} accept"));
+    chain.rule("ct state established,related accept");
+    for network in bridges.iter().filter(|n| n.internal) {
+        let bridge = network.bridge_name();
+        chain.rule(format!("iifname \"{bridge}\" oifname != \"{bridge}\" drop"));
+        chain.rule(format!("iifname != \"{bridge}\" oifname \"{bridge}\" drop"));
+    }
+    chain.rule("ct status dnat accept");
+    for network in bridges.iter().filter(|n| n.icc()) {
+        let bridge = network.bridge_name();
+        chain.rule(format!("iifname \"{bridge}\" oifname \"{bridge}\" accept"));
+    }
+    // Between networks, between neighbours that may not talk, and to ports that
+    // nobody published.
+    chain.rule(format!("oifname {ours} drop"));
+}
+
+fn names<'a>(bridges: impl Iterator<Item = &'a Network>) -> String {
+    let quoted: Vec<String> = bridges.map(|n| format!("\"{}\"", n.bridge_name())).collect();
+    format!("{{ {} }}", quoted.join(", "))
+}

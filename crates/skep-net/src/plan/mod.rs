@@ -1,0 +1,242 @@
+//! From a world to what every namespace must contain. Pure: same world, same plan.
+//!
+//! A plan leaves the apply half no choices. To carry something new, add it to the
+//! world, work it into one of the namespace files here, and teach `apply` only if a
+//! new kind of kernel object appears.
+
+mod dns;
+mod host;
+mod ingress;
+mod overlay;
+mod ruleset;
+mod sandbox;
+#[cfg(test)]
+mod tests;
+
+pub use dns::RESOLVER;
+pub use host::ALIAS;
+pub use ruleset::Ruleset;
+
+use crate::cidr::{Cidr, Mac};
+use crate::ids::{NetworkId, SandboxId};
+use crate::model::SandboxMode;
+use crate::world::World;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Bytes that VXLAN over IPv4 adds to a packet.
+pub const VXLAN_OVERHEAD: u16 = 50;
+/// High half of the connection marks that remember through which load balancer a
+/// connection came; the low half is the host part of its address.
+pub const MARK_BASE: u32 = 0x5ce0_0000;
+/// Which bits of a mark say that it is ours.
+pub const MARK_MASK: u32 = 0xffff_0000;
+
+/// A network namespace by its role.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NsName {
+    /// The daemon's own.
+    Host,
+    /// Bridge and VXLAN device of an overlay.
+    Overlay(NetworkId),
+    /// Virtual addresses of an overlay.
+    Balancer(NetworkId),
+    /// The routing mesh.
+    Ingress,
+    /// A container's.
+    Sandbox(SandboxId),
+}
+
+impl NsName {
+    /// File name under `netns/`; `None` for the host.
+    pub fn file(&self) -> Option<String> {
+        match self {
+            Self::Host => None,
+            Self::Overlay(id) => Some(format!("1-{}", id.short(10))),
+            Self::Balancer(id) => Some(format!("lb_{}", id.short(9))),
+            Self::Ingress => Some("ingress_sbox".to_owned()),
+            Self::Sandbox(id) => Some(id.short(12).to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for NsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file().unwrap_or_else(|| "host".to_owned()))
+    }
+}
+
+/// What one namespace must contain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NsPlan {
+    /// Bridges, by name.
+    pub bridges: Vec<BridgePlan>,
+    /// VXLAN devices.
+    pub vxlans: Vec<VxlanPlan>,
+    /// Interfaces that end on a bridge of another (or this) namespace.
+    pub cables: Vec<CablePlan>,
+    /// Bridge ports that the other ends of cables have here.
+    pub ports: BTreeSet<String>,
+    /// Routes beyond those that addresses bring.
+    pub routes: Vec<RoutePlan>,
+    /// Marks that choose a routing table; the table's number is the mark.
+    pub marks: Vec<u32>,
+    /// Settings below `/proc/sys`, in order.
+    pub sysctls: Vec<(String, String)>,
+    /// nftables rules.
+    pub rules: Ruleset,
+    /// UDP flows whose remembered translation must agree with the rules.
+    pub udp_flows: Vec<UdpFlow>,
+}
+
+/// A Linux bridge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePlan {
+    /// Name.
+    pub name: String,
+    /// Bytes.
+    pub mtu: u16,
+    /// Addresses with their subnet's prefix length.
+    pub addresses: Vec<Cidr>,
+    /// Who owns it; kept as the interface's alias.
+    pub alias: String,
+}
+
+/// A VXLAN device, port of a bridge in the same namespace, underlay in the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VxlanPlan {
+    /// Name.
+    pub name: String,
+    /// VXLAN id.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+    /// Address that packets are sent from.
+    pub local: IpAddr,
+    /// Bytes.
+    pub mtu: u16,
+    /// The bridge.
+    pub bridge: String,
+    /// Remote endpoints: address, Ethernet address, node.
+    pub peers: BTreeSet<(Ipv4Addr, Mac, IpAddr)>,
+}
+
+/// An interface and the bridge port at its other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CablePlan {
+    /// Name in this namespace.
+    pub interface: String,
+    /// Ethernet address.
+    pub mac: Mac,
+    /// Bytes, both ends.
+    pub mtu: u16,
+    /// Addresses with prefix lengths.
+    pub addresses: BTreeSet<Cidr>,
+    /// Where the other end is.
+    pub port_ns: NsName,
+    /// Its name there.
+    pub port: String,
+    /// The bridge there.
+    pub bridge: String,
+    /// Whether the port may only talk to the bridge itself.
+    pub isolated: bool,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoutePlan {
+    /// Next hop.
+    pub via: Ipv4Addr,
+    /// Interface.
+    pub interface: String,
+    /// Table, 254 for the main one. The destination is always the default.
+    pub table: u32,
+}
+
+/// UDP flows that a rule redirects. Connection tracking remembers a flow's first
+/// translation, so entries that disagree with the rules must go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpFlow {
+    /// Original destination, any local one when `None`.
+    pub address: Option<Ipv4Addr>,
+    /// Original destination port, any when `None`.
+    pub port: Option<u16>,
+    /// Where it may lead, drained ones included.
+    pub backends: BTreeSet<Ipv4Addr>,
+}
+
+/// All plans of a host.
+pub type HostPlan = BTreeMap<NsName, NsPlan>;
+
+/// Works out what every namespace must contain.
+pub fn plan(world: &World) -> HostPlan {
+    let services = world.services();
+    let mut plans = HostPlan::new();
+    plans.insert(NsName::Host, host::plan(world, &services));
+    for network in world.running.overlays.values().filter(|n| world.overlay_in_use(n)) {
+        let Some(cluster) = &world.running.cluster else { continue };
+        plans.insert(NsName::Overlay(network.id.clone()), overlay::plan(world, cluster, network));
+        if network.ingress {
+            if let Some(plan) = ingress::plan(world, &services, network) {
+                plans.insert(NsName::Ingress, plan);
+            }
+        } else if let Some(plan) = overlay::balancer(world, &services, network) {
+            plans.insert(NsName::Balancer(network.id.clone()), plan);
+        }
+    }
+    for sandbox in world.running.sandboxes.values().filter(|s| s.spec.mode == SandboxMode::Isolated) {
+        plans.insert(NsName::Sandbox(sandbox.spec.id.clone()), sandbox::plan(world, &services, sandbox));
+    }
+    let ports: Vec<(NsName, String)> =
+        plans.values().flat_map(|p| &p.cables).map(|c| (c.port_ns.clone(), c.port.clone())).collect();
+    for (name, port) in ports {
+        if let Some(plan) = plans.get_mut(&name) {
+            plan.ports.insert(port);
+        }
+    }
+    plans
+}
+
+/// Settings of every namespace but the host's: no IPv6 noise on new interfaces, and
+/// no reverse-path filter, because replies may take another way than requests.
+fn quiet_sysctls() -> Vec<(String, String)> {
+    [
+        ("net/ipv6/conf/default/disable_ipv6", "1"),
+        ("net/ipv4/conf/all/rp_filter", "0"),
+        ("net/ipv4/conf/default/rp_filter", "0"),
+        ("net/bridge/bridge-nf-call-iptables", "0"),
+        ("net/bridge/bridge-nf-call-ip6tables", "0"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .to_vec()
+}
+
+/// `dnat to` one or, in turn, several addresses.
+fn turns(backends: &BTreeSet<Ipv4Addr>) -> String {
+    use std::fmt::Write as _;
+    let mut iter = backends.iter();
+    match (iter.next(), backends.len()) {
+        (Some(only), 1) => format!("dnat to {only}"),
+        (_, count) => {
+            let mut text = format!("dnat to numgen inc mod {count} map {{ ");
+            for (n, backend) in backends.iter().enumerate() {
+                let comma = if n == 0 { "" } else { ", " };
+                let _ = write!(text, "{comma}{n} : {backend}");
+            }
+            text.push_str(" }");
+            text
+        }
+    }
+}
+
+/// What is stored beside a namespace's rules so that a new daemon can tell whether
+/// they are still what it would write.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The rules.
+    pub rules: Ruleset,
+    /// The kernel's nftables generation right after they were written.
+    pub generation: u32,
+}

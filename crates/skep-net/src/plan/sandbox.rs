@@ -1,0 +1,147 @@
+//! A container's namespace: its interfaces, the resolver's redirection, the load
+//! balancer at its edge, and a task's part in the routing mesh.
+
+use super::{
+    CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, UdpFlow, dns, overlay, quiet_sysctls, turns,
+};
+use crate::cidr::{Cidr, Mac};
+use crate::model::OverlayNetwork;
+use crate::world::{Endpoint, Sandbox, Services, World};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Number of the main routing table.
+const MAIN: u32 = 254;
+
+pub fn plan(world: &World, services: &Services, sandbox: &Sandbox) -> NsPlan {
+    let mut plan = NsPlan { sysctls: quiet_sysctls(), ..NsPlan::default() };
+    for endpoint in &sandbox.endpoints {
+        plan.cables.extend(cable(world, endpoint));
+    }
+    if let Some((endpoint, via)) = sandbox.gateway(world) {
+        plan.routes.push(RoutePlan { via, interface: endpoint.interface.clone(), table: MAIN });
+    }
+    if let (true, Some(ports)) = (sandbox.wants_dns(world), sandbox.dns_ports) {
+        dns::redirect(&mut plan.rules, ports);
+    }
+    for endpoint in &sandbox.endpoints {
+        let Some(network) = world.running.overlays.get(&endpoint.network) else { continue };
+        if network.ingress {
+            mesh(world, &mut plan, network, endpoint);
+        } else {
+            balance(&mut plan, services, endpoint);
+        }
+    }
+    plan.rules.tidy();
+    plan
+}
+
+fn cable(world: &World, endpoint: &Endpoint) -> Option<CablePlan> {
+    let (port_ns, bridge, mtu, isolated) = match world.networks.get(&endpoint.network) {
+        Some(network) => (NsName::Host, network.bridge_name(), network.mtu(world.facts.mtu), !network.icc()),
+        None => {
+            let network = world.running.overlays.get(&endpoint.network)?;
+            let bridge = overlay::bridge_for(network, endpoint.address);
+            (NsName::Overlay(network.id.clone()), bridge, overlay::mtu(world, network), false)
+        }
+    };
+    Some(CablePlan {
+        interface: endpoint.interface.clone(),
+        mac: endpoint.mac,
+        mtu,
+        addresses: BTreeSet::from([endpoint.address]),
+        port_ns,
+        port: endpoint.port_name(),
+        bridge,
+        isolated,
+    })
+}
+
+/// Virtual addresses lead to a backend in turn, from the container's own
+/// connections and from what it forwards. Only connections: a ping goes to the
+/// address itself, which the network's load-balancer namespace holds.
+fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
+    let Some(services) = services.by_network.get(&endpoint.network) else { return };
+    for service in services.values() {
+        let Some(vip) = service.vip else { continue };
+        plan.udp_flows.push(UdpFlow {
+            address: Some(vip),
+            port: None,
+            backends: service.backends.union(&service.leaving).copied().collect(),
+        });
+        if service.backends.is_empty() {
+            continue;
+        }
+        let name = format!("vip-{}", vip.to_string().replace('.', "-"));
+        let chain = plan.rules.chain(&name);
+        if chain.is_empty() {
+            chain.rule(format!("meta l4proto {{ tcp, udp, sctp }} {}", turns(&service.backends)));
+        }
+        for hook in ["output", "prerouting"] {
+            plan.rules.nat(hook).rule(format!("ip daddr {vip} goto {name}"));
+        }
+    }
+}
+
+/// Ports of the routing mesh arrive at the ingress address as published and are
+/// redirected to the port in the container. Which node's load balancer sent a
+/// connection is told by the Ethernet source, remembered as the connection's mark,
+/// and replies go back through that one, because only it can undo its translation.
+/// Nothing else is let in or out over the ingress network.
+fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &Endpoint) {
+    let interface = &endpoint.interface;
+    let address = endpoint.address.addr();
+    if let Some(service) = &endpoint.service {
+        let redirect = plan.rules.nat("prerouting");
+        for port in &service.ingress_ports {
+            redirect.rule(format!(
+                "iifname \"{interface}\" ip daddr {address} {} dport {} redirect to :{}",
+                port.protocol, port.published, port.target
+            ));
+        }
+    }
+    let balancers = balancers(world, network);
+    if !balancers.is_empty() {
+        let marks: Vec<String> =
+            balancers.iter().map(|(mac, lb)| format!("{mac} : {:#x}", mark(*lb))).collect();
+        plan.rules.base("remember", "filter", "prerouting", -150).rule(format!(
+            "iifname \"{interface}\" ct state new ct mark set ether saddr map {{ {} }}",
+            marks.join(", ")
+        ));
+        plan.rules
+            .base("return", "route", "output", -150)
+            .rule(format!("ct mark & {MARK_MASK:#x} == {MARK_BASE:#x} meta mark set ct mark"));
+        for lb in balancers.values() {
+            plan.marks.push(mark(*lb));
+            plan.routes.push(RoutePlan { via: lb.addr(), interface: interface.clone(), table: mark(*lb) });
+        }
+        plan.marks.sort_unstable();
+    }
+    let input = plan.rules.base("input", "filter", "input", 0);
+    input.rule(format!("iifname \"{interface}\" ct state established,related accept"));
+    input.rule(format!("iifname \"{interface}\" ct status dnat accept"));
+    input.rule(format!("iifname \"{interface}\" meta l4proto {{ tcp, udp, sctp }} drop"));
+    let output = plan.rules.base("output", "filter", "output", 0);
+    output.rule(format!("oifname \"{interface}\" ct state established,related accept"));
+    output.rule(format!("oifname \"{interface}\" meta l4proto {{ tcp, udp, sctp }} drop"));
+}
+
+/// The nodes' load balancers on the ingress network by Ethernet address. Remote ones
+/// are the peers that no endpoint record speaks of.
+fn balancers(world: &World, network: &OverlayNetwork) -> BTreeMap<Mac, Cidr> {
+    let mut balancers = BTreeMap::new();
+    if let Some(own) = network.lb_cidr() {
+        balancers.insert(Mac::of(own.addr()), own);
+    }
+    for (key, peer) in world.running.remote_peers.iter().filter(|((id, _), _)| *id == network.id) {
+        if !world.running.remote_endpoints.contains_key(key) {
+            balancers.insert(peer.endpoint_mac, peer.endpoint_ip);
+        }
+    }
+    balancers
+}
+
+/// The mark, and the routing table, of a load balancer: unique within the ingress
+/// subnet as long as that has at most 65536 addresses.
+fn mark(lb: Cidr) -> u32 {
+    MARK_BASE | ((u32::from(lb.addr()) & !lb.mask()) & 0xffff)
+}

@@ -1,0 +1,229 @@
+//! Ports of the host that are spoken for. A socket of ours holds each, so that no
+//! other process takes it and that `ss` shows who has it; the traffic never reaches
+//! the socket, because nftables leads it away before.
+
+use crate::error::{NetError, Result};
+use crate::ids::SandboxId;
+use crate::model::{PortBinding, PortSpec, Protocol};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::path::Path;
+
+/// Where a port is picked from when none is asked for, both ends included: the
+/// kernel's own range for outgoing connections, as Docker does.
+const AUTOMATIC: (u16, u16) = (32768, 60999);
+
+/// For whom a port is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// A container.
+    Sandbox(SandboxId, String),
+    /// A service of the routing mesh, by name.
+    Mesh(String),
+}
+
+impl Owner {
+    fn describe(&self) -> String {
+        match self {
+            Self::Sandbox(_, name) => format!(" (held by container {name})"),
+            Self::Mesh(service) => format!(" (held by service {service})"),
+        }
+    }
+}
+
+type Key = (Protocol, Ipv4Addr, u16);
+
+/// What holds a port.
+#[derive(Debug)]
+enum Hold {
+    Tcp(#[expect(dead_code, reason = "held, never accepted from")] TcpListener),
+    Udp(#[expect(dead_code, reason = "held, never read")] UdpSocket),
+    /// SCTP has no sockets on many kernels; the table alone keeps it.
+    Noted,
+}
+
+/// All held ports.
+#[derive(Debug, Default)]
+pub struct Ports {
+    held: BTreeMap<Key, (Hold, Owner)>,
+    next: u16,
+}
+
+impl Ports {
+    /// Binds everything a container publishes, all or nothing. `0.0.0.0` stands for
+    /// the default address.
+    pub fn publish(
+        &mut self,
+        sandbox: &SandboxId,
+        container: &str,
+        specs: &[PortSpec],
+        default: Ipv4Addr,
+    ) -> Result<Vec<PortBinding>> {
+        let owner = Owner::Sandbox(sandbox.clone(), container.to_owned());
+        let mut made: Vec<PortBinding> = Vec::new();
+        for spec in specs {
+            match self.publish_one(&owner, spec, default) {
+                Ok(binding) => made.push(binding),
+                Err(error) => {
+                    for b in made {
+                        self.held.remove(&(b.protocol, b.host_ip, b.host_port));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn publish_one(&mut self, owner: &Owner, spec: &PortSpec, default: Ipv4Addr) -> Result<PortBinding> {
+        let host_ip = spec.host_ip.unwrap_or(default);
+        let binding = |host_port| PortBinding {
+            protocol: spec.protocol,
+            container_port: spec.container_port,
+            host_ip,
+            host_port,
+        };
+        let (first, last) = spec.host_ports;
+        if (first, last) == (0, 0) {
+            let size = AUTOMATIC.1 - AUTOMATIC.0 + 1;
+            for step in 0..size {
+                let port = AUTOMATIC.0 + (self.next + step) % size;
+                if self.hold((spec.protocol, host_ip, port), owner.clone()).is_ok() {
+                    self.next = (self.next + step + 1) % size;
+                    return Ok(binding(port));
+                }
+            }
+        } else {
+            let mut failure = None;
+            for port in first..=last {
+                match self.hold((spec.protocol, host_ip, port), owner.clone()) {
+                    Ok(()) => return Ok(binding(port)),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            if let (Some(error), true) = (failure, first == last) {
+                return Err(error);
+            }
+        }
+        let (first, last) = if first == 0 { AUTOMATIC } else { (first, last) };
+        Err(NetError::PortsExhausted { host_ip, first, last, protocol: spec.protocol })
+    }
+
+    /// Binds again what was published before, after a restart of the daemon.
+    pub fn restore(&mut self, sandbox: &SandboxId, container: &str, binding: &PortBinding) -> Result<()> {
+        let owner = Owner::Sandbox(sandbox.clone(), container.to_owned());
+        self.hold((binding.protocol, binding.host_ip, binding.host_port), owner)
+    }
+
+    /// Lets go of a container's ports.
+    pub fn release(&mut self, sandbox: &SandboxId) {
+        self.held.retain(|_, (_, owner)| !matches!(owner, Owner::Sandbox(id, _) if id == sandbox));
+    }
+
+    /// Holds exactly these ports for the routing mesh, by service name. Returns what
+    /// could not be had, and why.
+    pub fn mesh(&mut self, wanted: &BTreeMap<(Protocol, u16), String>) -> BTreeMap<(Protocol, u16), NetError> {
+        self.held.retain(|(protocol, _, port), (_, owner)| {
+            !matches!(owner, Owner::Mesh(_)) || wanted.contains_key(&(*protocol, *port))
+        });
+        let mut refused = BTreeMap::new();
+        for (&(protocol, port), service) in wanted {
+            let key = (protocol, Ipv4Addr::UNSPECIFIED, port);
+            if matches!(self.held.get(&key), Some((_, Owner::Mesh(_)))) {
+                continue;
+            }
+            if let Err(error) = self.hold(key, Owner::Mesh(service.clone())) {
+                refused.insert((protocol, port), error);
+            }
+        }
+        refused
+    }
+
+    fn hold(&mut self, key: Key, owner: Owner) -> Result<()> {
+        let (protocol, host_ip, port) = key;
+        let taken = |holder| NetError::PortTaken { host_ip, port, protocol, holder };
+        let clash = self.held.iter().find(|((p, ip, n), _)| {
+            *p == protocol && *n == port && (*ip == host_ip || ip.is_unspecified() || host_ip.is_unspecified())
+        });
+        if let Some((_, (_, other))) = clash {
+            return Err(taken(other.describe()));
+        }
+        let address = SocketAddrV4::new(host_ip, port);
+        let bound = match protocol {
+            Protocol::Tcp => TcpListener::bind(address).map(Hold::Tcp),
+            Protocol::Udp => UdpSocket::bind(address).map(Hold::Udp),
+            Protocol::Sctp => Ok(Hold::Noted),
+        };
+        match bound {
+            Ok(hold) => {
+                self.held.insert(key, (hold, owner));
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::AddrInUse => Err(taken(holder(protocol, port))),
+            Err(error) => Err(taken(format!(" ({error})"))),
+        }
+    }
+
+    /// Ports held, for the record.
+    pub fn mesh_ports(&self) -> BTreeSet<(Protocol, u16)> {
+        self.held
+            .iter()
+            .filter(|(_, (_, owner))| matches!(owner, Owner::Mesh(_)))
+            .map(|((protocol, _, port), _)| (*protocol, *port))
+            .collect()
+    }
+}
+
+/// Which process has a port, as ` (held by process nginx, pid 123)`; empty when that
+/// cannot be told.
+fn holder(protocol: Protocol, port: u16) -> String {
+    match find_process(protocol, port) {
+        Ok(Some((pid, name))) => format!(" (held by process {name}, pid {pid})"),
+        // Not worth failing over: the port is taken either way.
+        Ok(None) | Err(_) => String::new(),
+    }
+}
+
+fn find_process(protocol: Protocol, port: u16) -> io::Result<Option<(u32, String)>> {
+    let mut inodes = BTreeSet::new();
+    for suffix in ["", "6"] {
+        let table = match protocol {
+            Protocol::Tcp => format!("/proc/net/tcp{suffix}"),
+            Protocol::Udp => format!("/proc/net/udp{suffix}"),
+            Protocol::Sctp => return Ok(None),
+        };
+        // The IPv6 table is missing where IPv6 is.
+        let Ok(text) = fs::read_to_string(table) else { continue };
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let local = fields.get(1).and_then(|a| a.rsplit_once(':'));
+            let local_port = local.and_then(|(_, p)| u16::from_str_radix(p, 16).ok());
+            // 0A is a listening TCP socket; UDP sockets have no such state.
+            let listening = protocol == Protocol::Udp || fields.get(3) == Some(&"0A");
+            if let (Some(found), true, Some(inode)) = (local_port, listening, fields.get(9)) {
+                if found == port {
+                    inodes.insert(format!("socket:[{inode}]"));
+                }
+            }
+        }
+    }
+    if inodes.is_empty() {
+        return Ok(None);
+    }
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        // Processes come and go while we look.
+        let Ok(fds) = fs::read_dir(entry.path().join("fd")) else { continue };
+        let has = fds.flatten().any(|fd| {
+            fs::read_link(fd.path()).is_ok_and(|target| inodes.contains(target.to_string_lossy().as_ref()))
+        });
+        if has {
+            let name = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))?;
+            return Ok(Some((pid, name.trim().to_owned())));
+        }
+    }
+    Ok(None)
+}
