@@ -56,3 +56,6 @@ pub(crate) async fn run_tcp(
         Err(error) => tracing::error!(%error, "cannot serve a port"),
     }
 }
+
+#[cfg(test)]
+mod tests;
