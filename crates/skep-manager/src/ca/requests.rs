@@ -1,0 +1,92 @@
+use ring::digest::{SHA256, digest};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use skep_control::{Action, Store};
+use skep_pki::Identity;
+use skep_types::{
+    Bytes64, Certificate, Cluster, IssuanceState, Node, NodeAvailability, NodeId, NodeMembership,
+    NodeRole, NodeSpec, Timestamp,
+};
+use thiserror::Error;
+
+/// Why a certificate cannot be asked for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum RequestError {
+    /// The text is Docker's; joining clients match it.
+    #[error("A valid join token is necessary to join this cluster")]
+    Token,
+    #[error("there is no swarm yet")]
+    NoCluster,
+    #[error("node {0} not found")]
+    NoNode(NodeId),
+}
+
+/// A new node asks: its token says in which role. `id` is fresh.
+pub(crate) fn ask_first(
+    store: &Store,
+    id: NodeId,
+    csr: Vec<u8>,
+    token: &str,
+    availability: NodeAvailability,
+) -> Result<Vec<Action>, RequestError> {
+    let cluster = store.cluster().ok_or(RequestError::NoCluster)?;
+    let role = role_of(cluster, token).ok_or(RequestError::Token)?;
+    let node = Node {
+        certificate: Certificate {
+            role,
+            csr: Bytes64(csr),
+            state: IssuanceState::Pending,
+            cn: id.to_string(),
+            ..Certificate::default()
+        },
+        id,
+        spec: NodeSpec {
+            role,
+            availability,
+            membership: NodeMembership::Accepted,
+            ..NodeSpec::default()
+        },
+        role,
+        vxlan_udp_port: cluster.data_path_port,
+        ..Node::default()
+    };
+    Ok(vec![Action::Create(node.into())])
+}
+
+/// A node with a certificate asks for the next one, in the role that it is to have now.
+pub(crate) fn ask_renewal(store: &Store, id: &NodeId, csr: Vec<u8>) -> Result<Vec<Action>, RequestError> {
+    let node = store.node(id).ok_or_else(|| RequestError::NoNode(id.clone()))?;
+    let mut node = Node::clone(node);
+    node.certificate = Certificate {
+        role: node.role,
+        csr: Bytes64(csr),
+        state: IssuanceState::Renew,
+        cn: id.to_string(),
+        ..Certificate::default()
+    };
+    Ok(vec![Action::Update(node.into())])
+}
+
+/// The role that a token gives; managers' first. Digests are compared, so that the time it takes says
+/// nothing about the token.
+fn role_of(cluster: &Cluster, token: &str) -> Option<NodeRole> {
+    let given = digest(&SHA256, token.as_bytes());
+    let tokens = &cluster.root_ca.join_tokens;
+    [(&tokens.manager, NodeRole::Manager), (&tokens.worker, NodeRole::Worker)]
+        .into_iter()
+        .find(|(known, _)| {
+            !known.is_empty() && digest(&SHA256, known.as_bytes()).as_ref() == given.as_ref()
+        })
+        .map(|(_, role)| role)
+}
+
+/// Whether nothing more will happen to a request without somebody asking.
+pub(crate) fn is_final(state: IssuanceState) -> bool {
+    matches!(state, IssuanceState::Issued | IssuanceState::Failed | IssuanceState::Rotate)
+}
+
+/// When a node's last certificate ends; `None` if it has none.
+pub(crate) fn certificate_expiry(node: &Node) -> Option<Timestamp> {
+    let leaf = CertificateDer::from_pem_slice(&node.certificate.certificate.0).ok()?;
+    Identity::of(&leaf).ok().map(|identity| identity.not_after)
+}

@@ -1,0 +1,250 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_control::admission::{self, ClusterSeed};
+use skep_control::{Action, Store};
+use skep_pki::{CertError, TlsHandle, TlsIncoming};
+use skep_types::{Node, NodeId};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{Control, ControlError};
+use crate::dispatcher::{Sessions, StatusReports};
+use crate::leader;
+use crate::lock::keep_locked;
+use crate::logs::LogBroker;
+use crate::raft::{Begin, KeyFileError, Member, RaftNode, RaftStartError};
+use crate::rpc::{self, GrpcTransport};
+use crate::shared::Shared;
+use crate::store::{Watcher, WriteError, Writer};
+
+/// Time for a sole manager to begin to lead; it needs milliseconds.
+const LEAD_LIMIT: Duration = Duration::from_secs(20);
+/// Time for open calls to end when the manager stops.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a manager is started with.
+pub struct ManagerConfig {
+    /// Folder of the raft log; made if missing.
+    pub raft_dir: PathBuf,
+    /// The remote API's socket, bound by the caller so that a port in use is known early.
+    pub listener: TcpListener,
+    /// host:port at which the others reach `listener`.
+    pub advertise_addr: String,
+    /// The node's credentials, with a manager's certificate.
+    pub tls: TlsHandle,
+    /// Opens a locked raft log.
+    pub unlock_key: Option<Vec<u8>>,
+    pub start: ManagerStart,
+}
+
+/// How a manager begins.
+pub enum ManagerStart {
+    /// Makes a new swarm, with this node as its first.
+    NewSwarm(Box<NewSwarm>),
+    /// Goes on with what is on disk.
+    Resume,
+    /// Goes on with what is on disk, as the only manager.
+    ForceNewCluster,
+}
+
+/// What a new swarm is made of.
+pub struct NewSwarm {
+    pub seed: ClusterSeed,
+    /// The first node, its certificate included.
+    pub node: Node,
+}
+
+/// Why a manager did not start.
+#[derive(Debug, Error)]
+pub enum ManagerStartError {
+    #[error("cannot start raft")]
+    Raft(#[from] RaftStartError),
+    #[error("cannot serve the remote API")]
+    Tls(#[source] CertError),
+    #[error("the swarm's settings are refused")]
+    Refused(#[source] ControlError),
+    #[error("cannot write the new swarm")]
+    Write(#[source] WriteError),
+    #[error("this manager did not become leader within {} s", LEAD_LIMIT.as_secs())]
+    NoLeader,
+}
+
+impl ManagerStartError {
+    /// The raft log is locked and no key was given.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Raft(RaftStartError::Keys(KeyFileError::Locked)))
+    }
+
+    /// The unlock key does not fit.
+    pub fn is_wrong_key(&self) -> bool {
+        matches!(self, Self::Raft(RaftStartError::Keys(KeyFileError::WrongKey)))
+    }
+}
+
+/// A running manager. Dropping it stops it without waiting; [`Manager::stop`] waits.
+pub struct Manager {
+    shared: Arc<Shared>,
+    raft_id: u64,
+    log_closed: watch::Receiver<()>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Manager {
+    /// Opens the store, starts raft and serves the remote API.
+    ///
+    /// With [`ManagerStart::NewSwarm`] the swarm is on disk when this returns; otherwise this returns
+    /// once raft runs, led or not (see [`Manager::leading`]).
+    ///
+    /// # Errors
+    /// Nothing runs afterwards; a new swarm's files may be left behind in part.
+    pub async fn start(config: ManagerConfig) -> Result<Self, ManagerStartError> {
+        let node_id = config.tls.current().identity().node_id.clone();
+        let member = Member { node_id: node_id.clone(), addr: config.advertise_addr };
+        let (begin, new_swarm) = match config.start {
+            ManagerStart::NewSwarm(new_swarm) => (Begin::Alone, Some(new_swarm)),
+            ManagerStart::Resume => (Begin::Resume, None),
+            ManagerStart::ForceNewCluster => (Begin::ForceAlone, None),
+        };
+        let incoming =
+            TlsIncoming::new(config.listener, &config.tls).map_err(ManagerStartError::Tls)?;
+        let transport = Arc::new(GrpcTransport::new(config.tls.clone()));
+        let node =
+            RaftNode::start(&config.raft_dir, member, begin, config.unlock_key, transport).await?;
+        let shared = Arc::new(Shared {
+            node_id,
+            writer: Writer::spawn(node.raft.clone(), node.cell.clone()),
+            cell: node.cell.clone(),
+            raft: node.raft.clone(),
+            tls: config.tls,
+            sessions: Sessions::new(),
+            reports: StatusReports::new(),
+            logs: LogBroker::new(),
+            leading: watch::Sender::new(false),
+            stop: CancellationToken::new(),
+        });
+        let (raft_id, log_closed) = (node.id(), node.log_closed());
+        let tasks = vec![
+            tokio::spawn(leader::supervise(shared.clone(), raft_id)),
+            tokio::spawn(serve(shared.clone(), incoming)),
+            tokio::spawn(keep_locked(shared.clone(), node)),
+        ];
+        let manager = Self { shared, raft_id, log_closed, tasks };
+        if let Some(new_swarm) = new_swarm {
+            manager.found(*new_swarm).await?;
+        }
+        Ok(manager)
+    }
+
+    /// Writes the first objects.
+    async fn found(&self, new_swarm: NewSwarm) -> Result<(), ManagerStartError> {
+        let mut leading = self.leading();
+        let led = tokio::time::timeout(LEAD_LIMIT, leading.wait_for(|leads| *leads)).await;
+        if !matches!(led, Ok(Ok(_))) {
+            return Err(ManagerStartError::NoLeader);
+        }
+        let written = self.shared.writer.write(move |store, now| {
+            let mut actions =
+                admission::create_cluster(store, new_swarm.seed, now, &mut crate::chance::fill)
+                    .map_err(ControlError::from)?;
+            actions.push(Action::Create(new_swarm.node.into()));
+            Ok::<_, ControlError>((actions, ()))
+        });
+        let written = written.await.map_err(ManagerStartError::Write)?;
+        written.map(|_| ()).map_err(ManagerStartError::Refused)
+    }
+
+    pub fn control(&self) -> Control {
+        Control::new(&self.shared)
+    }
+
+    /// Whether this manager leads and its loops run.
+    pub fn leading(&self) -> watch::Receiver<bool> {
+        self.shared.leading.subscribe()
+    }
+
+    /// Whether any manager leads, as far as this one knows.
+    pub fn has_leader(&self) -> bool {
+        self.shared.raft.metrics().borrow().current_leader.is_some()
+    }
+
+    /// Managers of the swarm: node and host:port.
+    pub fn members(&self) -> Vec<(NodeId, String)> {
+        let metrics = self.shared.raft.metrics();
+        let metrics = metrics.borrow();
+        let members = metrics.membership_config.nodes();
+        members.map(|(_, member)| (member.node_id.clone(), member.addr.clone())).collect()
+    }
+
+    /// This manager's raft id.
+    pub fn raft_id(&self) -> u64 {
+        self.raft_id
+    }
+
+    /// The objects as they are now.
+    pub fn read(&self) -> Store {
+        self.shared.cell.read()
+    }
+
+    /// The objects as they are now, and every change from here on.
+    pub fn watch(&self) -> (Store, Watcher) {
+        self.shared.cell.watch()
+    }
+
+    /// Commits actions decided elsewhere; their versions protect them from being stale. Answers the
+    /// index at which they took effect.
+    pub async fn propose(&self, actions: Vec<Action>) -> Result<u64, WriteError> {
+        self.shared.writer.propose(actions).await
+    }
+
+    /// Resolves when raft has stopped by itself (a failing disk), with the reason.
+    pub fn failure(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut metrics = self.shared.raft.metrics();
+        async move {
+            match metrics.wait_for(|m| m.running_state.is_err()).await {
+                Ok(metrics) => match &metrics.running_state {
+                    Err(fatal) => fatal.to_string(),
+                    Ok(()) => String::new(),
+                },
+                Err(_) => "raft has stopped".to_owned(),
+            }
+        }
+    }
+
+    /// Stops serving, working and raft, in this order. The log can be opened again when this returns.
+    pub async fn stop(mut self) {
+        self.shared.stop.cancel();
+        self.shared.sessions.clear();
+        for mut task in std::mem::take(&mut self.tasks) {
+            if tokio::time::timeout(DRAIN_LIMIT, &mut task).await.is_err() {
+                tracing::warn!("a task of the manager did not end in time, ending it");
+                task.abort();
+            }
+        }
+        if let Err(error) = self.shared.raft.shutdown().await {
+            tracing::error!(%error, "raft did not stop cleanly");
+        }
+        let mut closed = self.log_closed.clone();
+        drop(self);
+        // The log's last user may be a call that is just ending.
+        if tokio::time::timeout(DRAIN_LIMIT, async { while closed.changed().await.is_ok() {} }).await.is_err() {
+            tracing::warn!("the raft log is still open after the manager stopped");
+        }
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+async fn serve(shared: Arc<Shared>, incoming: TlsIncoming) {
+    if let Err(error) = rpc::serve(shared, incoming).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "the remote API ended");
+    }
+}

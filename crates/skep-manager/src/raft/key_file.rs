@@ -1,0 +1,146 @@
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use skep_types::Bytes64;
+use thiserror::Error;
+
+use super::seal::{KEY_LEN, KeyId, SealError, Sealer};
+use crate::disk;
+
+/// Place of the sealed keys in [`Sealer::seal`]'s sense.
+const PLACE: &[u8] = b"skep raft data keys";
+/// Key id under which the unlock key seals the data keys.
+const UNLOCK_KEY_ID: KeyId = 0;
+
+/// Why the data keys could not be had.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    #[error("cannot {action} the key file {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the key file {} is not valid", path.display())]
+    Format {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Autolock is on and no unlock key was given.
+    #[error("the swarm is locked")]
+    Locked,
+    #[error("the unlock key does not fit")]
+    WrongKey,
+    #[error("no usable data key in {}", path.display())]
+    Keys {
+        path: PathBuf,
+        #[source]
+        source: SealError,
+    },
+}
+
+/// The keys that seal log and snapshots. `active` seals new records, the others open older ones.
+#[derive(Serialize, Deserialize)]
+struct Keys {
+    active: KeyId,
+    keys: Vec<(KeyId, Bytes64)>,
+}
+
+/// On disk: the keys in the clear (the file is 0600), or sealed by the unlock key.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stored {
+    Clear(Keys),
+    Locked(Bytes64),
+}
+
+/// The file beside the log which holds the data keys.
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    keys: Keys,
+    /// What the file is sealed with now.
+    unlock_key: Option<Vec<u8>>,
+}
+
+impl KeyFile {
+    /// Opens the file, or makes it with a fresh key.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Locked`] and [`KeyFileError::WrongKey`] leave everything as it was.
+    pub fn open(path: &Path, unlock_key: Option<&[u8]>) -> Result<Self, KeyFileError> {
+        let io = |action, source| KeyFileError::Io { action, path: path.to_owned(), source };
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(path),
+            Err(e) => return Err(io("read", e)),
+        };
+        let format = |source| KeyFileError::Format { path: path.to_owned(), source };
+        let (keys, unlock_key) = match serde_json::from_slice(&bytes).map_err(format)? {
+            Stored::Clear(keys) => (keys, None),
+            Stored::Locked(sealed) => {
+                let key = unlock_key.ok_or(KeyFileError::Locked)?;
+                let sealer = unlock_sealer(key)?;
+                let plain = sealer.open(PLACE, &sealed.0).map_err(|_| KeyFileError::WrongKey)?;
+                (serde_json::from_slice(&plain).map_err(format)?, Some(key.to_vec()))
+            }
+        };
+        Ok(Self { path: path.to_owned(), keys, unlock_key })
+    }
+
+    fn create(path: &Path) -> Result<Self, KeyFileError> {
+        let bad = |source| KeyFileError::Keys { path: path.to_owned(), source };
+        let random = SystemRandom::new();
+        let mut key = [0u8; KEY_LEN];
+        random.fill(&mut key).map_err(|_| bad(SealError::Cipher))?;
+        let keys = Keys { active: 1, keys: vec![(1, Bytes64(key.to_vec()))] };
+        let mut file = Self { path: path.to_owned(), keys, unlock_key: None };
+        file.store(None)?;
+        Ok(file)
+    }
+
+    /// Writes the file: sealed with `unlock_key`, or in the clear.
+    pub fn store(&mut self, unlock_key: Option<&[u8]>) -> Result<(), KeyFileError> {
+        let format = |source| KeyFileError::Format { path: self.path.clone(), source };
+        let stored = match unlock_key {
+            None => Stored::Clear(Keys { active: self.keys.active, keys: self.keys.keys.clone() }),
+            Some(key) => {
+                let plain = serde_json::to_vec(&self.keys).map_err(format)?;
+                let sealed = unlock_sealer(key)?.seal(PLACE, &plain);
+                let bad = |source| KeyFileError::Keys { path: self.path.clone(), source };
+                Stored::Locked(Bytes64(sealed.map_err(bad)?))
+            }
+        };
+        let bytes = serde_json::to_vec(&stored).map_err(format)?;
+        disk::replace(&self.path, &bytes, 0o600).map_err(|source| KeyFileError::Io {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })?;
+        self.unlock_key = unlock_key.map(<[u8]>::to_vec);
+        Ok(())
+    }
+
+    pub fn is_stored_with(&self, unlock_key: Option<&[u8]>) -> bool {
+        self.unlock_key.as_deref() == unlock_key
+    }
+
+    pub fn sealer(&self) -> Result<Sealer, KeyFileError> {
+        let bad = |source| KeyFileError::Keys { path: self.path.clone(), source };
+        let mut keys = Vec::with_capacity(self.keys.keys.len());
+        for (id, key) in &self.keys.keys {
+            let key = key.0.as_slice().try_into().map_err(|_| bad(SealError::Short(key.0.len())))?;
+            keys.push((*id, key));
+        }
+        Sealer::new(self.keys.active, &keys).map_err(bad)
+    }
+}
+
+fn unlock_sealer(key: &[u8]) -> Result<Sealer, KeyFileError> {
+    let key: [u8; KEY_LEN] = key.try_into().map_err(|_| KeyFileError::WrongKey)?;
+    Sealer::new(UNLOCK_KEY_ID, &[(UNLOCK_KEY_ID, key)]).map_err(|_| KeyFileError::WrongKey)
+}

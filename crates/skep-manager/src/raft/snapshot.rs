@@ -1,0 +1,93 @@
+use std::fs;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::seal::{SealError, Sealer};
+use super::types::{Snapshot, SnapshotMeta};
+use crate::disk;
+
+const PLACE: &[u8] = b"skep raft snapshot";
+
+/// Why the snapshot on disk could not be used.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    #[error("cannot {action} the raft snapshot {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the raft snapshot {} cannot be opened", path.display())]
+    Seal {
+        path: PathBuf,
+        #[source]
+        source: SealError,
+    },
+    #[error("the raft snapshot {} is not valid", path.display())]
+    Format {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The one snapshot kept, in one sealed file that is replaced as a whole.
+#[derive(Clone)]
+pub(crate) struct SnapshotFile {
+    path: Arc<Path>,
+    sealer: Arc<Sealer>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    meta: SnapshotMeta,
+    /// JSON of the store.
+    store: String,
+}
+
+impl SnapshotFile {
+    pub fn new(path: &Path, sealer: Arc<Sealer>) -> Self {
+        Self { path: path.into(), sealer }
+    }
+
+    fn io(&self, action: &'static str) -> impl FnOnce(io::Error) -> SnapshotError {
+        let path = self.path.to_path_buf();
+        move |source| SnapshotError::Io { action, path, source }
+    }
+
+    fn format(&self, source: serde_json::Error) -> SnapshotError {
+        SnapshotError::Format { path: self.path.to_path_buf(), source }
+    }
+
+    /// Blocks. `store` is JSON.
+    pub fn save(&self, meta: &SnapshotMeta, store: String) -> Result<(), SnapshotError> {
+        let content = Content { meta: meta.clone(), store };
+        let plain = serde_json::to_vec(&content).map_err(|e| self.format(e))?;
+        let sealed = self.sealer.seal(PLACE, &plain).map_err(|source| SnapshotError::Seal {
+            path: self.path.to_path_buf(),
+            source,
+        })?;
+        disk::replace(&self.path, &sealed, 0o600).map_err(self.io("write"))
+    }
+
+    /// Blocks. `None` if there is none yet.
+    pub fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
+        let sealed = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.io("read")(e)),
+        };
+        let plain = self.sealer.open(PLACE, &sealed).map_err(|source| SnapshotError::Seal {
+            path: self.path.to_path_buf(),
+            source,
+        })?;
+        let content: Content = serde_json::from_slice(&plain).map_err(|e| self.format(e))?;
+        let snapshot = Box::new(Cursor::new(content.store.into_bytes()));
+        Ok(Some(Snapshot { meta: content.meta, snapshot }))
+    }
+}

@@ -1,0 +1,36 @@
+//! Filters of the remote control API as ours.
+
+use skep_proto::v1;
+use skep_types::Version;
+
+use crate::control::{Filter, LabelFilter};
+
+pub(super) fn labels<M>(map: M) -> Vec<LabelFilter>
+where
+    M: IntoIterator<Item = (String, String)>,
+{
+    map.into_iter()
+        .map(|(key, value)| LabelFilter { key, value: (!value.is_empty()).then_some(value) })
+        .collect()
+}
+
+macro_rules! named_filters {
+    ($($module:ident)*) => {$(
+        impl From<v1::$module::Filters> for Filter {
+            fn from(filters: v1::$module::Filters) -> Self {
+                Self {
+                    id_prefixes: filters.id_prefixes,
+                    name_prefixes: filters.name_prefixes,
+                    names: filters.names,
+                    labels: labels(filters.labels),
+                }
+            }
+        }
+    )*};
+}
+
+named_filters! { list_networks_request list_secrets_request list_configs_request list_services_request }
+
+pub(super) fn version(version: Option<v1::Version>) -> Version {
+    version.map(Version::from).unwrap_or_default()
+}

@@ -1,0 +1,48 @@
+use std::sync::Arc;
+
+use skep_pki::TlsIncoming;
+use skep_proto::{MAX_REQUEST_BYTES, v1};
+use tonic::transport::Server;
+
+use super::ca::Ca;
+use super::control::ControlRpc;
+use super::dispatcher::Dispatcher;
+use super::health::Health;
+use super::log_broker::Logs;
+use super::raft::RaftService;
+use super::resource::ResourceAllocator;
+use crate::shared::Shared;
+
+/// Serves the remote API until the manager stops; streams under way end then.
+pub(crate) async fn serve(shared: Arc<Shared>, incoming: TlsIncoming) -> Result<(), tonic::transport::Error> {
+    let ca = Ca(shared.clone());
+    let logs = Logs(shared.clone());
+    let stop = shared.stop.clone();
+    Server::builder()
+        .add_service(v1::ca_server::CaServer::new(ca.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(v1::node_ca_server::NodeCaServer::new(ca).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            v1::dispatcher_server::DispatcherServer::new(Dispatcher(shared.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            v1::resource_allocator_server::ResourceAllocatorServer::new(ResourceAllocator(shared.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            v1::log_broker_server::LogBrokerServer::new(logs.clone())
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(v1::logs_server::LogsServer::new(logs).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            v1::health_server::HealthServer::new(Health(shared.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            v1::control_server::ControlServer::new(ControlRpc::new(shared.clone()))
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(RaftService { shared })
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await
+}

@@ -1,0 +1,32 @@
+use skep_control::Store;
+use skep_pki::TlsHandle;
+use skep_types::NodeId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatcher::{Sessions, StatusReports};
+use crate::logs::LogBroker;
+use crate::raft::Raft;
+use crate::store::{StoreCell, Writer};
+
+/// What all parts of one manager share.
+pub(crate) struct Shared {
+    pub node_id: NodeId,
+    pub cell: StoreCell,
+    pub writer: Writer,
+    pub raft: Raft,
+    pub tls: TlsHandle,
+    pub sessions: Sessions,
+    pub reports: StatusReports,
+    pub logs: LogBroker,
+    /// True while this manager leads and its loops run.
+    pub leading: watch::Sender<bool>,
+    /// Cancelled when the manager stops.
+    pub stop: CancellationToken,
+}
+
+impl Shared {
+    pub fn read(&self) -> Store {
+        self.cell.read()
+    }
+}
