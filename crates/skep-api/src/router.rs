@@ -35,3 +35,12 @@ fn operations() -> Router<App> {
 async fn unknown() -> Response {
     ApiError::not_found("page not found").into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn routes_of_all_kinds_go_together() {
+        // Panics if two kinds claim the same path.
+        let _router = super::operations();
+    }
+}

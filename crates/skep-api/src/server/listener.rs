@@ -2,12 +2,15 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::stat::{Mode, fchmod};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +22,9 @@ use super::service::ApiService;
 
 /// The group that may use the unix socket besides root.
 const GROUP: &str = "docker";
+
+/// For the owner and the group.
+const MODE: u32 = 0o660;
 
 /// Pause after a failed `accept`: without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -87,11 +93,7 @@ impl Listener {
             fs::create_dir_all(parent).map_err(failed("make the folder of"))?;
         }
         make_way(&path)?;
-        // Until the mode is set the socket has the umask's: never writable for others, so nobody gets
-        // in that will not be let in afterwards.
-        let listener = StdUnixListener::bind(&path).map_err(failed("listen on"))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))
-            .map_err(failed("set the mode of"))?;
+        let listener = bind_private(&path).map_err(failed("listen on"))?;
         match nix::unistd::Group::from_name(GROUP) {
             Ok(Some(group)) => std::os::unix::fs::chown(&path, None, Some(group.gid.as_raw()))
                 .map_err(failed("set the group of"))?,
@@ -213,6 +215,20 @@ impl Listener {
             }
         }
     }
+}
+
+/// Binds a unix socket that has its mode from the first moment, whatever the umask: the kernel takes
+/// it from the unbound socket (`unix_bind`).
+fn bind_private(path: &Path) -> io::Result<StdUnixListener> {
+    let mode = Mode::from_bits_truncate(MODE);
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&socket, mode)?;
+    socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    // The umask may have taken the group's part away.
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    socket::listen(&socket, Backlog::MAXCONN)?;
+    Ok(StdUnixListener::from(socket))
 }
 
 /// Terminals send single characters.

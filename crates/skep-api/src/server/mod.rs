@@ -31,7 +31,7 @@ pub(crate) async fn run(
     let connections = TaskTracker::new();
     let mut accepting = tokio::task::JoinSet::new();
     for listener in listeners {
-        tracing::info!(listener = %listener, "API listens");
+        tracing::debug!(listener = %listener, "accepting connections");
         let (service, shutdown, connections) =
             (service.clone(), shutdown.clone(), connections.clone());
         accepting.spawn(listener.accept_all(service, shutdown, connections));
