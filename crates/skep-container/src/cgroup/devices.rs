@@ -27,7 +27,7 @@ impl Cgroup {
 }
 
 /// Attaches a program with these rules to a version 2 group's directory.
-pub(super) fn attach(path: &std::path::Path, rules: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
+pub fn attach(path: &std::path::Path, rules: &[LinuxDeviceCgroup]) -> Result<(), CgroupError> {
     let failed = |source| CgroupError::Devices { path: path.to_owned(), source };
     let program = bpf::load_device_program(&compile(rules)).map_err(failed)?;
     let group = File::open(path).map_err(failed)?;
@@ -74,7 +74,13 @@ fn compile(rules: &[LinuxDeviceCgroup]) -> Vec<Instruction> {
         op(LOAD_WORD, MINOR, CONTEXT, 8, 0),
     ];
     for rule in rules.iter().rev() {
-        program.extend(compile_rule(rule));
+        let code = compile_rule(rule);
+        let always = !code.iter().any(is_jump);
+        program.extend(code);
+        if always {
+            // The verifier refuses what cannot be reached, and that would be all the rest.
+            return program;
+        }
     }
     program.extend([op(MOVE_IMMEDIATE, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]);
     program
@@ -114,11 +120,15 @@ fn compile_rule(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
     code.push(op(EXIT, 0, 0, 0, 0));
     let len = code.len();
     for (at, instruction) in code.iter_mut().enumerate() {
-        if matches!(instruction.code, JUMP_NOT_EQUAL_IMMEDIATE | JUMP_NOT_EQUAL_REGISTER) {
+        if is_jump(instruction) {
             instruction.offset = i16::try_from(len - at - 1).unwrap_or(i16::MAX);
         }
     }
     code
+}
+
+fn is_jump(instruction: &Instruction) -> bool {
+    matches!(instruction.code, JUMP_NOT_EQUAL_IMMEDIATE | JUMP_NOT_EQUAL_REGISTER)
 }
 
 #[cfg(test)]
@@ -140,6 +150,6 @@ mod tests {
         let program = compile(&[deny, null]);
         assert_eq!(program[6], op(JUMP_NOT_EQUAL_IMMEDIATE, KIND, 0, 7, CHAR));
         assert_eq!(program[12], op(MOVE_IMMEDIATE, 0, 0, 0, 1));
-        assert_eq!(program.last(), Some(&op(EXIT, 0, 0, 0, 0)));
+        assert_eq!(program[14..], [op(MOVE_IMMEDIATE, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)], "nothing after a rule for all");
     }
 }

@@ -11,6 +11,7 @@ mod oom;
 mod stats;
 mod update;
 
+pub use devices::attach as restrict_devices_at;
 pub use group::Cgroup;
 pub use layout::{Layout, Version};
 pub use oom::OomWatch;

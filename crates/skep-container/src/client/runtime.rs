@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -12,6 +13,9 @@ use super::requests::CreateRequest;
 use crate::cgroup::Cgroup;
 use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
 use crate::proto::{self, Command, Refusal, Reply, ShimConfig};
+
+/// How long a shim gets for its first answer; it answers in less than a millisecond.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Creates containers, and finds those that exist.
 #[derive(Clone, Debug)]
@@ -74,9 +78,10 @@ impl Runtime {
         match connection::open(bundle).await {
             Ok(stream) => {
                 let handle = handle(Some(Connection::new(stream)));
-                match handle.done("subscribe", Command::Subscribe).await {
-                    Ok(()) => Ok(handle),
-                    Err(source) => Err(ConnectError::Control { id: id.to_owned(), source }),
+                match tokio::time::timeout(TIMEOUT, handle.done("subscribe", Command::Subscribe)).await {
+                    Ok(Ok(())) => Ok(handle),
+                    Ok(Err(source)) => Err(ConnectError::Control { id: id.to_owned(), source }),
+                    Err(_) => Err(ConnectError::Io { id: id.to_owned(), source: io::ErrorKind::TimedOut.into() }),
                 }
             }
             Err(e) if is_gone(&e) => match read_exit(bundle).await {

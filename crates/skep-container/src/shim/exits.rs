@@ -65,7 +65,13 @@ impl Shim {
         let ready: Vec<Number> =
             self.processes.iter().filter(|(_, p)| p.is_drained(now)).map(|(&n, _)| n).collect();
         for number in ready {
-            self.finish(number);
+            for stream in [StdStream::Stdout, StdStream::Stderr] {
+                self.read_output(number, stream, usize::MAX);
+            }
+            // That may have filled a client up again.
+            if self.processes.get(&number).is_some_and(|p| p.is_drained(now)) {
+                self.finish(number);
+            }
         }
     }
 
@@ -73,6 +79,7 @@ impl Shim {
         let Some(process) = self.processes.get_mut(&number) else { return };
         let Phase::Ending(status, _) = std::mem::replace(&mut process.phase, Phase::Exited) else { return };
         process.exit = Some(status.clone());
+        process.stdio.forget_terminal();
         process.stdio = Default::default();
         let waiters = std::mem::take(&mut process.waiters);
         if number == INIT {

@@ -62,14 +62,11 @@ impl Shim {
             if process.tty { NewStdio::terminal(number)? } else { NewStdio::pipes(process.open_stdin)? };
         let (report, write) = pipe2(OFlag::O_CLOEXEC)?;
         let report = unblocked(report)?;
-        let Shim { config, connections, processes, .. } = self;
         let launcher = skep_sys::process::fork_single_threaded(|| {
-            // Copies of others' sockets would keep them from seeing the shim close its own.
-            connections.clear();
-            processes.clear();
+            self.release_in_launcher();
             match exec {
-                None => launch::create(config, theirs, write),
-                Some(process) => launch::exec(config, &process, number, theirs, write),
+                None => launch::create(&self.config, theirs, write),
+                Some(process) => launch::exec(&self.config, &process, number, theirs, write),
             }
         })?;
         if let Some(process) = self.processes.get_mut(&number) {

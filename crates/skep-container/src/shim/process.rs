@@ -127,7 +127,8 @@ impl Process {
     /// The next time at which something must be done without an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ending = match self.phase {
-            Phase::Ending(_, until) => Some(until),
+            // While a client holds the output up, its own deadline counts.
+            Phase::Ending(_, until) if self.may_read() => Some(until),
             _ => None,
         };
         self.clients.iter().filter_map(Client::deadline).chain(ending).chain(self.hung_up).min()
@@ -224,7 +225,7 @@ impl Process {
     }
 
     /// Serves one client's socket. Gone clients are taken off.
-    pub(super) fn serve_client(&mut self, at: usize, readable: bool, writable: bool) {
+    pub(super) fn serve_client(&mut self, at: usize, readable: bool, writable: bool, hung_up: bool) {
         let Some(client) = self.clients.get_mut(at) else { return };
         let served = (|| {
             if writable {
@@ -232,10 +233,12 @@ impl Process {
             }
             if readable { client.read() } else { Ok(Vec::new()) }
         })();
-        match served {
-            Ok(inputs) => self.take_input(inputs),
-            Err(_) => drop(self.clients.remove(at)),
+        // Closed on both sides, and nothing more of it to read.
+        let gone = served.is_err() || (hung_up && !client.wants_read());
+        if gone {
+            self.clients.remove(at);
         }
+        self.take_input(served.unwrap_or_default());
     }
 
     /// Cuts off stalled clients; those of an ended process go once they have everything.
@@ -257,11 +260,12 @@ impl Process {
         self.phase = Phase::Ending(status, Instant::now() + DRAIN);
     }
 
-    /// Whether all that can come has come.
+    /// Whether all that can come has come, or has had the time to. Not while a client holds the
+    /// output up: what is in the pipes then is the process's last words.
     pub(super) fn is_drained(&self, now: Instant) -> bool {
         let open = self.stdio.output(StdStream::Stdout).is_some() || self.stdio.output(StdStream::Stderr).is_some();
         match &self.phase {
-            Phase::Ending(_, until) => !open || *until <= now,
+            Phase::Ending(_, until) => !open || (*until <= now && self.may_read()),
             _ => false,
         }
     }

@@ -31,7 +31,8 @@ pub(super) const INIT: Number = 0;
 pub(super) struct Shim {
     pub(super) config: ShimConfig,
     pub(super) cgroup: Cgroup,
-    listener: UnixListener,
+    /// `None` in launchers only.
+    listener: Option<UnixListener>,
     signals: SignalFd,
     pub(super) connections: BTreeMap<u64, Connection>,
     next_connection: u64,
@@ -81,7 +82,7 @@ impl Shim {
         Ok(Shim {
             cgroup: Cgroup::at(&config.cgroup),
             config,
-            listener,
+            listener: Some(listener),
             signals,
             connections: BTreeMap::new(),
             next_connection: 0,
@@ -123,7 +124,9 @@ impl Shim {
         };
         let (read, write) = (PollFlags::POLLIN, PollFlags::POLLOUT);
         add(Source::Signals, self.signals.as_fd(), read);
-        add(Source::Listener, self.listener.as_fd(), read);
+        if let Some(listener) = &self.listener {
+            add(Source::Listener, listener.as_fd(), read);
+        }
         if let Some(oom) = &self.oom {
             add(Source::Oom, oom.as_fd(), read);
         }
@@ -214,10 +217,21 @@ impl Shim {
             }
             Source::Client(number, at) => {
                 if let Some(process) = self.processes.get_mut(&number) {
-                    process.serve_client(at, readable, writable);
+                    process.serve_client(at, readable, writable, events.contains(PollFlags::POLLHUP));
                 }
             }
         }
+    }
+
+    /// In a launcher: closes its copies of what is not its own. Others would not see the shim close
+    /// its own otherwise, and a process that waits for its start would seem to listen for the shim.
+    pub(super) fn release_in_launcher(&mut self) {
+        self.listener = None;
+        self.connections.clear();
+        self.processes.clear();
+        self.held.clear();
+        self.log = None;
+        self.oom = None;
     }
 
     /// Reads one stream up to `turns` times.
@@ -241,7 +255,7 @@ impl Shim {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
             match Connection::new(stream) {
                 Ok(connection) => {
                     self.next_connection += 1;

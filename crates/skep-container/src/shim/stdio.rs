@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
@@ -87,8 +87,17 @@ impl Stdio {
             }
             self.terminal = Some(unblocked(master)?);
         }
-        self.console = None;
+        self.forget_terminal();
         Ok(())
+    }
+
+    /// Takes the socket away at which a terminal was to arrive. (Not on drop: launchers drop their
+    /// copies of other processes' streams.)
+    pub(super) fn forget_terminal(&mut self) {
+        if let Some(console) = self.console.take() {
+            // A left-over socket file is removed with the bundle.
+            let _ = std::fs::remove_file(console.path);
+        }
     }
 
     /// Where one output stream is read from.
@@ -109,13 +118,6 @@ impl Stdio {
             StdStream::Stdout => (self.terminal, self.stdout) = (None, None),
             StdStream::Stderr => self.stderr = None,
         }
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        // A left-over socket file is removed with the bundle.
-        let _ = std::fs::remove_file(Path::new(&self.path));
     }
 }
 

@@ -10,6 +10,7 @@ mod environment;
 mod limits;
 mod mounts;
 mod namespaces;
+mod resources;
 pub mod rootfs;
 mod user;
 
@@ -21,6 +22,7 @@ pub use environment::{DEFAULT_PATH, Environment};
 pub use limits::{rlimit, RlimitError};
 pub use mounts::{default_mounts, masked_paths, privileged_mounts, readonly_paths, DEFAULT_SHM_SIZE};
 pub use namespaces::{Namespace, Namespaces};
+pub use resources::{Limits, Micros};
 pub use user::{ResolvedUser, UserError, resolve_user};
 
 pub(crate) use capabilities::ALL_CAPABILITIES;

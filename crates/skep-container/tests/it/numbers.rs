@@ -1,0 +1,48 @@
+//! Time and memory, printed (`--no-capture`), with generous bounds against gross mistakes.
+
+use std::time::{Duration, Instant};
+
+use crate::fixture::{Bed, Options, wait};
+
+#[tokio::test]
+async fn create_start_and_exit_are_quick() {
+    let bed = Bed::new();
+    let mut best = Duration::MAX;
+    for round in 0..5 {
+        let started = Instant::now();
+        let handle = bed.create(Options { log: true, ..Options::new(&["true"]) }).await;
+        let created = started.elapsed();
+        handle.start().await.expect("start");
+        let running = started.elapsed();
+        wait(&handle).await;
+        let exited = started.elapsed();
+        handle.delete().await.expect("delete");
+        println!("round {round}: created {created:?}, running {running:?}, exited {exited:?}, deleted {:?}", started.elapsed());
+        best = best.min(exited);
+    }
+    assert!(best < Duration::from_secs(2), "{best:?}");
+}
+
+#[tokio::test]
+async fn a_shim_is_small() {
+    let bed = Bed::new();
+    let handle = bed.create(Options { log: true, ..Options::sh("seq 1 100000; sleep 100") }).await;
+    handle.start().await.expect("start");
+    while handle.stats().await.expect("stats").pids.current < 2 {
+        tokio::task::yield_now().await;
+    }
+    let shim = handle.state().await.expect("state").shim_pid.expect("shim");
+    let rollup = std::fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).expect("smaps");
+    let kib = |key: &str| -> u64 {
+        let line = rollup.lines().find(|l| l.starts_with(key)).expect("key");
+        line.split_whitespace().nth(1).expect("number").parse().expect("number")
+    };
+    // Pages of the executable are shared with the daemon and all other shims (and count as dirty
+    // while a fresh build is not on disk yet); what a shim costs is its anonymous memory.
+    println!("shim: Rss {} KiB, Pss {} KiB, anonymous {} KiB", kib("Rss:"), kib("Pss:"), kib("Anonymous:"));
+    if let Ok(file) = std::env::var("SKEP_SHIM_SMAPS") {
+        std::fs::copy(format!("/proc/{shim}/smaps"), file).expect("copy");
+    }
+    assert!(kib("Anonymous:") < 2048, "{rollup}");
+    handle.delete().await.expect("delete");
+}
