@@ -165,15 +165,6 @@ impl Ports {
             Err(error) => Err(taken(format!(" ({error})"))),
         }
     }
-
-    /// Ports held, for the record.
-    pub fn mesh_ports(&self) -> BTreeSet<(Protocol, u16)> {
-        self.held
-            .iter()
-            .filter(|(_, (_, owner))| matches!(owner, Owner::Mesh(_)))
-            .map(|((protocol, _, port), _)| (*protocol, *port))
-            .collect()
-    }
 }
 
 /// Which process has a port, as ` (held by process nginx, pid 123)`; empty when that

@@ -373,8 +373,8 @@ pub fn port(outer: &mut Netlink, outer_links: &Links, plan: &CablePlan) -> Appli
 
 fn lay(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Result<()> {
     let mut peer = LinkMessage::default();
-    peer.header.flags = LinkFlags::Up;
-    peer.header.change_mask = LinkFlags::Up;
+    // Neither end goes up here: while they are being made they are not yet a pair,
+    // and the kernel refuses (ENOTCONN).
     peer.attributes.push(LinkAttribute::IfName(plan.interface.clone()));
     peer.attributes.push(LinkAttribute::Address(plan.mac.0.to_vec()));
     peer.attributes.push(LinkAttribute::Mtu(plan.mtu.into()));

@@ -26,6 +26,9 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
                 .request(RouteNetlinkMessage::DelNeighbour(message(family, index, *entry)), Mode::Change)
                 .map_err(refused(namespace, format!("forget {} at {} on {}", entry.1, entry.0, plan.name)))?;
             changed += 1;
+            if family == AddressFamily::Bridge {
+                forget_learnt(netlink, namespace, index, entry.1)?;
+            }
         }
         for entry in wanted.difference(&found) {
             netlink
@@ -35,6 +38,21 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
         }
     }
     Ok(changed)
+}
+
+/// The bridge above has learnt from packets that the address is behind the device;
+/// without this it would go on believing so for minutes.
+fn forget_learnt(netlink: &mut Netlink, namespace: &str, index: u32, mac: Mac) -> crate::error::Result<()> {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = index;
+    message.header.flags = NeighbourFlags::Controller;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    match netlink.request(RouteNetlinkMessage::DelNeighbour(message), Mode::Change) {
+        // Nothing was learnt.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(()),
+        result => result.map_err(refused(namespace, format!("forget that {mac} was seen"))),
+    }
 }
 
 fn read(

@@ -10,6 +10,9 @@ pub const TABLE: &str = "skep";
 /// Our table in one namespace. Empty means that there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
+    /// Sets that rules fill, with their declarations.
+    #[serde(default)]
+    sets: BTreeMap<String, String>,
     chains: BTreeMap<String, Chain>,
 }
 
@@ -62,6 +65,11 @@ impl Ruleset {
         self.chains.entry(name.to_owned()).or_default()
     }
 
+    /// A set that rules fill.
+    pub fn set(&mut self, name: &str, declaration: &str) {
+        self.sets.insert(name.to_owned(), declaration.to_owned());
+    }
+
     /// Drops base chains without rules: hooks cost every packet something.
     pub fn tidy(&mut self) {
         self.chains.retain(|_, c| !(c.hook.is_some() && c.is_empty()));
@@ -72,6 +80,9 @@ impl Ruleset {
         let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\n");
         if !self.is_empty() {
             let _ = writeln!(text, "table ip {TABLE} {{");
+            for (name, declaration) in &self.sets {
+                let _ = writeln!(text, " set {name} {{ {declaration} }}");
+            }
             // Declared before filled, because rules name chains further down.
             for (name, chain) in &self.chains {
                 declare(&mut text, name, chain);
@@ -91,7 +102,7 @@ impl Ruleset {
             return None;
         }
         let rehooked = self.chains.iter().any(|(n, c)| old.chains.get(n).is_some_and(|o| o.hook != c.hook));
-        if old.is_empty() || self.is_empty() || rehooked {
+        if old.is_empty() || self.is_empty() || rehooked || self.sets != old.sets {
             return Some(self.replace());
         }
         let mut text = format!("table ip {TABLE} {{\n");

@@ -5,9 +5,10 @@ use super::{
     CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, UdpFlow, dns, overlay, quiet_sysctls, turns,
 };
 use crate::cidr::{Cidr, Mac};
-use crate::model::OverlayNetwork;
+use crate::model::{OverlayNetwork, Protocol};
 use crate::world::{Endpoint, Sandbox, Services, World};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 /// Number of the main routing table.
 const MAIN: u32 = 254;
@@ -108,13 +109,17 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
             marks.join(", ")
         ));
         plan.rules
-            .base("return", "route", "output", -150)
+            .base("way-back", "route", "output", -150)
             .rule(format!("ct mark & {MARK_MASK:#x} == {MARK_BASE:#x} meta mark set ct mark"));
         for lb in balancers.values() {
             plan.marks.push(mark(*lb));
             plan.routes.push(RoutePlan { via: lb.addr(), interface: interface.clone(), table: mark(*lb) });
         }
         plan.marks.sort_unstable();
+    }
+    let udp = endpoint.service.iter().flat_map(|s| &s.ingress_ports).any(|p| p.protocol == Protocol::Udp);
+    if udp {
+        answer_as_asked(plan, interface, address);
     }
     let input = plan.rules.base("input", "filter", "input", 0);
     input.rule(format!("iifname \"{interface}\" ct state established,related accept"));
@@ -123,6 +128,23 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
     let output = plan.rules.base("output", "filter", "output", 0);
     output.rule(format!("oifname \"{interface}\" ct state established,related accept"));
     output.rule(format!("oifname \"{interface}\" meta l4proto {{ tcp, udp, sctp }} drop"));
+}
+
+/// A UDP server that listens on every address answers from the one its default route
+/// has, which no connection knows. So callers over the mesh are noted, and answers to
+/// them get the address that was asked before connection tracking looks at them.
+fn answer_as_asked(plan: &mut NsPlan, interface: &str, address: Ipv4Addr) {
+    plan.rules.set(
+        "mesh-callers",
+        "type ipv4_addr . inet_service . inet_service; flags dynamic,timeout; timeout 3m; size 65535;",
+    );
+    plan.rules.base("input", "filter", "input", 0).rule(format!(
+        "iifname \"{interface}\" meta l4proto udp ct status dnat \
+         update @mesh-callers {{ ip saddr . udp sport . udp dport }}"
+    ));
+    plan.rules.base("answer", "filter", "output", -300).rule(format!(
+        "meta l4proto udp ip saddr != {address} ip daddr . udp dport . udp sport @mesh-callers ip saddr set {address}"
+    ));
 }
 
 /// The nodes' load balancers on the ingress network by Ethernet address. Remote ones

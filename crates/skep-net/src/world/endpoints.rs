@@ -89,6 +89,9 @@ impl World {
             if self.running.cluster.is_none() {
                 return Err(NetError::Overlay { network: network.name, why: "this host is not in a swarm" });
             }
+            if spec.service.is_none() && !network.attachable {
+                return Err(NetError::NotAttachable(network.name));
+            }
             if spec.ipv4.is_none() {
                 return Err(NetError::Overlay { network: network.name, why: "no address was allocated by a manager" });
             }

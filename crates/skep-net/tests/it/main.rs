@@ -1,0 +1,10 @@
+//! The network room on a real kernel, judged by `ip`, `nft`, `ping`, `curl`, `dig`.
+//!
+//! Every test runs in a network and mount namespace of its own: it starts itself
+//! again under `unshare`. Without the rights for that it fails, for a green test that
+//! looked at nothing would be a lie.
+
+mod adoption;
+mod harness;
+mod local;
+mod swarm;

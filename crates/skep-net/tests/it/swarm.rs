@@ -1,0 +1,349 @@
+//! Overlays, virtual addresses and the routing mesh of one node.
+
+use crate::harness::{CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, serve_udp, try_run, wait};
+use skep_net::{
+    Cidr, Cluster, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId, OverlayNetwork, OverlaySubnet, PeerRecord,
+    Protocol, PublishedPort, RemoteChange, SandboxId, SandboxMode, ServiceAttachment, ServiceId,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+const INGRESS: &str = "yewz22nd9rf7aaaaaaaaaaaaa";
+const WEB: &str = "i0ylvjdz6sqgbbbbbbbbbbbbb";
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 5, 2);
+
+fn overlay(id: &str, name: &str, third: u8, vni: u32, lb: u8) -> OverlayNetwork {
+    OverlayNetwork {
+        id: NetworkId::new(id),
+        name: name.to_owned(),
+        created_unix_nanos: 0,
+        subnets: vec![OverlaySubnet {
+            subnet: Cidr::new(Ipv4Addr::new(10, 0, third, 0), 24).expect("subnet"),
+            gateway: Ipv4Addr::new(10, 0, third, 1),
+            vni,
+        }],
+        internal: false,
+        attachable: third != 0,
+        ingress: third == 0,
+        lb_address: Some(Ipv4Addr::new(10, 0, third, lb)),
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    }
+}
+
+async fn join(net: &Net) {
+    let cluster = Cluster {
+        node_name: "0123456789ab".to_owned(),
+        data_path_addr: HOST.parse().expect("address"),
+        vxlan_port: 4789,
+    };
+    net.set_cluster(Some(cluster)).await.expect("join");
+    net.put_overlay(overlay(INGRESS, "ingress", 0, 4096, 4)).await.expect("ingress");
+    net.put_overlay(overlay(WEB, "webtest_testnet", 5, 4097, 5)).await.expect("overlay");
+}
+
+/// A task of service `web` with its server; not yet in rotation.
+async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
+    let spec = host.spec(number, &format!("web.{number}"));
+    let id = spec.id.clone();
+    net.create_sandbox(spec).await.expect("sandbox");
+    let port = |protocol| PublishedPort { name: String::new(), protocol, target: 80, published: 8091 };
+    let service = |vip, ingress_ports| {
+        Some(ServiceAttachment {
+            id: ServiceId::new("svcweb"),
+            name: "web".to_owned(),
+            vip,
+            aliases: vec!["www".to_owned()],
+            ingress_ports,
+        })
+    };
+    let ports = vec![port(Protocol::Tcp), port(Protocol::Udp)];
+    let ingress = EndpointSpec {
+        ipv4: Some(Ipv4Addr::new(10, 0, 0, 100 + number)),
+        service: service(Some(Ipv4Addr::new(10, 0, 0, 99)), ports),
+        ..on("ingress")
+    };
+    let own = EndpointSpec {
+        ipv4: Some(Ipv4Addr::new(10, 0, 5, 100 + number)),
+        service: service(Some(VIP), Vec::new()),
+        ..on(WEB)
+    };
+    net.connect(&id, vec![ingress, own]).await.expect("connect");
+    let key = net.sandbox(&id).expect("info").key;
+    serve_tcp(&key, 80, &format!("t{number}"));
+    serve_udp(&key, 80, &format!("t{number}"));
+    id
+}
+
+async fn client(host: &Host, net: &Net, number: u8) -> SandboxId {
+    let spec = host.spec(number, &format!("client.{number}"));
+    let id = spec.id.clone();
+    net.create_sandbox(spec).await.expect("sandbox");
+    let endpoint = EndpointSpec { ipv4: Some(Ipv4Addr::new(10, 0, 5, 100 + number)), ..on("webtest_testnet") };
+    net.connect(&id, vec![endpoint]).await.expect("connect");
+    net.enable_service(&id).await.expect("enable");
+    id
+}
+
+#[test]
+fn the_mesh_takes_turns_and_shows_the_client() {
+    on_a_host("swarm::the_mesh_takes_turns_and_shows_the_client", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        assert_eq!(host.pins(), ["1-yewz22nd9r", "default", "ingress_sbox"]);
+        let mut tasks = Vec::new();
+        for number in 1..=3 {
+            tasks.push(task(&host, &net, number).await);
+        }
+        assert_eq!(
+            host.pins(),
+            [
+                "010101010101", "020202020202", "030303030303", "1-i0ylvjdz6s", "1-yewz22nd9r", "default",
+                "ingress_sbox", "lb_i0ylvjdz6"
+            ]
+        );
+        // Interfaces as the field reports show them.
+        let t1 = host.enter("010101010101");
+        for (link, address, mtu, mac) in [
+            ("eth0", "10.0.0.101/24", "mtu 1450", "02:42:0a:00:00:65"),
+            ("eth1", "10.0.5.101/24", "mtu 1450", "02:42:0a:00:05:65"),
+            ("eth2", "172.18.0.3/16", "mtu 1500", "02:42:ac:12:00:03"),
+        ] {
+            let found = run(&format!("{t1} ip addr show {link}"));
+            assert!(found.contains(address) && found.contains(mtu) && found.contains(mac), "{found}");
+            assert!(!found.contains("inet6"), "{found}");
+        }
+        assert!(run(&format!("{t1} ip route show default")).contains("via 172.18.0.1 dev eth2"));
+        // Nothing before the tasks are in rotation: refused, not left hanging.
+        let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("not in rotation");
+        assert!(error.contains("exit status: 7"), "{error}");
+        for id in &tasks {
+            net.enable_service(id).await.expect("enable");
+        }
+        // In turn, and the task sees who called.
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            seen.push(host.client(&curl(&format!("http://{HOST}:8091"))));
+        }
+        let expected: Vec<String> = [1, 2, 3, 1, 2, 3].iter().map(|n| format!("t{n} {CLIENT}\n")).collect();
+        assert_eq!(seen, expected);
+        // Every address of the host, from the host, and UDP.
+        for url in ["http://127.0.0.1:8091", "http://172.18.0.1:8091", "http://172.18.0.2:8091"] {
+            assert!(run(&curl(url)).starts_with('t'), "{url}");
+        }
+        assert!(run(&curl(&format!("http://{HOST}:8091"))).contains(HOST));
+        let udp: BTreeSet<String> =
+            (0..3).map(|_| host.client(&format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:8091'"))).collect();
+        assert_eq!(udp, (1..=3).map(|n| format!("t{n} {CLIENT}")).collect());
+        // A task through its own host's published port.
+        assert!(run(&format!("{t1} {}", curl("http://172.18.0.1:8091"))).starts_with('t'));
+        // Target port on the gateway bridge, but not the published one (report 2).
+        assert!(run(&curl("http://172.18.0.3:80")).starts_with("t1 "));
+        assert!(try_run(&curl("http://172.18.0.3:8091")).expect_err("refused").contains("exit status: 7"));
+        // Inspection.
+        let ingress = net.inspect("ingress").expect("inspect");
+        let sbox = &ingress.containers["ingress-sbox"];
+        assert_eq!((sbox.name.as_str(), sbox.ipv4.to_string()), ("ingress-endpoint", "10.0.0.4/24".to_owned()));
+        assert_eq!(ingress.containers.len(), 4);
+        assert_eq!(ingress.peers[0].name, "0123456789ab");
+        let own = net.inspect("webtest_testnet").expect("inspect");
+        assert_eq!(own.containers["lb-webtest_testnet"].name, "webtest_testnet-endpoint");
+        assert_eq!(own.network.options["com.docker.network.driver.overlay.vxlanid_list"], "4097");
+        let gateway = net.inspect("docker_gwbridge").expect("inspect");
+        assert_eq!(gateway.containers["ingress-sbox"].name, "gateway_ingress-sbox");
+        assert_eq!(gateway.containers[&"01".repeat(32)].name, "gateway_010101010101");
+        // A port of the mesh is spoken for.
+        let mut rival = host.spec(0x77, "rival");
+        rival.ports = vec![crate::harness::tcp(8091, 80)];
+        let rival_id = rival.id.clone();
+        net.create_sandbox(rival).await.expect("sandbox");
+        let error = net.connect(&rival_id, vec![on("bridge")]).await.expect_err("taken");
+        assert!(error.to_string().ends_with("(held by service web)"), "{error}");
+        net.remove_sandbox(&rival_id).await.expect("remove");
+
+        // Draining: what is open goes on, nothing new comes.
+        net.disable_service(&tasks[1]).await.expect("disable");
+        for _ in 0..4 {
+            assert!(!host.client(&curl(&format!("http://{HOST}:8091"))).starts_with("t2"));
+        }
+        // Gone without a trace.
+        for id in &tasks {
+            net.remove_sandbox(id).await.expect("remove");
+        }
+        wait("namespaces to go", || host.pins() == ["1-yewz22nd9r", "default", "ingress_sbox"]);
+        assert!(!run("nft list table ip skep").contains("8091"));
+        assert!(!run(&format!("{} nft list ruleset", host.enter("ingress_sbox"))).contains("8091"));
+        let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("gone");
+        assert!(error.contains("exit status: 7"), "{error}");
+        net.remove_overlay(&NetworkId::new(WEB)).await.expect("remove");
+        net.set_cluster(None).await.expect("leave");
+        assert_eq!(host.pins(), ["default"]);
+        let links = run("ip -br link");
+        assert!(!links.contains("veth") && !links.contains("vxlan"), "{links}");
+        assert_eq!(net.problems(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn open_connections_outlive_the_rotation() {
+    on_a_host("swarm::open_connections_outlive_the_rotation", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let first = task(&host, &net, 1).await;
+        net.enable_service(&first).await.expect("enable");
+        // Two requests on one connection, a second apart; the change falls between.
+        let mut command = std::process::Command::new("sh");
+        let script = format!(
+            "(printf 'GET / HTTP/1.1\\r\\n\\r\\n'; sleep 2; printf 'GET / HTTP/1.1\\r\\n\\r\\n'; sleep 0.5) | socat -T4 - TCP:{HOST}:8091"
+        );
+        let mut child = command.args(["-c", &host.client_command(&script)]).stdout(std::process::Stdio::piped()).spawn().expect("client");
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let second = task(&host, &net, 2).await;
+        net.enable_service(&second).await.expect("enable");
+        net.disable_service(&first).await.expect("disable");
+        assert_eq!(host.client(&curl(&format!("http://{HOST}:8091"))), format!("t2 {CLIENT}\n"));
+        let status = child.wait().expect("client");
+        assert!(status.success());
+        let mut text = String::new();
+        use std::io::Read as _;
+        child.stdout.take().expect("output").read_to_string(&mut text).expect("output");
+        assert_eq!(text.matches(&format!("t1 {CLIENT}")).count(), 2, "{text}");
+        // The last one leaves: new clients are refused at once.
+        net.disable_service(&second).await.expect("disable");
+        let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("nobody left");
+        assert!(error.contains("exit status: 7"), "{error}");
+    });
+}
+
+#[test]
+fn virtual_addresses_are_balanced_at_the_edge() {
+    on_a_host("swarm::virtual_addresses_are_balanced_at_the_edge", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let mut tasks = Vec::new();
+        for number in 1..=3 {
+            let id = task(&host, &net, number).await;
+            net.enable_service(&id).await.expect("enable");
+            tasks.push(id);
+        }
+        client(&host, &net, 9).await;
+        let inside = host.enter("090909090909");
+        let dig = |query: &str| {
+            let mut found: Vec<String> =
+                run(&format!("{inside} dig @127.0.0.11 +short {query}")).lines().map(str::to_owned).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(dig("web"), ["10.0.5.2"]);
+        assert_eq!(dig("www"), ["10.0.5.2"]);
+        assert_eq!(dig("tasks.web"), ["10.0.5.101", "10.0.5.102", "10.0.5.103"]);
+        assert_eq!(dig("web.1"), ["10.0.5.101"]);
+        assert_eq!(dig("web.1.webtest_testnet"), ["10.0.5.101"]);
+        assert_eq!(dig("-x 10.0.5.101"), ["web.1.webtest_testnet."]);
+        assert_eq!(dig("client.9"), ["10.0.5.109"]);
+        run(&format!("{inside} ping -c2 -W2 {VIP}"));
+        wait("all three behind the address", || {
+            run(&format!("{inside} nft list ruleset")).contains("10.0.5.103")
+        });
+        let seen: Vec<String> = (0..6).map(|_| run(&format!("{inside} {}", curl(&format!("http://{VIP}"))))).collect();
+        let expected: Vec<String> = [1, 2, 3, 1, 2, 3].iter().map(|n| format!("t{n} 10.0.5.109\n")).collect();
+        assert_eq!(seen, expected);
+        // A task that calls its own service may get itself.
+        let own = host.enter("010101010101");
+        let seen: BTreeSet<String> =
+            (0..3).map(|_| run(&format!("{own} {}", curl(&format!("http://{VIP}"))))).collect();
+        assert_eq!(seen.len(), 3, "{seen:?}");
+        // Draining takes it out of rotation and names at once; the address stays.
+        net.disable_service(&tasks[0]).await.expect("disable");
+        for _ in 0..3 {
+            assert!(!run(&format!("{inside} {}", curl(&format!("http://{VIP}")))).starts_with("t1"));
+        }
+        assert_eq!(dig("tasks.web"), ["10.0.5.102", "10.0.5.103"]);
+        assert_eq!(dig("web"), ["10.0.5.2"]);
+        for id in &tasks {
+            net.disable_service(id).await.expect("disable");
+        }
+        let error = try_run(&format!("{inside} {}", curl(&format!("http://{VIP}")))).expect_err("nobody");
+        assert!(error.contains("exit status: 7"), "{error}");
+        for id in &tasks {
+            net.remove_sandbox(id).await.expect("remove");
+        }
+        assert!(dig("web").is_empty());
+        assert!(!run(&format!("{} ip addr", host.enter("lb_i0ylvjdz6"))).contains("10.0.5.2/32"));
+        // Crash and return: the swarm's part is adopted too.
+        let before = run(&format!("{} nft list ruleset", host.enter("ingress_sbox")));
+        net.shutdown().await;
+        drop(net);
+        let net = host.start().await;
+        assert_eq!(net.reconcile().await.repairs, 0);
+        assert_eq!(run(&format!("{} nft list ruleset", host.enter("ingress_sbox"))), before);
+    });
+}
+
+#[test]
+fn other_nodes_are_records() {
+    on_a_host("swarm::other_nodes_are_records", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        client(&host, &net, 9).await;
+        let network = NetworkId::new(WEB);
+        let endpoint = "ff".repeat(32);
+        let record = EndpointRecord {
+            name: "web.7".to_owned(),
+            service_name: "web".to_owned(),
+            service_id: "svcweb".to_owned(),
+            vip: Some(VIP),
+            endpoint_ip: Ipv4Addr::new(10, 0, 5, 107),
+            ingress_ports: Vec::new(),
+            aliases: Vec::new(),
+            task_aliases: Vec::new(),
+            disabled: false,
+        };
+        let peer = PeerRecord {
+            endpoint_ip: "10.0.5.107/24".parse().expect("address"),
+            endpoint_mac: "02:42:0a:00:05:6b".parse().expect("address"),
+            tunnel_endpoint_ip: CLIENT.parse().expect("address"),
+        };
+        let changes = vec![
+            RemoteChange::Peer(network.clone(), endpoint.as_str().into(), Some(peer)),
+            RemoteChange::Endpoint(network.clone(), endpoint.as_str().into(), Some(record)),
+        ];
+        net.apply_remote(changes).await.expect("apply");
+        let overlay = host.enter("1-i0ylvjdz6s");
+        let fdb = run(&format!("{overlay} bridge fdb show dev vxlan0"));
+        assert!(fdb.contains(&format!("02:42:0a:00:05:6b dst {CLIENT} ")), "{fdb}");
+        let neighbours = run(&format!("{overlay} ip neigh show dev vxlan0"));
+        assert!(neighbours.contains("10.0.5.107 lladdr 02:42:0a:00:05:6b PERMANENT"), "{neighbours}");
+        // The other node, by hand: a VXLAN device outside that answers for the task.
+        host.client(&format!("ip link add v0 type vxlan id 4097 dstport 4789 local {CLIENT} nolearning"));
+        host.client("ip link set v0 address 02:42:0a:00:05:6b mtu 1450 up");
+        host.client("ip addr add 10.0.5.107/24 dev v0");
+        host.client("ip neigh replace 10.0.5.109 lladdr 02:42:0a:00:05:6d dev v0 nud permanent");
+        host.client(&format!("bridge fdb append 02:42:0a:00:05:6d dev v0 dst {HOST}"));
+        let inside = host.enter("090909090909");
+        run(&format!("{inside} ping -c2 -W2 10.0.5.107"));
+        assert_eq!(run(&format!("{inside} dig @127.0.0.11 +short tasks.web")).trim(), "10.0.5.107");
+        assert_eq!(net.inspect(WEB).expect("inspect").peers.len(), 2);
+        net.apply_remote(vec![RemoteChange::ForgetNetwork(network)]).await.expect("forget");
+        assert!(!run(&format!("{overlay} bridge fdb show dev vxlan0")).contains("02:42:0a:00:05:6b"));
+        assert!(!run(&format!("{overlay} ip neigh show dev vxlan0")).contains("10.0.5.107"));
+    });
+}
+
+#[test]
+fn host_mode_only_writes_files() {
+    on_a_host("swarm::host_mode_only_writes_files", |host: Host| async move {
+        let net = host.start().await;
+        let mut spec = host.spec(0x42, "plain");
+        spec.mode = SandboxMode::Host;
+        spec.extra_hosts =
+            vec![ExtraHost { name: "up.test".to_owned(), address: None }];
+        let id = spec.id.clone();
+        let info = net.create_sandbox(spec).await.expect("sandbox");
+        assert_eq!(info.key, host.pin("default"));
+        let hosts = std::fs::read_to_string(host.dir.path().join("files-plain/hosts")).expect("file");
+        assert!(hosts.ends_with("172.17.0.1\tup.test\n"), "{hosts}");
+        assert!(net.connect(&id, vec![on("bridge")]).await.is_err());
+        net.remove_sandbox(&id).await.expect("remove");
+    });
+}
