@@ -1,0 +1,129 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, RwLock};
+
+use skep_types::{Config, ConfigId, Secret, SecretId, Task, TaskId};
+
+/// The secrets and configs that came with this node's tasks. Kept in memory only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DependencyStore {
+    shared: Arc<RwLock<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    secrets: BTreeMap<SecretId, Arc<Secret>>,
+    configs: BTreeMap<ConfigId, Arc<Config>>,
+}
+
+/// The secrets and configs that one task refers to, looked up when they are needed.
+///
+/// After a restart without a manager they are not there until a session brings them; a container that
+/// already has them does not need them again. A controller that needs one and finds none answers
+/// [`crate::ExecError::Temporary`].
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    store: DependencyStore,
+    task: TaskId,
+    secrets: BTreeSet<SecretId>,
+    configs: BTreeSet<ConfigId>,
+}
+
+impl Dependencies {
+    /// The secret, if the task refers to it and it has arrived.
+    pub fn secret(&self, id: &SecretId) -> Option<Arc<Secret>> {
+        if !self.secrets.contains(id) {
+            return None;
+        }
+        let shared = self.store.read();
+        // A secret made for this one task goes by both ids.
+        let own = SecretId::new(format!("{id}.{}", self.task));
+        shared.secrets.get(&own).or_else(|| shared.secrets.get(id)).cloned()
+    }
+
+    /// The config, if the task refers to it and it has arrived.
+    pub fn config(&self, id: &ConfigId) -> Option<Arc<Config>> {
+        if !self.configs.contains(id) {
+            return None;
+        }
+        self.store.read().configs.get(id).cloned()
+    }
+
+    /// Dependencies that hold exactly these, for tests of executors.
+    pub fn fixed(task: &Task, secrets: Vec<Secret>, configs: Vec<Config>) -> Self {
+        let store = DependencyStore::default();
+        store.replace(secrets, configs);
+        store.of(task)
+    }
+}
+
+impl DependencyStore {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Shared> {
+        // The maps are whole whatever a panicking holder was doing.
+        self.shared.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Shared> {
+        self.shared.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The part of the store that `task` may see.
+    pub(crate) fn of(&self, task: &Task) -> Dependencies {
+        let container = task.spec.container_spec.as_ref();
+        Dependencies {
+            store: self.clone(),
+            task: task.id.clone(),
+            secrets: container
+                .map(|c| c.secrets.iter().map(|r| r.secret_id.clone()).collect())
+                .unwrap_or_default(),
+            configs: container
+                .map(|c| c.configs.iter().map(|r| r.config_id.clone()).collect())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Replaces everything.
+    pub(crate) fn replace(&self, secrets: Vec<Secret>, configs: Vec<Config>) {
+        let mut shared = self.write();
+        shared.secrets = secrets.into_iter().map(|s| (s.id.clone(), Arc::new(s))).collect();
+        shared.configs = configs.into_iter().map(|c| (c.id.clone(), Arc::new(c))).collect();
+    }
+
+    pub(crate) fn put_secret(&self, secret: Secret) {
+        self.write().secrets.insert(secret.id.clone(), Arc::new(secret));
+    }
+
+    pub(crate) fn put_config(&self, config: Config) {
+        self.write().configs.insert(config.id.clone(), Arc::new(config));
+    }
+
+    pub(crate) fn remove_secret(&self, id: &SecretId) {
+        self.write().secrets.remove(id);
+    }
+
+    pub(crate) fn remove_config(&self, id: &ConfigId) {
+        self.write().configs.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_types::{ContainerSpec, SecretReference};
+
+    #[test]
+    fn a_task_sees_only_what_it_refers_to() {
+        let mut task = Task { id: "t".into(), ..Task::default() };
+        task.spec.container_spec = Some(ContainerSpec {
+            secrets: vec![SecretReference { secret_id: "mine".into(), ..Default::default() }],
+            ..ContainerSpec::default()
+        });
+        let secret = |id: &str| Secret { id: id.into(), ..Secret::default() };
+        let dependencies =
+            Dependencies::fixed(&task, vec![secret("mine"), secret("other")], Vec::new());
+        assert!(dependencies.secret(&"mine".into()).is_some());
+        assert!(dependencies.secret(&"other".into()).is_none());
+
+        let own = Dependencies::fixed(&task, vec![secret("mine.t")], Vec::new());
+        assert_eq!(own.secret(&"mine".into()).unwrap().id, "mine.t".into());
+    }
+}

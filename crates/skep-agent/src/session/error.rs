@@ -1,0 +1,51 @@
+use std::time::Duration;
+
+use skep_pki::{CertError, ConnectError};
+use thiserror::Error;
+use tonic::Status;
+
+use crate::ExecError;
+
+/// Why a session could not be had, or ended. All of them mean: pause, then try again.
+#[derive(Debug, Error)]
+pub(super) enum SessionError {
+    #[error("no manager is known")]
+    NoManager,
+    #[error("cannot describe this node")]
+    Describe(#[source] ExecError),
+    #[error("cannot prepare TLS")]
+    Tls(#[source] CertError),
+    #[error("cannot reach the manager")]
+    Connect(#[source] ConnectError),
+    #[error("{call} failed")]
+    Call {
+        call: &'static str,
+        #[source]
+        source: Box<Status>,
+    },
+    #[error("{call} was not answered within {limit:?}")]
+    Timeout { call: &'static str, limit: Duration },
+    #[error("the manager ended the {call} stream")]
+    Ended { call: &'static str },
+}
+
+impl SessionError {
+    /// For `map_err` on a call.
+    pub(super) fn call(call: &'static str) -> impl FnOnce(Status) -> Self {
+        move |source| Self::Call { call, source: Box::new(source) }
+    }
+}
+
+/// Managers answer within this time, or the session is given up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A call with its time limit.
+pub(super) async fn timed<T>(
+    call: &'static str,
+    work: impl Future<Output = Result<T, Status>>,
+) -> Result<T, SessionError> {
+    match tokio::time::timeout(CALL_TIMEOUT, work).await {
+        Ok(done) => done.map_err(SessionError::call(call)),
+        Err(_) => Err(SessionError::Timeout { call, limit: CALL_TIMEOUT }),
+    }
+}
