@@ -1,0 +1,126 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::address::AddressError;
+
+/// What a door should make of a [`NodeError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeErrorKind {
+    /// The request is wrong: 400.
+    InvalidArgument,
+    /// This host's membership forbids it: 503 in Docker (406 for a client of old).
+    Unavailable,
+    /// It cannot be done yet in this release: 501.
+    Unimplemented,
+    /// A fault of ours or of the disk: 500.
+    Internal,
+}
+
+/// Why a change of membership did not happen. Texts are Docker's where it has one.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error(
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and \
+         join another one."
+    )]
+    AlreadyInSwarm,
+    #[error("This node is not part of a swarm")]
+    NotInSwarm,
+    #[error(transparent)]
+    NotManager(#[from] NotManager),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A value of the request is wrong; the text names it.
+    #[error("{0}")]
+    Invalid(String),
+    /// Leaving would lose what other nodes or the user rely on; `--force` overrides.
+    #[error("{0}")]
+    LeaveNeedsForce(String),
+    #[error("swarm join as manager is not supported yet: join with a worker token")]
+    ManagerJoin,
+    /// The manager could not be reached or refused; the text is the remote's.
+    #[error("{0}")]
+    Join(String),
+    #[error("Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the \"docker info\" command to see the current swarm status of your node.")]
+    JoinTimeout,
+    #[error("Swarm is not locked, no unlock key needed")]
+    NotLocked,
+    #[error("swarm could not be unlocked: invalid key provided")]
+    WrongUnlockKey,
+    /// Another process, or another service of this host, has the port.
+    #[error("cannot listen on {addr} for the swarm's remote API")]
+    Bind {
+        addr: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {action} {}", path.display())]
+    Disk {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {action}")]
+    Internal {
+        action: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl NodeError {
+    pub fn kind(&self) -> NodeErrorKind {
+        match self {
+            Self::AlreadyInSwarm | Self::NotInSwarm | Self::NotManager(_) | Self::LeaveNeedsForce(_) => {
+                NodeErrorKind::Unavailable
+            }
+            Self::Address(_) | Self::Invalid(_) | Self::NotLocked | Self::WrongUnlockKey => {
+                NodeErrorKind::InvalidArgument
+            }
+            Self::ManagerJoin => NodeErrorKind::Unimplemented,
+            Self::Join(_) | Self::JoinTimeout => NodeErrorKind::Unavailable,
+            Self::Bind { .. } | Self::Disk { .. } | Self::Internal { .. } => NodeErrorKind::Internal,
+        }
+    }
+}
+
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// This host's control API cannot be used; 503. The text is Docker's.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotManager {
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+         connect this node to swarm and try again."
+    )]
+    Inactive,
+    #[error(
+        "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster \
+         state. Please run this command on a manager node or promote the current node to a manager."
+    )]
+    Worker,
+    #[error(
+        "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"docker \
+         swarm unlock\" to unlock it."
+    )]
+    Locked,
+    /// A manager that is starting, or has lost its leader.
+    #[error(
+        "The swarm does not have a leader. It's possible that too few managers are online. Make \
+         sure more than half of the managers are online."
+    )]
+    NoLeader,
+}

@@ -1,0 +1,170 @@
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use skep_agent::Executor;
+use skep_manager::Control;
+use skep_types::NodeId;
+use tokio::sync::Mutex;
+
+use super::member::Member;
+use super::slot::Slot;
+use crate::address::{Resolver, host_links};
+use crate::state::{Folder, Phase, State};
+use crate::{AddressError, Host, NodeError, NotManager};
+
+/// What the host gives to its membership.
+pub struct NodeConfig {
+    /// The daemon's data root; everything of ours is under `swarm/` in it.
+    pub data_root: PathBuf,
+    /// Default of `--advertise-addr`, from the daemon's configuration; empty for none.
+    pub default_advertise_addr: String,
+    /// True for links made by this daemon (bridges, gateways), whose addresses are never advertised.
+    pub is_own_interface: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// What runs tasks.
+    pub executor: Arc<dyn Executor>,
+    /// What else on this host has to know of its membership.
+    pub host: Arc<dyn Host>,
+}
+
+/// This host's membership of a swarm.
+///
+/// Changes of membership are serialised and survive `kill -9` at each moment: what was acknowledged
+/// stays, what was not is undone at the next start. Reads never wait for changes.
+pub struct SwarmNode {
+    pub(super) config: NodeConfig,
+    pub(super) folder: Folder,
+    /// Held during a change of membership.
+    pub(super) change: Mutex<()>,
+    slot: RwLock<Slot>,
+}
+
+impl SwarmNode {
+    /// Resumes the membership that the disk describes; a swarm that cannot be reached or opened is
+    /// not an error here but shows in [`SwarmNode::info`].
+    ///
+    /// # Errors
+    /// The state folder cannot be read, or what a crash left half done cannot be removed.
+    pub async fn start(config: NodeConfig) -> Result<Arc<Self>, NodeError> {
+        let folder = Folder::new(&config.data_root);
+        let node = Arc::new(Self {
+            config,
+            folder,
+            change: Mutex::new(()),
+            slot: RwLock::new(Slot::Inactive),
+        });
+        let change = node.change.lock().await;
+        match node.on_disk(Folder::load).await? {
+            None => {}
+            Some(State { phase: Phase::Member, .. }) => node.resume(None).await?,
+            // Nobody was told that it was done; or it was to go anyway.
+            Some(State { phase, .. }) => {
+                tracing::warn!(?phase, "removing what an interrupted change of membership left");
+                node.erase().await?;
+            }
+        }
+        drop(change);
+        Ok(node)
+    }
+
+    /// Starts the membership that is on disk. Failures show in the slot.
+    pub(super) async fn resume(&self, unlock_key: Option<Vec<u8>>) -> Result<(), NodeError> {
+        let Some(state) = self.on_disk(Folder::load).await? else {
+            self.put(Slot::Inactive);
+            return Ok(());
+        };
+        let slot = match Member::resume(self, state.clone(), unlock_key).await {
+            Ok(member) => Slot::Active(Arc::new(member)),
+            Err(NodeError::NotManager(NotManager::Locked)) => Slot::Locked(state),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::error!(error, "cannot start this node's swarm membership");
+                Slot::Failed { state, error }
+            }
+        };
+        self.put(slot);
+        Ok(())
+    }
+
+    /// Removes everything of a membership: on the host first, then on disk.
+    pub(super) async fn erase(&self) -> Result<(), NodeError> {
+        let left = self.config.host.left().await;
+        left.map_err(|source| NodeError::Internal { action: "remove the swarm's tasks from this host", source })?;
+        self.on_disk(Folder::clear).await
+    }
+
+    /// Runs `work` on the state folder where it may block.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let folder = self.folder.clone();
+        let done = tokio::task::spawn_blocking(move || work(&folder)).await;
+        done.map_err(|e| NodeError::Internal { action: "work on the swarm's state folder", source: e.into() })?
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn put(&self, slot: Slot) {
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = slot;
+    }
+
+    /// Address questions for this host as it is now.
+    pub(super) fn resolver(&self) -> Result<Resolver, AddressError> {
+        Ok(Resolver::new(host_links(self.config.is_own_interface.as_ref())?))
+    }
+
+    /// This host's id in the swarm.
+    pub fn node_id(&self) -> Option<NodeId> {
+        match self.slot() {
+            Slot::Active(member) => Some(member.node_id().clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether this host is in a swarm, whatever its state.
+    pub fn is_member(&self) -> bool {
+        !matches!(self.slot(), Slot::Inactive | Slot::Pending)
+    }
+
+    /// The control API, on a manager.
+    ///
+    /// # Errors
+    /// Why there is none, in Docker's words.
+    pub fn control(&self) -> Result<Control, NotManager> {
+        match self.slot() {
+            Slot::Inactive | Slot::Pending | Slot::Failed { .. } => Err(NotManager::Inactive),
+            Slot::Locked(_) => Err(NotManager::Locked),
+            Slot::Active(member) => member.control(),
+        }
+    }
+
+    /// Opens a locked manager with `SWMKEY-1-…`.
+    ///
+    /// # Errors
+    /// The node is not locked, or the key does not fit; it stays locked.
+    pub async fn unlock(&self, key: &str) -> Result<(), NodeError> {
+        let _change = self.change.lock().await;
+        match self.slot() {
+            Slot::Locked(_) => {}
+            Slot::Inactive | Slot::Pending => return Err(NotManager::Inactive.into()),
+            Slot::Active(_) | Slot::Failed { .. } => return Err(NodeError::NotLocked),
+        }
+        let key = skep_pki::parse_unlock_key(key.trim()).map_err(|_| NodeError::WrongUnlockKey)?;
+        self.resume(Some(key)).await?;
+        match self.slot() {
+            Slot::Locked(_) => Err(NodeError::WrongUnlockKey),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops manager and agent; containers go on running. Resumed by the next [`SwarmNode::start`].
+    pub async fn shutdown(&self) {
+        let _change = self.change.lock().await;
+        if let Slot::Active(member) = self.slot() {
+            member.stop().await;
+        }
+        self.put(Slot::Inactive);
+    }
+}

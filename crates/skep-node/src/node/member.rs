@@ -1,0 +1,305 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_agent::{Agent, AgentConfig, Link, ManagerAddress, SessionView};
+use skep_manager::{Control, Manager, ManagerConfig, ManagerStart};
+use skep_pki::TlsHandle;
+use skep_types::{NodeId, Timestamp};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use super::SwarmNode;
+use super::renewal;
+use crate::address::DEFAULT_PORT;
+use crate::state::State;
+use crate::{Membership, NodeError, NotManager};
+
+/// A running membership: the agent, and on managers the manager.
+pub(super) struct Member {
+    pub state: State,
+    pub tls: TlsHandle,
+    node_id: NodeId,
+    manager: Option<ManagerPart>,
+    /// `None` once it was stopped.
+    agent: Mutex<Option<Agent>>,
+    view: watch::Receiver<Option<Arc<SessionView>>>,
+    link: watch::Receiver<Link>,
+    renewal: JoinHandle<()>,
+}
+
+/// What is asked of the manager without waiting, and the manager itself until it is stopped.
+struct ManagerPart {
+    control: Control,
+    leading: watch::Receiver<bool>,
+    failure: watch::Receiver<Option<String>>,
+    running: Mutex<Option<Manager>>,
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp::new(OffsetDateTime::now_utc())
+}
+
+pub(super) fn internal<E>(action: &'static str) -> impl FnOnce(E) -> NodeError
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    move |source| NodeError::Internal { action, source: source.into() }
+}
+
+/// Binds the remote API's socket.
+pub(super) async fn bind(addr: SocketAddr) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(addr).await.map_err(|source| NodeError::Bind { addr, source })
+}
+
+impl Member {
+    /// Starts what is on disk.
+    pub async fn resume(
+        node: &SwarmNode,
+        state: State,
+        unlock_key: Option<Vec<u8>>,
+    ) -> Result<Self, NodeError> {
+        Self::resume_as(node, state, unlock_key, ManagerStart::Resume).await
+    }
+
+    /// The same; `start` is for a manager.
+    pub async fn resume_as(
+        node: &SwarmNode,
+        state: State,
+        unlock_key: Option<Vec<u8>>,
+        start: ManagerStart,
+    ) -> Result<Self, NodeError> {
+        let certificates = skep_pki::Store::new(node.folder.certificates());
+        let credentials = tokio::task::spawn_blocking(move || certificates.load(now()))
+            .await
+            .map_err(internal("read the node's certificate"))?
+            .map_err(internal("read the node's certificate"))?;
+        let missing = || internal("read the node's certificate")("it is missing");
+        let tls = TlsHandle::new(credentials.ok_or_else(missing)?);
+        let manager = if tls.current().identity().is_manager() {
+            let listener = bind(state.listen_addr).await?;
+            let config = ManagerConfig {
+                raft_dir: node.folder.raft(),
+                listener,
+                advertise_addr: state.advertise_addr.to_string(),
+                tls: tls.clone(),
+                unlock_key,
+                start,
+            };
+            Some(Manager::start(config).await.map_err(|error| {
+                if error.is_locked() || error.is_wrong_key() {
+                    NodeError::NotManager(NotManager::Locked)
+                } else {
+                    internal("start the manager")(error)
+                }
+            })?)
+        } else {
+            None
+        };
+        Self::start(node, state, tls, manager).await
+    }
+
+    /// Starts the agent beside a manager that runs already, if there is to be one.
+    pub async fn start(
+        node: &SwarmNode,
+        state: State,
+        tls: TlsHandle,
+        manager: Option<Manager>,
+    ) -> Result<Self, NodeError> {
+        match Self::start_agent(node, &state, &tls, manager.as_ref()).await {
+            Ok(agent) => Ok(Self::assemble(node, state, tls, manager, agent)),
+            Err(error) => {
+                if let Some(manager) = manager {
+                    manager.stop().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_agent(
+        node: &SwarmNode,
+        state: &State,
+        tls: &TlsHandle,
+        manager: Option<&Manager>,
+    ) -> Result<Agent, NodeError> {
+        let identity = tls.current().identity().clone();
+        let advertise_ip = state.advertise_addr.ip();
+        let membership = Membership {
+            cluster_id: identity.cluster_id,
+            node_id: identity.node_id.clone(),
+            listen_ip: state.listen_addr.ip(),
+            advertise_ip,
+            data_path_ip: state.data_path_addr.unwrap_or(advertise_ip),
+        };
+        let joined = node.config.host.joined(&membership).await;
+        joined.map_err(|source| NodeError::Internal { action: "prepare this host for the swarm", source })?;
+        let managers = match manager {
+            Some(_) => vec![ManagerAddress {
+                node_id: identity.node_id,
+                addr: own_address(node, state).to_string(),
+            }],
+            None => state
+                .remote_addrs
+                .iter()
+                .map(|addr| ManagerAddress { node_id: NodeId::default(), addr: with_port(addr) })
+                .collect(),
+        };
+        let config = AgentConfig {
+            managers,
+            tls: tls.clone(),
+            executor: node.config.executor.clone(),
+            state_dir: node.folder.worker(),
+        };
+        Agent::start(config).await.map_err(internal("start the agent"))
+    }
+
+    fn assemble(
+        node: &SwarmNode,
+        state: State,
+        tls: TlsHandle,
+        manager: Option<Manager>,
+        agent: Agent,
+    ) -> Self {
+        let manager = manager.map(|manager| {
+            let (failed, failure) = watch::channel(None);
+            let watched = manager.failure();
+            tokio::spawn(async move {
+                let reason = watched.await;
+                failed.send_replace(Some(reason));
+            });
+            ManagerPart {
+                control: manager.control(),
+                leading: manager.leading(),
+                failure,
+                running: Mutex::new(Some(manager)),
+            }
+        });
+        let renewal = tokio::spawn(renewal::run(
+            tls.clone(),
+            agent.node(),
+            node.folder.certificates(),
+            state.remote_addrs.iter().map(|addr| with_port(addr)).collect(),
+        ));
+        Self {
+            node_id: tls.current().identity().node_id.clone(),
+            state,
+            tls,
+            manager,
+            view: agent.node(),
+            link: agent.link(),
+            agent: Mutex::new(Some(agent)),
+            renewal,
+        }
+    }
+
+    pub fn node_id(&self) -> &NodeId {
+        &self.node_id
+    }
+
+    pub fn is_manager(&self) -> bool {
+        self.manager.is_some()
+    }
+
+    pub fn control(&self) -> Result<Control, NotManager> {
+        let manager = self.manager.as_ref().ok_or(NotManager::Worker)?;
+        if !*manager.leading.borrow() {
+            return Err(NotManager::NoLeader);
+        }
+        Ok(manager.control.clone())
+    }
+
+    /// Why the manager stopped by itself, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.manager.as_ref().and_then(|manager| manager.failure.borrow().clone())
+    }
+
+    pub fn view(&self) -> Option<Arc<SessionView>> {
+        self.view.borrow().clone()
+    }
+
+    pub fn link(&self) -> Link {
+        self.link.borrow().clone()
+    }
+
+    /// Waits until the agent is in session, at most `limit`; true if it is.
+    pub async fn in_session(&self, limit: Duration) -> bool {
+        let mut view = self.view.clone();
+        matches!(tokio::time::timeout(limit, view.wait_for(Option::is_some)).await, Ok(Ok(_)))
+    }
+
+    /// Waits until the manager leads, at most `limit`.
+    pub async fn leads(&self, limit: Duration) -> bool {
+        let Some(manager) = &self.manager else { return false };
+        let mut leading = manager.leading.clone();
+        matches!(tokio::time::timeout(limit, leading.wait_for(|leads| *leads)).await, Ok(Ok(_)))
+    }
+
+    /// Stops agent, then manager. Containers stay.
+    pub async fn stop(&self) {
+        self.renewal.abort();
+        if let Some(agent) = self.agent.lock().await.take() {
+            agent.shutdown().await;
+        }
+        if let Some(part) = &self.manager
+            && let Some(manager) = part.running.lock().await.take()
+        {
+            manager.stop().await;
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+/// Where this host's agent finds its own manager: at the advertised address if that is on this host,
+/// so that the manager sees the address the others see; else where the manager listens.
+fn own_address(node: &SwarmNode, state: &State) -> SocketAddr {
+    let advertised = state.advertise_addr;
+    let listen = state.listen_addr;
+    let local = node.resolver().is_ok_and(|resolver| resolver.has(advertised.ip()));
+    if local && (listen.ip().is_unspecified() || listen.ip() == advertised.ip()) && listen.port() == advertised.port() {
+        return advertised;
+    }
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// A remote manager's address as the user typed it; the port may be left out.
+pub(super) fn with_port(addr: &str) -> String {
+    if let Ok(ip) = addr.parse::<IpAddr>() {
+        return SocketAddr::new(ip, DEFAULT_PORT).to_string();
+    }
+    match addr.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => addr.to_owned(),
+        _ => format!("{addr}:{DEFAULT_PORT}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_added_where_it_is_missing() {
+        for (given, want) in [
+            ("192.0.2.1", "192.0.2.1:2377"),
+            ("192.0.2.1:99", "192.0.2.1:99"),
+            ("host", "host:2377"),
+            ("host:99", "host:99"),
+            ("2001:db8::1", "[2001:db8::1]:2377"),
+            ("[2001:db8::1]:99", "[2001:db8::1]:99"),
+        ] {
+            assert_eq!(with_port(given), want);
+        }
+    }
+}

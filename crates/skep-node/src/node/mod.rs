@@ -1,0 +1,13 @@
+//! The handle on this host's membership, and what it consists of while it lasts.
+
+mod attach;
+mod found;
+mod handle;
+mod info;
+mod join;
+mod leave;
+mod member;
+mod renewal;
+mod slot;
+
+pub use handle::{NodeConfig, SwarmNode};

@@ -1,0 +1,120 @@
+use std::net::IpAddr;
+
+use crate::NodeError;
+
+/// Largest prefix length of the networks cut from a pool: a network needs room for its gateway, a
+/// VIP and a task.
+const MAX_SUBNET_SIZE: u32 = 29;
+/// VXLAN's own port.
+pub(crate) const DEFAULT_DATA_PATH_PORT: u32 = 4789;
+pub(crate) const DEFAULT_SUBNET_SIZE: u32 = 24;
+/// Of VXLAN; below are reserved ports, above are the host's ephemeral ones.
+const DATA_PATH_PORTS: std::ops::RangeInclusive<u32> = 1024..=49151;
+
+/// Checks `--data-path-port`; 0 means the default.
+pub(crate) fn check_data_path_port(port: u32) -> Result<(), NodeError> {
+    if port == 0 || DATA_PATH_PORTS.contains(&port) {
+        return Ok(());
+    }
+    Err(NodeError::Invalid(format!(
+        "invalid argument \"{port}\": Datapath port number should be between 1024 and 49151"
+    )))
+}
+
+/// Checks `--default-addr-pool` and `--default-addr-pool-mask-length`; answers the pools in
+/// canonical form and the prefix length (24 when not given).
+pub(crate) fn check_pools(pools: &[String], subnet_size: u32) -> Result<(Vec<String>, u32), NodeError> {
+    let size = if subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { subnet_size };
+    let mut nets: Vec<(u32, u32)> = Vec::new();
+    let mut texts = Vec::new();
+    for text in pools {
+        let (start, len) = parse(text)?;
+        if size > MAX_SUBNET_SIZE {
+            return Err(NodeError::Invalid(format!(
+                "subnet size is out of range: {size}: must be at most {MAX_SUBNET_SIZE}"
+            )));
+        }
+        if len > size {
+            return Err(NodeError::Invalid(format!(
+                "invalid CIDR: \"{text}\". Subnet size is too small for pool: {size}"
+            )));
+        }
+        let end = last(start, len);
+        for (i, &(other, other_len)) in nets.iter().enumerate() {
+            if start <= last(other, other_len) && other <= end {
+                let other: &String = &texts[i];
+                return Err(NodeError::Invalid(format!(
+                    "invalid CIDR: \"{text}\" overlaps with \"{other}\""
+                )));
+            }
+        }
+        nets.push((start, len));
+        texts.push(format!("{}/{len}", std::net::Ipv4Addr::from(start)));
+    }
+    if size > MAX_SUBNET_SIZE {
+        return Err(NodeError::Invalid(format!(
+            "subnet size is out of range: {size}: must be at most {MAX_SUBNET_SIZE}"
+        )));
+    }
+    Ok((texts, size))
+}
+
+fn parse(text: &str) -> Result<(u32, u32), NodeError> {
+    let bad = || NodeError::Invalid(format!("invalid CIDR address: {text}"));
+    let (ip, len) = text.split_once('/').ok_or_else(bad)?;
+    let len: u32 = len.parse().map_err(|_| bad())?;
+    match ip.parse::<IpAddr>().map_err(|_| bad())? {
+        IpAddr::V4(_) if len > 32 => Err(bad()),
+        IpAddr::V4(ip) => Ok((u32::from(ip) & mask(len), len)),
+        IpAddr::V6(_) => Err(NodeError::Invalid(format!(
+            "invalid CIDR: \"{text}\". IPv6 default address pools are not supported"
+        ))),
+    }
+}
+
+fn mask(len: u32) -> u32 {
+    u32::MAX.checked_shl(32 - len).unwrap_or(0)
+}
+
+fn last(start: u32, len: u32) -> u32 {
+    start | !mask(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pools(texts: &[&str], size: u32) -> Result<(Vec<String>, u32), String> {
+        let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+        check_pools(&texts, size).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn pools_are_canonical_and_disjoint() {
+        assert_eq!(pools(&["10.20.3.4/16"], 0), Ok((vec!["10.20.0.0/16".to_owned()], 24)));
+        assert_eq!(pools(&[], 26), Ok((vec![], 26)));
+        let overlap = pools(&["10.0.0.0/8", "10.1.0.0/16"], 0).unwrap_err();
+        assert_eq!(overlap, "invalid CIDR: \"10.1.0.0/16\" overlaps with \"10.0.0.0/8\"");
+        assert!(pools(&["10.0.0.0/8", "11.0.0.0/8", "0.0.0.0/0"], 0).is_err());
+    }
+
+    #[test]
+    fn bad_pools_are_named() {
+        for bad in ["10.0.0.0", "10.0.0/8", "10.0.0.0/33", "x/8", "10.0.0.0/"] {
+            assert_eq!(pools(&[bad], 0), Err(format!("invalid CIDR address: {bad}")));
+        }
+        assert!(pools(&["10.0.0.0/26"], 24).is_err());
+        assert!(pools(&["10.0.0.0/8"], 30).is_err());
+        assert!(pools(&["fd00::/64"], 0).is_err());
+    }
+
+    #[test]
+    fn data_path_ports_are_bounded() {
+        for ok in [0, 1024, 4789, 49151] {
+            assert!(check_data_path_port(ok).is_ok(), "{ok}");
+        }
+        for bad in [1, 1023, 49152, 70000] {
+            assert!(check_data_path_port(bad).is_err(), "{bad}");
+        }
+    }
+}

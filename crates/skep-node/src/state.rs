@@ -1,0 +1,129 @@
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::NodeError;
+
+/// How far this host's membership has come. Written before the step it names begins, so that a start
+/// after a crash knows what to finish and what to undo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// A swarm is being made; nobody was told that it exists.
+    Initialising,
+    /// A swarm is being joined; nobody was told that it worked.
+    Joining,
+    Member,
+    /// Being left; what is there is to go.
+    Leaving,
+}
+
+/// The state file: `docker-state.json` of a Docker daemon, in our words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct State {
+    pub phase: Phase,
+    pub listen_addr: SocketAddr,
+    pub advertise_addr: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_path_addr: Option<IpAddr>,
+    /// Managers to begin with, host:port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote_addrs: Vec<String>,
+}
+
+/// The folder `swarm/` of the data root: state file, certificates, raft log, task database.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    pub fn new(data_root: &Path) -> Self {
+        Self { path: data_root.join("swarm") }
+    }
+
+    pub fn certificates(&self) -> PathBuf {
+        self.path.join("certificates")
+    }
+
+    pub fn raft(&self) -> PathBuf {
+        self.path.join("raft")
+    }
+
+    pub fn worker(&self) -> PathBuf {
+        self.path.join("worker")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.path.join("state.json")
+    }
+
+    fn failed(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NodeError {
+        let path = path.to_owned();
+        move |source| NodeError::Disk { action, path, source }
+    }
+
+    /// `None` outside a swarm. Blocks, as the others do.
+    pub fn load(&self) -> Result<Option<State>, NodeError> {
+        let path = self.state();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.failed("read", &path)(e)),
+        };
+        let bad = |e: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, e);
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| self.failed("understand", &path)(bad(e)))
+    }
+
+    /// Whole or not at all, and synced.
+    pub fn store(&self, state: &State) -> Result<(), NodeError> {
+        let path = self.state();
+        let written = || -> io::Result<()> {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+            let bytes = serde_json::to_vec_pretty(state)?;
+            let aside = path.with_extension("new");
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&aside)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        written().map_err(self.failed("write", &path))
+    }
+
+    /// Removes everything. The state file goes last: while it is there, a start after a crash goes on
+    /// removing. All is tried; the first error is returned.
+    pub fn clear(&self) -> Result<(), NodeError> {
+        let mut first = Ok(());
+        for path in [self.raft(), self.worker(), self.certificates()] {
+            match fs::remove_dir_all(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    let error = self.failed("remove", &path)(e);
+                    tracing::error!(error = &error as &dyn std::error::Error, "cannot remove swarm state");
+                    first = first.and(Err(error));
+                }
+                _ => {}
+            }
+        }
+        first?;
+        match fs::remove_file(self.state()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("remove", &self.state())(e))
+            }
+            _ => match File::open(&self.path).and_then(|folder| folder.sync_all()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.failed("sync", &self.path)(e)),
+                _ => Ok(()),
+            },
+        }
+    }
+}
