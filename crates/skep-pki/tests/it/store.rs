@@ -1,0 +1,94 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use skep_pki::{Store, StoreError};
+use skep_types::{Nanos, NodeRole};
+
+use crate::{Swarm, now};
+
+#[test]
+fn credentials_come_back_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(folder.path().join("certificates"));
+    assert!(store.load(now()).unwrap().is_none());
+    let swarm = Swarm::new();
+    let credentials = swarm.issue("n", NodeRole::Manager);
+    store.save(&credentials).unwrap();
+    let loaded = store.load(now()).unwrap().unwrap();
+    assert_eq!(loaded.identity(), credentials.identity());
+    assert_eq!(loaded.key_pem(), credentials.key_pem());
+    assert_eq!(loaded.trust(), credentials.trust());
+    let mode = |name: &str| {
+        let path = folder.path().join("certificates").join(name);
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(mode("swarm-node.key"), 0o600);
+    assert_eq!(mode(""), 0o700);
+    let key = fs::read_to_string(folder.path().join("certificates/swarm-node.key")).unwrap();
+    assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"), "PKCS#8");
+    store.clear().unwrap();
+    assert!(store.load(now()).unwrap().is_none());
+    store.clear().unwrap();
+}
+
+#[test]
+fn a_crash_half_way_leaves_old_or_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let store = Store::new(folder.path());
+    let swarm = Swarm::new();
+    let (old, new) = (swarm.issue("n", NodeRole::Worker), swarm.issue("n", NodeRole::Manager));
+    store.save(&old).unwrap();
+
+    // The next key is there, its certificate not yet.
+    fs::write(path("swarm-node.key.next"), new.key_pem()).unwrap();
+    assert_eq!(store.load(now()).unwrap().unwrap().key_pem(), old.key_pem());
+    assert!(!path("swarm-node.key.next").exists());
+
+    // The certificate is there too, the key not yet in place.
+    fs::write(path("swarm-node.key.next"), new.key_pem()).unwrap();
+    fs::write(path("swarm-node.crt"), new.certificate_pem()).unwrap();
+    assert_eq!(store.load(now()).unwrap().unwrap().key_pem(), new.key_pem());
+    assert_eq!(fs::read(path("swarm-node.key")).unwrap(), new.key_pem());
+    assert_eq!(store.load(now()).unwrap().unwrap().identity(), new.identity());
+}
+
+#[test]
+fn a_first_save_cut_short_is_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Swarm::new().issue("n", NodeRole::Worker);
+    fs::write(folder.path().join("swarm-root-ca.crt"), node.trust().pem()).unwrap();
+    fs::write(folder.path().join("swarm-node.key.next"), node.key_pem()).unwrap();
+    assert!(Store::new(folder.path()).load(now()).unwrap().is_none());
+}
+
+#[test]
+fn broken_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(folder.path());
+    let node = Swarm::new().issue("n", NodeRole::Worker);
+    for (name, with) in [
+        ("swarm-node.crt", &b""[..]),
+        ("swarm-node.crt", b"junk"),
+        ("swarm-root-ca.crt", b"junk"),
+        ("swarm-node.key", b"junk"),
+    ] {
+        store.save(&node).unwrap();
+        fs::write(folder.path().join(name), with).unwrap();
+        let error = store.load(now()).unwrap_err();
+        let file = if name == "swarm-node.key" { "swarm-node.crt" } else { name };
+        assert!(error.to_string().contains(file), "{name}: {error}");
+    }
+    for name in ["swarm-node.crt", "swarm-root-ca.crt", "swarm-node.key"] {
+        store.save(&node).unwrap();
+        fs::remove_file(folder.path().join(name)).unwrap();
+        let error = store.load(now()).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Missing { path } if path.ends_with(name)),
+            "{error:?}"
+        );
+    }
+    store.save(&node).unwrap();
+    let error = store.load(now() + Nanos::from_secs(91 * 24 * 3600)).unwrap_err();
+    assert!(matches!(error, StoreError::Node { .. }), "{error:?}");
+}
