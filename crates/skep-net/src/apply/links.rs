@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::plan::{BridgePlan, CablePlan, VxlanPlan};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
+    BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
     LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -15,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+/// Number of the group of links that are about to be removed.
+const DOOMED: u32 = 0x5ce0;
 /// Bytes of an Ethernet frame without jumbo frames.
 pub const ETHERNET_MTU: u16 = 1500;
 
@@ -170,6 +172,41 @@ pub fn remove(netlink: &mut Netlink, namespace: &str, name: &str, index: u32) ->
         Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
         result => result.map_err(refused(namespace, format!("remove link {name}"))),
     }
+}
+
+/// Removes several links at the cost of one: the kernel removes a group of links
+/// together.
+pub fn remove_together(netlink: &mut Netlink, namespace: &str, indexes: &[u32]) -> Result<()> {
+    if let [only] = indexes {
+        return remove(netlink, namespace, &format!("number {only}"), *only);
+    }
+    for index in indexes {
+        let mut message = LinkMessage::default();
+        message.header.index = *index;
+        message.attributes.push(LinkAttribute::Group(DOOMED));
+        match netlink.request(RouteNetlinkMessage::NewLink(message), Mode::Change) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => {}
+            result => result.map_err(refused(namespace, format!("mark link number {index} for removal")))?,
+        }
+    }
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(DOOMED));
+    match netlink.request(RouteNetlinkMessage::DelLink(message), Mode::Change) {
+        // All of them went by themselves.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+        result => result.map_err(refused(namespace, "remove a group of links")),
+    }
+}
+
+/// Stops a bridge port from forwarding and makes the bridge forget what was behind it.
+pub fn silence(netlink: &mut Netlink, namespace: &str, name: &str, link: &Link) -> Result<()> {
+    let settings = vec![InfoBridgePort::State(BridgePortState::Disabled), InfoBridgePort::Flush];
+    let infos = vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(settings)),
+    ];
+    let link = Link { up: true, ..link.clone() };
+    adjust(netlink, namespace, (name, &link), vec![LinkAttribute::LinkInfo(infos)]).map(|_| ())
 }
 
 /// Brings a link up and gives it attributes that differ.

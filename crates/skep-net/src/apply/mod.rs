@@ -5,6 +5,7 @@ pub mod links;
 mod netlink;
 mod nft;
 mod peers;
+mod reaper;
 pub mod routes;
 mod space;
 mod sysctl;

@@ -2,6 +2,7 @@
 
 use super::links::{self, CableEnds, Links};
 use super::netlink::Netlink;
+use super::reaper::Reaper;
 use super::{conntrack, nft, peers, refused, routes, sysctl};
 use crate::error::{NetError, Result};
 use crate::files;
@@ -47,12 +48,16 @@ pub struct Spaces {
     places: Places,
     spaces: BTreeMap<NsName, Space>,
     handles: Handles,
+    reaper: Reaper,
 }
 
 /// What a job may look at beside its own namespace.
 struct Context<'a> {
     places: &'a Places,
     handles: &'a BTreeMap<NsName, Arc<NetNs>>,
+    /// Whether containers are going, whose cables the reaper may take.
+    removing: bool,
+    reaper: &'a Reaper,
     verify: bool,
 }
 
@@ -68,10 +73,12 @@ impl Spaces {
         }
         let host = NetNs::current().map_err(namespace("open", &pins))?;
         pin_host(&pins, &host)?;
+        let pins_path = pins.clone();
         let mut spaces = Self {
             places: Places { pins, rules, nft },
             spaces: BTreeMap::new(),
             handles: Arc::default(),
+            reaper: Reaper::start().map_err(namespace("start the reaper for", &pins_path))?,
         };
         spaces.insert(NsName::Host, Arc::new(host), false)?;
         Ok(spaces)
@@ -131,7 +138,9 @@ impl Spaces {
             }
         }
         let handles = lock(&self.handles).clone();
-        let context = Context { places: &self.places, handles: &handles, verify };
+        let removing = which.iter().any(|n| !plans.contains_key(n));
+        let context =
+            Context { places: &self.places, handles: &handles, removing, reaper: &self.reaper, verify };
         // Bridges before the cables that end on them.
         for bridges in [true, false] {
             let jobs: VecDeque<(&mut Space, &NsPlan)> = self
@@ -273,7 +282,7 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
     for bridge in &plan.bridges {
         changed += links::bridge(&mut space.netlink, &label, bridge, &mut found)?;
     }
-    changed += collect(space, plan, &mut found)?;
+    changed += collect(space, plan, context, &mut found)?;
     for vxlan in &plan.vxlans {
         let Some(host) = context.handles.get(&NsName::Host) else { continue };
         let mut underlay = open(host, &NsName::Host)?;
@@ -306,7 +315,7 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
 /// Removes links that no plan speaks of: in the host only bridges that carry our
 /// mark and ports on our bridges, in a container's namespace nothing (it may have
 /// made links itself), elsewhere everything of the kinds we make.
-fn collect(space: &mut Space, plan: &NsPlan, found: &mut Links) -> Result<usize> {
+fn collect(space: &mut Space, plan: &NsPlan, context: &Context<'_>, found: &mut Links) -> Result<usize> {
     let label = space.name.to_string();
     let planned = |name: &str| {
         plan.bridges.iter().any(|b| b.name == name)
@@ -320,6 +329,7 @@ fn collect(space: &mut Space, plan: &NsPlan, found: &mut Links) -> Result<usize>
         .iter()
         .filter(|(name, link)| {
             !planned(name)
+                && !context.reaper.has(&space.name, link.index)
                 && match space.name {
                     NsName::Sandbox(_) => false,
                     NsName::Host => {
@@ -332,7 +342,11 @@ fn collect(space: &mut Space, plan: &NsPlan, found: &mut Links) -> Result<usize>
         .map(|(name, _)| name.clone())
         .collect();
     for name in &doomed {
-        if let Some(link) = found.remove(name) {
+        let Some(link) = found.remove(name) else { continue };
+        if context.removing && is_port_name(name) && link.master.is_some() {
+            links::silence(&mut space.netlink, &label, name, &link)?;
+            context.reaper.take(&space.name, &space.ns, link.index);
+        } else {
             links::remove(&mut space.netlink, &label, name, link.index)?;
         }
     }

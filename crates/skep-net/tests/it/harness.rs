@@ -163,6 +163,14 @@ pub fn try_run(command: &str) -> Result<String, String> {
     Err(format!("{} {text}{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
 
+/// The last cables go shortly after their containers.
+pub fn no_cables() {
+    wait("the last links to go", || {
+        let links = run("ip -br link");
+        !links.contains("veth") && !links.contains("vxlan")
+    });
+}
+
 /// Waits for a condition.
 pub fn wait(what: &str, mut ready: impl FnMut() -> bool) {
     let limit = Instant::now() + Duration::from_secs(10);

@@ -178,8 +178,7 @@ fn the_mesh_takes_turns_and_shows_the_client() {
         net.remove_overlay(&NetworkId::new(WEB)).await.expect("remove");
         net.set_cluster(None).await.expect("leave");
         assert_eq!(host.pins(), ["default"]);
-        let links = run("ip -br link");
-        assert!(!links.contains("veth") && !links.contains("vxlan"), "{links}");
+        crate::harness::no_cables();
         assert_eq!(net.problems(), Vec::<String>::new());
     });
 }
@@ -345,5 +344,85 @@ fn host_mode_only_writes_files() {
         assert!(hosts.ends_with("172.17.0.1\tup.test\n"), "{hosts}");
         assert!(net.connect(&id, vec![on("bridge")]).await.is_err());
         net.remove_sandbox(&id).await.expect("remove");
+    });
+}
+
+#[test]
+fn many_tasks_start_together() {
+    on_a_host("swarm::many_tasks_start_together", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let started = std::time::Instant::now();
+        let mut starting = tokio::task::JoinSet::new();
+        for number in 10..46u8 {
+            let net = net.clone();
+            let spec = host.spec(number, &format!("web.{number}"));
+            starting.spawn(async move {
+                let id = spec.id.clone();
+                net.create_sandbox(spec).await.expect("sandbox");
+                let attachment = |vip| ServiceAttachment {
+                    id: ServiceId::new("svcweb"),
+                    name: "web".to_owned(),
+                    vip: Some(vip),
+                    aliases: Vec::new(),
+                    ingress_ports: vec![PublishedPort {
+                        name: String::new(),
+                        protocol: Protocol::Tcp,
+                        target: 80,
+                        published: 8091,
+                    }],
+                };
+                let ingress = EndpointSpec {
+                    ipv4: Some(Ipv4Addr::new(10, 0, 0, 100 + number)),
+                    service: Some(attachment(Ipv4Addr::new(10, 0, 0, 99))),
+                    ..on("ingress")
+                };
+                let own = EndpointSpec {
+                    ipv4: Some(Ipv4Addr::new(10, 0, 5, 100 + number)),
+                    service: Some(attachment(VIP)),
+                    ..on(WEB)
+                };
+                net.connect(&id, vec![ingress, own]).await.expect("connect");
+                net.enable_service(&id).await.expect("enable");
+                id
+            });
+        }
+        let ids = starting.join_all().await;
+        let elapsed = started.elapsed();
+        println!("36 tasks in {elapsed:?}");
+        // A third of the budget of the whole start, on a busy machine.
+        assert!(elapsed < std::time::Duration::from_secs(5), "{elapsed:?}");
+        let rules = run(&format!("{} nft list ruleset", host.enter("ingress_sbox")));
+        assert!(rules.contains("mod 36"), "{rules}");
+        assert_eq!(net.reconcile().await.failures, 0);
+        let started = std::time::Instant::now();
+        assert_eq!(net.reconcile().await.repairs, 0);
+        println!("verified in {:?}", started.elapsed());
+        let started = std::time::Instant::now();
+        let mut stopping = tokio::task::JoinSet::new();
+        for id in ids {
+            let net = net.clone();
+            stopping.spawn(async move {
+                net.disable_service(&id).await.expect("disable");
+                net.remove_sandbox(&id).await.expect("remove");
+            });
+        }
+        stopping.join_all().await;
+        println!("gone in {:?}", started.elapsed());
+        wait("namespaces to go", || host.pins() == ["1-yewz22nd9r", "default", "ingress_sbox"]);
+        // One container on the default bridge, as `docker run` needs it.
+        for _ in 0..5 {
+            let spec = host.spec(0xee, "one");
+            let id = spec.id.clone();
+            let (first, started) = (std::time::Instant::now(), std::time::Instant::now());
+            net.create_sandbox(spec).await.expect("sandbox");
+            let made = started.elapsed();
+            let started = std::time::Instant::now();
+            net.connect(&id, vec![on("bridge")]).await.expect("connect");
+            let connected = started.elapsed();
+            let started = std::time::Instant::now();
+            net.remove_sandbox(&id).await.expect("remove");
+            println!("made in {made:?}, connected in {connected:?}, removed in {:?}, all in {:?}", started.elapsed(), first.elapsed());
+        }
     });
 }
