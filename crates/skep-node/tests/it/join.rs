@@ -1,0 +1,80 @@
+use skep_manager::NodeFilter;
+use skep_node::{JoinRequest, LocalNodeState, NotManager};
+use skep_types::{NodeAvailability, NodeRole, NodeState};
+
+use crate::rig::{Rig, service, until, until_running};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_joins_runs_tasks_and_leaves() {
+    let manager = Rig::new("one").await;
+    let control = manager.init().await;
+    let token = control.join_tokens().await.unwrap().worker;
+    let mut worker = Rig::new("two").await;
+
+    let bad = JoinRequest {
+        remote_addrs: vec![manager.addr()],
+        token: token[..token.len() - 25].to_owned() + "0000000000000000000000000",
+        listen_addr: worker.addr(),
+        advertise_addr: "127.0.0.1".to_owned(),
+        ..JoinRequest::default()
+    };
+    let refused = worker.node.join(bad).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
+    );
+    assert_eq!(worker.node.info().await.local_state, LocalNodeState::Inactive);
+
+    let request = JoinRequest {
+        remote_addrs: vec![manager.addr()],
+        token,
+        listen_addr: worker.addr(),
+        advertise_addr: "127.0.0.1".to_owned(),
+        availability: NodeAvailability::Active,
+        ..JoinRequest::default()
+    };
+    worker.node.join(request).await.unwrap();
+    assert_eq!(worker.node.control().err(), Some(NotManager::Worker));
+    let info = worker.node.info().await;
+    assert_eq!(info.local_state, LocalNodeState::Active);
+    assert_eq!(info.remote_managers[0].addr, manager.addr());
+
+    let nodes = control.list_nodes(&NodeFilter::default()).await.unwrap();
+    assert_eq!(nodes.len(), 2);
+    let two = nodes.iter().find(|n| n.description.hostname == "two").unwrap();
+    assert_eq!((two.role, two.status.state), (NodeRole::Worker, NodeState::Ready));
+
+    control.create_service(service("web", 6)).await.unwrap();
+    until_running(&control, "web", 6).await;
+    assert_eq!(manager.world.containers().len(), 3, "tasks are spread");
+    assert_eq!(worker.world.containers().len(), 3);
+
+    // The worker's daemon restarts: its containers are adopted.
+    worker.node.shutdown().await;
+    worker.node = crate::rig::start(worker.folder.path(), &worker.world, "two").await;
+    until("the worker is in session again", || async {
+        (worker.node.info().await.local_state == LocalNodeState::Active).then_some(())
+    })
+    .await;
+    until_running(&control, "web", 6).await;
+    assert!(worker.world.starts.lock().unwrap().values().all(|n| *n == 1));
+
+    // Drained, its tasks move.
+    let two = control.get_node(two.id.as_str()).await.unwrap();
+    let mut spec = two.spec.clone();
+    spec.availability = NodeAvailability::Drain;
+    control.update_node(two.id.as_str(), two.meta.version, spec).await.unwrap();
+    until("all tasks are on the manager", || async {
+        (manager.world.containers().len() == 6 && worker.world.containers().is_empty()).then_some(())
+    })
+    .await;
+
+    worker.node.leave(false).await.unwrap();
+    assert_eq!(worker.node.info().await.local_state, LocalNodeState::Inactive);
+    let busy = control.remove_node(two.id.as_str(), false).await;
+    if busy.is_err() {
+        control.remove_node(two.id.as_str(), true).await.unwrap();
+    }
+    assert_eq!(control.list_nodes(&NodeFilter::default()).await.unwrap().len(), 1);
+    manager.node.shutdown().await;
+}

@@ -1,0 +1,6 @@
+//! Whole nodes over real sockets and disks, with a host that only pretends to run containers.
+
+mod fake;
+mod flow;
+mod join;
+mod rig;
