@@ -47,6 +47,17 @@ impl Cgroup {
         self.layout.controller(name).map(|(version, point)| (version, point.join(&self.path)))
     }
 
+    /// Makes the groups above it where they are missing. libcontainer makes them too, but not safely
+    /// when several containers are the first at once.
+    pub fn make_parents(&self) -> Result<(), CgroupError> {
+        let Some(parent) = self.path.parent() else { return Ok(()) };
+        for point in self.layout.hierarchies() {
+            let path = point.join(parent);
+            fs::create_dir_all(&path).map_err(|source| CgroupError::Make { path, source })?;
+        }
+        Ok(())
+    }
+
     /// All processes in it and in groups below, in no order.
     pub fn pids(&self) -> Result<Vec<i32>, CgroupError> {
         let mut pids = Vec::new();

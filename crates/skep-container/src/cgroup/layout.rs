@@ -16,6 +16,8 @@ pub enum Version {
 pub struct Layout {
     /// The version 2 hierarchy, if mounted.
     unified: Option<PathBuf>,
+    /// Controllers that the version 2 hierarchy has, by their version 1 names.
+    available: Vec<String>,
     /// Version 1 hierarchies by controller; named ones as `name=…`.
     controllers: BTreeMap<String, PathBuf>,
 }
@@ -28,7 +30,12 @@ impl Layout {
             // Without /proc nothing of a container works and that is reported elsewhere; here it
             // looks like a host without control groups.
             let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-            Arc::new(Layout::parse(&mounts))
+            let mut layout = Layout::parse(&mounts);
+            if let Some(point) = &layout.unified {
+                let names = std::fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default();
+                layout.set_available(&names);
+            }
+            Arc::new(layout)
         })
         .clone()
     }
@@ -63,16 +70,32 @@ impl Layout {
         layout
     }
 
+    /// Takes the content of the version 2 root's `cgroup.controllers`.
+    fn set_available(&mut self, names: &str) {
+        self.available = ["devices", "freezer"].map(str::to_owned).to_vec();
+        for name in names.split_whitespace() {
+            match name {
+                "io" => self.available.push("blkio".to_owned()),
+                "cpu" => self.available.extend(["cpu", "cpuacct"].map(str::to_owned)),
+                other => self.available.push(other.to_owned()),
+            }
+        }
+    }
+
     /// Whether no version 1 controller is mounted.
     pub fn is_unified(&self) -> bool {
         !self.controllers.keys().any(|name| KNOWN.contains(&name.as_str()))
     }
 
-    /// Where a controller's files are, and which interface they have.
+    /// Where a controller's files are, and which interface they have. Named as in version 1 (`blkio`
+    /// is version 2's `io`); devices and freezer are part of version 2 itself.
     pub fn controller(&self, name: &str) -> Option<(Version, &Path)> {
         match self.controllers.get(name) {
             Some(point) => Some((Version::V1, point)),
-            None => self.unified.as_deref().map(|point| (Version::V2, point)),
+            None if self.available.iter().any(|a| a == name) => {
+                self.unified.as_deref().map(|point| (Version::V2, point))
+            }
+            None => None,
         }
     }
 
@@ -122,17 +145,21 @@ mod tests {
 
     #[test]
     fn hybrid_has_each_controller_where_it_is_mounted() {
-        let layout = Layout::parse(HYBRID);
+        let mut layout = Layout::parse(HYBRID);
+        layout.set_available("hugetlb");
         assert!(!layout.is_unified());
         assert_eq!(layout.controller("cpuacct"), Some((Version::V1, Path::new("/sys/fs/cgroup/cpu,cpuacct"))));
-        assert_eq!(layout.controller("memory"), Some((Version::V2, Path::new("/sys/fs/cgroup/unified"))));
+        assert_eq!(layout.controller("hugetlb"), Some((Version::V2, Path::new("/sys/fs/cgroup/unified"))));
+        assert_eq!(layout.controller("memory"), None, "mounted for another root only");
         assert_eq!(layout.hierarchies().len(), 3);
         assert_eq!(layout.of_service_manager().len(), 2);
     }
 
     #[test]
     fn unified_has_them_all_in_one_place() {
-        let layout = Layout::parse("31 30 0:27 / /sys/fs/cgroup rw shared:10 - cgroup2 cgroup2 rw,nsdelegate\n");
+        let mut layout = Layout::parse("31 30 0:27 / /sys/fs/cgroup rw shared:10 - cgroup2 cgroup2 rw,nsdelegate\n");
+        layout.set_available("cpu io pids\n");
+        assert_eq!(layout.controller("blkio"), Some((Version::V2, Path::new("/sys/fs/cgroup"))));
         assert!(layout.is_unified());
         assert_eq!(layout.controller("pids"), Some((Version::V2, Path::new("/sys/fs/cgroup"))));
         assert_eq!(layout.hierarchies(), [Path::new("/sys/fs/cgroup")]);

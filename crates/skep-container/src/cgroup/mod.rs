@@ -29,6 +29,8 @@ pub enum CgroupError {
     Write { path: PathBuf, value: String, #[source] source: io::Error },
     #[error("{path} has unexpected content: {line:?}")]
     Parse { path: PathBuf, line: String },
+    #[error("could not make {path}")]
+    Make { path: PathBuf, #[source] source: io::Error },
     #[error("could not remove {path}")]
     Remove { path: PathBuf, #[source] source: io::Error },
     /// The controller is not mounted or not enabled on this host.

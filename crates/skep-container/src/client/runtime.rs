@@ -79,17 +79,23 @@ impl Runtime {
             Ok(stream) => {
                 let handle = handle(Some(Connection::new(stream)));
                 match tokio::time::timeout(TIMEOUT, handle.done("subscribe", Command::Subscribe)).await {
-                    Ok(Ok(())) => Ok(handle),
-                    Ok(Err(source)) => Err(ConnectError::Control { id: id.to_owned(), source }),
-                    Err(_) => Err(ConnectError::Io { id: id.to_owned(), source: io::ErrorKind::TimedOut.into() }),
+                    Ok(Ok(())) => return Ok(handle),
+                    // It was just ending.
+                    Ok(Err(ControlError::Gone { .. })) => {}
+                    Ok(Err(source)) => return Err(ConnectError::Control { id: id.to_owned(), source }),
+                    Err(_) => {
+                        let source = io::ErrorKind::TimedOut.into();
+                        return Err(ConnectError::Io { id: id.to_owned(), source });
+                    }
                 }
             }
-            Err(e) if is_gone(&e) => match read_exit(bundle).await {
-                Ok(Some(_)) => Ok(handle(None)),
-                Ok(None) => Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() }),
-                Err(source) => Err(ConnectError::Read { path: bundle.join(proto::EXIT_FILE), source }),
-            },
-            Err(source) => Err(ConnectError::Io { id: id.to_owned(), source }),
+            Err(e) if is_gone(&e) => {}
+            Err(source) => return Err(ConnectError::Io { id: id.to_owned(), source }),
+        }
+        match read_exit(bundle).await {
+            Ok(Some(_)) => Ok(handle(None)),
+            Ok(None) => Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() }),
+            Err(source) => Err(ConnectError::Read { path: bundle.join(proto::EXIT_FILE), source }),
         }
     }
 

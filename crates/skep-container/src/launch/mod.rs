@@ -50,6 +50,7 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
         strip::spec(&mut spec, &bundle, reporter);
         let rules = spec.linux().as_ref().and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().clone());
 
+        Cgroup::at(&config.cgroup).make_parents()?;
         let dir = bundle.join(STATE_DIR);
         fs::create_dir_all(dir.join("state"))?;
         fs::write(dir.join(proto::SPEC_FILE), serde_json::to_vec(&spec)?)?;

@@ -67,11 +67,10 @@ impl Writer {
             }
             let time = time.get_or_insert_with(timestamp);
             if lines.partial.is_empty() {
-                encode(&mut self.batch, now, stream, &self.attrs, time);
+                self.append(now, stream, time)?;
             } else {
                 lines.partial.extend_from_slice(now);
-                encode(&mut self.batch, &lines.partial, stream, &self.attrs, time);
-                lines.partial = Vec::new();
+                self.append(&std::mem::take(&mut lines.partial), stream, time)?;
             }
         }
         self.flush()
@@ -80,10 +79,23 @@ impl Writer {
     /// Writes the line that has not ended; the stream ends here.
     pub(crate) fn finish(&mut self, lines: &mut Lines, stream: StdStream) -> io::Result<()> {
         if !lines.partial.is_empty() {
-            encode(&mut self.batch, &lines.partial, stream, &self.attrs, &timestamp());
-            lines.partial = Vec::new();
+            self.append(&std::mem::take(&mut lines.partial), stream, &timestamp())?;
         }
         self.flush()
+    }
+
+    /// Adds an entry to the batch; one that would make the file too long begins the next file.
+    fn append(&mut self, line: &[u8], stream: StdStream, time: &str) -> io::Result<()> {
+        let before = self.batch.len();
+        encode(&mut self.batch, line, stream, &self.attrs, time);
+        let full = |max| self.size + self.batch.len() as u64 > max;
+        if self.config.max_size.is_some_and(full) && self.size + before as u64 > 0 {
+            let entry = self.batch.split_off(before);
+            self.flush()?;
+            self.rotate()?;
+            self.batch = entry;
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -92,9 +104,6 @@ impl Writer {
         }
         let batch = std::mem::take(&mut self.batch);
         let len = batch.len() as u64;
-        if self.config.max_size.is_some_and(|max| self.size > 0 && self.size + len > max) {
-            self.rotate()?;
-        }
         self.size += len;
         self.file.write_all(&batch)?;
         // The buffer is kept for the next batch unless a burst made it large.

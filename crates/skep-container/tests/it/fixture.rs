@@ -127,7 +127,7 @@ impl Bed {
             .readonly_paths(spec::readonly_paths())
             .resources(resources)
             .seccomp(seccomp::default_profile(&caps).expect("profile"))
-            .cgroups_path(format!("/skeptest/{}", self.id))
+            .cgroups_path(format!("/{}", self.id))
             .build()
             .expect("linux");
         SpecBuilder::default()
@@ -181,7 +181,7 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         // A failed test's container must not stay.
-        let group = skep_container::cgroup::Cgroup::at(Path::new("/skeptest").join(&self.id).as_path());
+        let group = skep_container::cgroup::Cgroup::at(Path::new("/").join(&self.id).as_path());
         let _ = group.kill_and_remove();
         let config = self.bundle().join("shim.sock");
         if config.exists() {

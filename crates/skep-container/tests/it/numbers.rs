@@ -28,7 +28,7 @@ async fn a_shim_is_small() {
     let bed = Bed::new();
     let handle = bed.create(Options { log: true, ..Options::sh("seq 1 100000; sleep 100") }).await;
     handle.start().await.expect("start");
-    while handle.stats().await.expect("stats").pids.current < 2 {
+    while handle.pids().await.expect("pids").len() < 2 {
         tokio::task::yield_now().await;
     }
     let shim = handle.state().await.expect("state").shim_pid.expect("shim");
