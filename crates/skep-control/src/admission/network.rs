@@ -69,13 +69,12 @@ pub fn remove_network(
             "{name} is a pre-defined network and cannot be removed"
         )));
     }
-    if let Some(service) = store.services().find(|service| publishes(service)) {
-        if network.spec.ingress {
-            return Err(ControlError::precondition(format!(
-                "ingress network cannot be removed because service {} depends on it",
-                service.id
-            )));
-        }
+    let publisher = store.services().find(|service| publishes(service));
+    if let Some(service) = publisher.filter(|_| network.spec.ingress) {
+        return Err(ControlError::precondition(format!(
+            "ingress network cannot be removed because service {} depends on it",
+            service.id
+        )));
     }
     let user = store.services().find(|s| networks_of(&s.spec).any(|n| n.target == id.as_str()));
     if let Some(service) = user {

@@ -40,13 +40,19 @@ impl Step {
     }
 }
 
+/// What a step looked at, and the objects it meant to change with the versions they had: if its
+/// actions were not applied, it all has to be looked at again.
+#[derive(Debug)]
+struct Proposed {
+    looked_at: Dirty,
+    versions: Vec<(ObjectKey, Option<Version>)>,
+}
+
 /// The loops that only the leader runs. Make a new one at every start of leadership.
 #[derive(Debug)]
 pub struct Leader {
     dirty: Dirty,
-    /// What the last step looked at, and the objects it meant to change with their versions: if its
-    /// actions were not applied, it has to be looked at again.
-    proposed: Option<(Dirty, Vec<(ObjectKey, Option<Version>)>)>,
+    proposed: Option<Proposed>,
     /// Services to look at again at a moment of their own.
     timers: BTreeMap<ServiceId, Timestamp>,
     allocator: Allocator,
@@ -121,8 +127,8 @@ impl Leader {
     /// What this step has to look at.
     fn collect(&mut self, store: &Store, now: Timestamp) -> Dirty {
         let mut dirty = std::mem::take(&mut self.dirty);
-        if let Some((looked_at, changed)) = self.proposed.take() {
-            let applied = changed.iter().all(|(key, version)| {
+        if let Some(Proposed { looked_at, versions }) = self.proposed.take() {
+            let applied = versions.iter().all(|(key, version)| {
                 store.get(key).map(|object| object.meta().version) != *version
             });
             if !applied {
@@ -181,7 +187,7 @@ impl Leader {
         if actions.is_empty() {
             return;
         }
-        let changed = actions
+        let versions = actions
             .iter()
             .map(|action| {
                 let key = action.key();
@@ -189,7 +195,7 @@ impl Leader {
                 (key, version)
             })
             .collect();
-        self.proposed = Some((dirty, changed));
+        self.proposed = Some(Proposed { looked_at: dirty, versions });
     }
 }
 

@@ -36,10 +36,9 @@ fn comparable(spec: &TaskSpec) -> TaskSpec {
     spec
 }
 
+/// A task without a node is where its old placement left it, so a new one is news to it.
 fn placement_fits(store: &Store, wanted: &TaskSpec, task: &Task) -> bool {
-    let Some(placement) = &wanted.placement else { return true };
-    match store.node(&task.node_id) {
-        Some(node) => constraint::all_fit(&placement.constraints, node),
-        None => false,
-    }
+    let constraints = wanted.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
+    let node = store.node(&task.node_id);
+    node.is_some_and(|node| constraint::all_fit(constraints, node))
 }

@@ -31,10 +31,10 @@ impl Free {
             if let Some(discrete) = &resource.discrete_resource_spec {
                 *self.discrete.entry(discrete.kind.clone()).or_default() -= discrete.value;
             }
-            if let Some(named) = &resource.named_resource_spec {
-                if let Some(values) = self.named.get_mut(&named.kind) {
-                    values.remove(&named.value);
-                }
+            if let Some(named) = &resource.named_resource_spec
+                && let Some(values) = self.named.get_mut(&named.kind)
+            {
+                values.remove(&named.value);
             }
         }
     }

@@ -77,10 +77,10 @@ impl Nodes {
             store.nodes().map(|node| (node.id.clone(), NodeInfo::new(node))).collect();
         for task in store.tasks() {
             let state = task.status.state;
-            if (TaskState::Assigned..=TaskState::Running).contains(&state) {
-                if let Some(info) = nodes.get_mut(&task.node_id) {
-                    info.add(task, &task.generic_resources);
-                }
+            if (TaskState::Assigned..=TaskState::Running).contains(&state)
+                && let Some(info) = nodes.get_mut(&task.node_id)
+            {
+                info.add(task, &task.generic_resources);
             }
         }
         Self(nodes)
