@@ -91,11 +91,10 @@ impl Controller {
     pub fn stop(&self) {
         // A loop that is gone already needs no telling.
         let _ = self.requests.send(Request::Stop);
-        if let Some(thread) = lock(&self.thread).take() {
-            if thread.join().is_err() {
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err() {
                 tracing::error!("the network's loop had panicked");
             }
-        }
     }
 }
 

@@ -31,11 +31,10 @@ pub fn replace(path: &Path, content: &[u8], durability: Durability) -> Result<()
         file.sync_all().map_err(failed("sync", &aside))?;
     }
     fs::rename(&aside, path).map_err(failed("rename", path))?;
-    if durability == Durability::Lasting {
-        if let Some(folder) = path.parent() {
+    if durability == Durability::Lasting
+        && let Some(folder) = path.parent() {
             File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))?;
         }
-    }
     Ok(())
 }
 

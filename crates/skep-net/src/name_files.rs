@@ -75,11 +75,10 @@ pub fn resolv_conf(spec: &SandboxSpec, host: &Path, daemon: &DnsOptions, embedde
         (SandboxMode::Isolated, false) => {
             let own = !spec.dns.servers.is_empty() || !daemon.servers.is_empty();
             let mut plain = if own { conf } else { conf.without_loopback() };
-            if plain.servers.is_empty() {
-                if let Some(text) = read(Path::new(BEHIND_STUB))? {
+            if plain.servers.is_empty()
+                && let Some(text) = read(Path::new(BEHIND_STUB))? {
                     plain.servers = ResolvConf::parse(&text).without_loopback().servers;
                 }
-            }
             plain.render()
         }
     })

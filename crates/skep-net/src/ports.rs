@@ -193,11 +193,10 @@ fn find_process(protocol: Protocol, port: u16) -> io::Result<Option<(u32, String
             let local_port = local.and_then(|(_, p)| u16::from_str_radix(p, 16).ok());
             // 0A is a listening TCP socket; UDP sockets have no such state.
             let listening = protocol == Protocol::Udp || fields.get(3) == Some(&"0A");
-            if let (Some(found), true, Some(inode)) = (local_port, listening, fields.get(9)) {
-                if found == port {
+            if let (Some(found), true, Some(inode)) = (local_port, listening, fields.get(9))
+                && found == port {
                     inodes.insert(format!("socket:[{inode}]"));
                 }
-            }
         }
     }
     if inodes.is_empty() {

@@ -264,13 +264,12 @@ pub fn bridge(netlink: &mut Netlink, namespace: &str, plan: &BridgePlan, links: 
             .map_err(refused(namespace, format!("make bridge {}", plan.name)))?;
         changed += 1;
         *links = read(netlink, namespace)?;
-        if !plan.alias.is_empty() {
-            if let Some(link) = links.get_mut(&plan.name) {
+        if !plan.alias.is_empty()
+            && let Some(link) = links.get_mut(&plan.name) {
                 adjust(netlink, namespace, (&plan.name, link), vec![LinkAttribute::IfAlias(plan.alias.clone())])?;
                 link.alias.clone_from(&plan.alias);
                 link.up = true;
             }
-        }
     }
     if let Some(link) = links.get(&plan.name) {
         let mut attributes = Vec::new();

@@ -59,11 +59,10 @@ impl Reaper {
 impl Drop for Reaper {
     fn drop(&mut self) {
         self.inbox = None;
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err() {
                 tracing::error!("the thread that removes links had panicked");
             }
-        }
     }
 }
 

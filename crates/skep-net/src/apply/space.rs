@@ -131,11 +131,10 @@ impl Spaces {
         // A cable may end on the bridge of a namespace that has not been opened in
         // this life of the daemon.
         for cable in which.iter().filter_map(|n| plans.get(n)).flat_map(|p| &p.cables) {
-            if plans.contains_key(&cable.port_ns) {
-                if let Err(error) = self.ensure(&cable.port_ns) {
+            if plans.contains_key(&cable.port_ns)
+                && let Err(error) = self.ensure(&cable.port_ns) {
                     results.insert(cable.port_ns.clone(), Err(error));
                 }
-            }
         }
         let handles = lock(&self.handles).clone();
         let removing = which.iter().any(|n| !plans.contains_key(n));
@@ -222,11 +221,10 @@ impl Places {
 
     fn forget(&self, name: &NsName) {
         let path = self.record(name);
-        if let Err(error) = std::fs::remove_file(&path) {
-            if error.kind() != std::io::ErrorKind::NotFound {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound {
                 tracing::warn!(%error, path = %path.display(), "cannot remove a record of rules");
             }
-        }
     }
 }
 

@@ -46,12 +46,11 @@ pub fn decide(query: &Message, networks: &[&NetworkNames], shuffle: &mut dyn FnM
         let found = networks.iter().find_map(|n| Some((n, n.reverse.get(&address)?)));
         let Some((network, host)) = found else { return Verdict::Forward };
         let mut answer = reply(query, question);
-        if matches!(question.query_type(), RecordType::PTR | RecordType::ANY) {
-            if let Ok(target) = Name::from_ascii(format!("{host}.{}.", network.network)) {
+        if matches!(question.query_type(), RecordType::PTR | RecordType::ANY)
+            && let Ok(target) = Name::from_ascii(format!("{host}.{}.", network.network)) {
                 let data = RData::PTR(PTR(target));
                 answer.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
             }
-        }
         return Verdict::Answer(Box::new(answer));
     }
     let Some(mut addresses) = look_up(name, networks) else { return Verdict::Forward };

@@ -213,11 +213,10 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
         let query = buffer.get(..length).unwrap_or_default().to_vec();
         let (client, socket) = (client.clone(), Arc::clone(&socket));
         tokio::spawn(async move {
-            if let Some(answer) = client.answer(&query, Transport::Udp).await {
-                if let Err(error) = socket.send_to(&answer, from).await {
+            if let Some(answer) = client.answer(&query, Transport::Udp).await
+                && let Err(error) = socket.send_to(&answer, from).await {
                     tracing::debug!(sandbox = %client.sandbox, %error, "cannot send an answer");
                 }
-            }
         });
     }
 }

@@ -95,14 +95,13 @@ fn containers(world: &World, network: &Network) -> BTreeMap<String, NetworkConta
             NetworkContainer { name, endpoint: endpoint.id.clone(), mac: endpoint.mac, ipv4: endpoint.address };
         containers.insert(sandbox.spec.container_id.clone(), entry);
     }
-    if let Some(overlay) = world.running.overlays.get(&network.id).filter(|n| world.overlay_in_use(n)) {
-        if let (Some(ipv4), Some(endpoint)) = (overlay.lb_cidr(), world.running.balancers.get(&network.id)) {
+    if let Some(overlay) = world.running.overlays.get(&network.id).filter(|n| world.overlay_in_use(n))
+        && let (Some(ipv4), Some(endpoint)) = (overlay.lb_cidr(), world.running.balancers.get(&network.id)) {
             let key = if overlay.ingress { INGRESS_SANDBOX.to_owned() } else { format!("lb-{}", overlay.name) };
             let name = format!("{}-endpoint", overlay.name);
             let entry = NetworkContainer { name, endpoint: endpoint.clone(), mac: Mac::of(ipv4.addr()), ipv4 };
             containers.insert(key, entry);
         }
-    }
     let mesh = world.ingress().and_then(|n| n.lb_address);
     if let (GATEWAY_NETWORK, Some(ipv4), Some(endpoint), Some(_)) =
         (network.name.as_str(), world.mesh_address(), world.running.mesh_gateway.clone(), mesh)

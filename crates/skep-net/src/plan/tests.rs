@@ -1,0 +1,137 @@
+use super::*;
+use crate::model::{Cluster, EndpointSpec, OverlayNetwork, OverlaySubnet, PublishedPort, Protocol, ServiceAttachment};
+use crate::world::tests::{counter, spec, world};
+
+fn rules(lines: &[(&str, &[&str])]) -> Ruleset {
+    let mut rules = Ruleset::default();
+    for (chain, texts) in lines {
+        let chain = rules.chain(chain);
+        texts.iter().for_each(|t| chain.rule(*t));
+    }
+    rules
+}
+
+#[test]
+fn only_changed_chains_are_touched() {
+    let old = rules(&[("a", &["accept"]), ("b", &["drop"]), ("gone", &["drop"])]);
+    let new = rules(&[("a", &["accept"]), ("b", &["accept"]), ("fresh", &["drop"])]);
+    assert_eq!(old.change_from(&old), None);
+    let script = new.change_from(&old).expect("a change");
+    assert!(!script.contains("delete table") && !script.contains("skep a"), "{script}");
+    let order: Vec<&str> = script.lines().filter(|l| !l.starts_with(['t', '}'])).collect();
+    assert_eq!(
+        order,
+        [
+            " chain fresh {  }",
+            "flush chain ip skep gone",
+            "flush chain ip skep b",
+            "add rule ip skep b accept",
+            "add rule ip skep fresh drop",
+            "delete chain ip skep gone",
+        ]
+    );
+}
+
+#[test]
+fn an_empty_ruleset_only_deletes() {
+    let script = Ruleset::default().replace();
+    assert_eq!(script, "table ip skep\ndelete table ip skep\n");
+}
+
+/// A swarm of one with three tasks of a service, the last one leaving.
+fn swarm() -> World {
+    let mut world = world();
+    let mut new_id = counter();
+    let cluster = Cluster { node_name: "n".into(), data_path_addr: "192.0.2.1".parse().unwrap(), vxlan_port: 4789 };
+    world.set_cluster(Some(cluster), 0, &mut new_id).unwrap();
+    for (id, name, third, ingress) in [("ingressingress", "ingress", 0u8, true), ("ownownownown", "own", 1, false)] {
+        let network = OverlayNetwork {
+            id: id.into(),
+            name: name.into(),
+            created_unix_nanos: 0,
+            subnets: vec![OverlaySubnet {
+                subnet: Cidr::new(Ipv4Addr::new(10, 0, third, 0), 24).unwrap(),
+                gateway: Ipv4Addr::new(10, 0, third, 1),
+                vni: 4096 + u32::from(third),
+            }],
+            internal: false,
+            attachable: true,
+            ingress,
+            lb_address: Some(Ipv4Addr::new(10, 0, third, 2)),
+            options: Default::default(),
+            labels: Default::default(),
+        };
+        world.put_overlay(network, &mut new_id).unwrap();
+    }
+    for n in 1..=3u8 {
+        let spec = spec(u32::from(n));
+        let id = spec.id.clone();
+        world.create_sandbox(spec).unwrap();
+        let on = |network: &str, third: u8, ports: Vec<PublishedPort>| EndpointSpec {
+            network: network.into(),
+            ipv4: Some(Ipv4Addr::new(10, 0, third, 10 + n)),
+            service: Some(ServiceAttachment {
+                id: "svc".into(),
+                name: "web".into(),
+                vip: Some(Ipv4Addr::new(10, 0, third, 9)),
+                aliases: Vec::new(),
+                ingress_ports: ports,
+            }),
+            ..EndpointSpec::default()
+        };
+        let port = PublishedPort { name: String::new(), protocol: Protocol::Tcp, target: 80, published: 8080 };
+        world.connect(&id, vec![on("ingress", 0, vec![port]), on("own", 1, Vec::new())], 0, &mut new_id).unwrap();
+        world.set_rotation(&id, true).unwrap();
+        if n == 3 {
+            world.set_rotation(&id, false).unwrap();
+        }
+    }
+    world
+}
+
+#[test]
+fn the_mesh_of_a_swarm_of_one() {
+    let world = swarm();
+    let plans = plan(&world);
+    let names: Vec<String> = plans.keys().map(ToString::to_string).collect();
+    assert_eq!(names.len(), 1 + 2 + 1 + 1 + 3, "{names:?}");
+    let mesh = plans[&NsName::Ingress].rules.replace();
+    assert!(mesh.contains("tcp-8080 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }"), "{mesh}");
+    assert!(!mesh.contains("10.0.0.13"), "{mesh}");
+    let host = plans[&NsName::Host].rules.replace();
+    assert!(host.contains("tcp . 8080 : 172.18.0.2 . 8080"), "{host}");
+    let task = &plans[&NsName::Sandbox(spec(1).id)];
+    let text = task.rules.replace();
+    assert!(text.contains("iifname \"eth0\" ip daddr 10.0.0.11 tcp dport 8080 redirect to :80"), "{text}");
+    assert!(text.contains("02:42:0a:00:00:02 : 0x5ce00002"), "{text}");
+    assert_eq!(task.marks, [0x5ce0_0002]);
+    let interfaces: Vec<(&str, u16)> = task.cables.iter().map(|c| (c.interface.as_str(), c.mtu)).collect();
+    assert_eq!(interfaces, [("eth0", 1450), ("eth1", 1450), ("eth2", 1500)]);
+    assert_eq!(task.routes[0].interface, "eth2");
+    let balancer = &plans[&NsName::Balancer("ownownownown".into())];
+    let addresses: Vec<String> = balancer.cables[0].addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.0.1.2/24", "10.0.1.9/32"]);
+}
+
+#[test]
+fn the_same_world_has_the_same_plan() {
+    assert_eq!(plan(&swarm()), plan(&swarm()));
+}
+
+#[test]
+fn a_port_that_is_not_ours_is_left_alone() {
+    let mut world = swarm();
+    world.facts.blocked_ports.insert((Protocol::Tcp, 8080));
+    assert!(!plan(&world)[&NsName::Host].rules.replace().contains("8080"));
+}
+
+#[test]
+fn nothing_is_left_of_what_went() {
+    let mut world = swarm();
+    world.running.sandboxes.clear();
+    let plans = plan(&world);
+    let names: Vec<String> = plans.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["host", "1-ingressing", "ingress_sbox"]);
+    assert!(plans[&NsName::Ingress].rules.is_empty());
+    assert!(plans[&NsName::Host].ports.len() == 1, "only the mesh's own");
+}

@@ -159,11 +159,10 @@ impl World {
                 };
                 sandbox.endpoints.push(endpoint);
             }
-        } else if !wanted && there {
-            if let Some(sandbox) = self.running.sandboxes.get_mut(id) {
+        } else if !wanted && there
+            && let Some(sandbox) = self.running.sandboxes.get_mut(id) {
                 sandbox.endpoints.retain(|e| !e.hidden);
             }
-        }
         Ok(())
     }
 

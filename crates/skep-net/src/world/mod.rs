@@ -10,7 +10,7 @@ mod networks;
 mod overlays;
 mod services;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use names::{NameIndex, NetworkNames};
 pub use services::Services;

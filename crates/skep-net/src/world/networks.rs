@@ -150,22 +150,19 @@ impl World {
     fn check_options(&self, id: &NetworkId, options: &BTreeMap<String, String>) -> Result<()> {
         let invalid = |what, value: &str, why| NetError::Invalid { what, value: value.to_owned(), why };
         for key in [option_keys::ICC, option_keys::MASQUERADE] {
-            if let Some(value) = options.get(key) {
-                if !matches!(value.to_ascii_lowercase().as_str(), "true" | "false" | "1" | "0" | "t" | "f") {
+            if let Some(value) = options.get(key)
+                && !matches!(value.to_ascii_lowercase().as_str(), "true" | "false" | "1" | "0" | "t" | "f") {
                     return Err(invalid("driver option", &format!("{key}={value}"), "must be true or false"));
                 }
-            }
         }
-        if let Some(mtu) = options.get(option_keys::MTU) {
-            if !mtu.parse::<u16>().is_ok_and(|m| m >= 68) {
+        if let Some(mtu) = options.get(option_keys::MTU)
+            && !mtu.parse::<u16>().is_ok_and(|m| m >= 68) {
                 return Err(invalid("driver option", &format!("{}={mtu}", option_keys::MTU), "must be 68 to 65535"));
             }
-        }
-        if let Some(address) = options.get(option_keys::HOST_BINDING) {
-            if address.parse::<Ipv4Addr>().is_err() {
+        if let Some(address) = options.get(option_keys::HOST_BINDING)
+            && address.parse::<Ipv4Addr>().is_err() {
                 return Err(invalid("driver option", address, "host_binding_ipv4 must be an IPv4 address"));
             }
-        }
         if let Some(bridge) = options.get(option_keys::BRIDGE_NAME) {
             if bridge.len() > INTERFACE_NAME_MAX || bridge.contains(['/', ' ', '"', ':']) || bridge == "." || bridge == ".." {
                 return Err(invalid("bridge name", bridge, "not an interface name of at most 15 characters"));
@@ -325,11 +322,10 @@ fn check_subnet(spec: &IpamSpec) -> Result<Subnet> {
     if !(8..=30).contains(&network.prefix()) {
         return Err(invalid("subnet", subnet.to_string(), "the prefix length must be 8 to 30"));
     }
-    if let Some(range) = spec.ip_range {
-        if range.prefix() < network.prefix() || !network.contains(range.addr()) {
+    if let Some(range) = spec.ip_range
+        && (range.prefix() < network.prefix() || !network.contains(range.addr())) {
             return Err(invalid("ip-range", range.to_string(), "not inside the subnet"));
         }
-    }
     let gateway = spec.gateway.unwrap_or_else(|| Ipv4Addr::from(network.first() + 1));
     if !network.contains(gateway) {
         return Err(invalid("gateway", gateway.to_string(), "not inside the subnet"));

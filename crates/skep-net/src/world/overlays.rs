@@ -48,11 +48,10 @@ impl World {
         if network.subnets.iter().any(|s| s.vni == 0 || s.vni > 0x00ff_ffff) {
             return Err(refuse("a VXLAN id is not of 24 bits"));
         }
-        if let Some(address) = network.lb_address {
-            if !network.subnets.iter().any(|s| s.subnet.contains(address)) {
+        if let Some(address) = network.lb_address
+            && !network.subnets.iter().any(|s| s.subnet.contains(address)) {
                 return Err(refuse("the load balancer's address is in none of its subnets"));
             }
-        }
         let clash = self.running.overlays.values().find(|other| {
             other.id != network.id
                 && (other.id.short(9) == network.id.short(9)
