@@ -1,7 +1,7 @@
 use bollard_stubs::models::ContainerInspectResponse;
 use serde_json::{Value, json as value};
 
-use crate::http::{ApiError, ApiResult, ApiVersion};
+use crate::http::{ApiResult, ApiVersion, to_value};
 
 /// A container as `inspect` shows it: the engine's model, with the fields of `NetworkSettings` that
 /// newer versions of the API dropped. They tell of the default bridge network alone.
@@ -9,8 +9,7 @@ pub(super) fn container(
     container: &ContainerInspectResponse,
     version: ApiVersion,
 ) -> ApiResult<Value> {
-    let mut view = serde_json::to_value(container)
-        .map_err(|e| ApiError::internal(format!("cannot write the answer as JSON: {e}")))?;
+    let mut view = to_value(container)?;
     if let Some(settings) = view.get_mut("NetworkSettings").and_then(Value::as_object_mut) {
         let bridge = settings.get("Networks").and_then(|networks| networks.get("bridge")).cloned();
         let bridge = bridge.unwrap_or(Value::Null);

@@ -38,8 +38,11 @@ pub(super) async fn start(
         }
         // Docker's clients expect a command that cannot be run to say so on the stream; they then
         // take 126 or 127 from the exec's exit code.
-        Err(error @ EngineError::CommandFailed { .. }) if takeover.is_upgrade() => {
-            Ok(say(takeover, tty, version, &error.report()))
+        Err(EngineError::CommandFailed { failure }) if takeover.is_upgrade() => {
+            let message = format!(
+                "OCI runtime exec failed: exec failed: unable to start container process: {failure}: unknown"
+            );
+            Ok(say(takeover, tty, version, &message))
         }
         Err(error) => Err(error.into()),
     }

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::lenient::Lenient;
 use super::{ApiError, ApiResult};
 
 /// Largest JSON body: a service or a container with every option used is some kilobytes; secrets and
@@ -93,7 +94,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> 
 /// Decodes a document after removing nulls.
 pub(crate) fn decode_value<T: DeserializeOwned>(mut value: Value) -> Result<T, BodyError> {
     strip_nulls(&mut value);
-    serde_path_to_error::deserialize(value).map_err(|error| BodyError::Shape {
+    serde_path_to_error::deserialize(Lenient(value)).map_err(|error| BodyError::Shape {
         path: error.path().to_string(),
         cause: error.into_inner(),
     })

@@ -76,7 +76,7 @@ impl IntoResponse for ApiError {
             return self.status.into_response();
         }
         if self.status.is_server_error() {
-            tracing::debug!(status = self.status.as_u16(), message = %self.message, "request failed");
+            tracing::debug!(status = self.status.as_u16(), error = %self.message, "request failed");
         }
         let mut body = serde_json::json!({ "message": self.message }).to_string();
         body.push('\n');

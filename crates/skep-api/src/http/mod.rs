@@ -3,6 +3,7 @@
 
 mod body;
 mod error;
+mod lenient;
 mod path;
 mod query;
 mod respond;
@@ -15,4 +16,4 @@ pub(crate) use path::{Name, Rest};
 pub(crate) use query::Params;
 pub(crate) use respond::{created, json, no_content, text};
 pub(crate) use version::{ApiVersion, MAX_VERSION, MIN_VERSION, split_version};
-pub(crate) use view::public_view;
+pub(crate) use view::{public_view, to_value};

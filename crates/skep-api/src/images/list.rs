@@ -3,7 +3,7 @@ use serde_json::Value;
 use skep_engine::ImageListOptions;
 
 use crate::backend::App;
-use crate::http::{ApiError, ApiResult, ApiVersion, Params, json};
+use crate::http::{ApiResult, ApiVersion, Params, json, to_value};
 
 /// `GET /images/json`.
 pub(super) async fn list(State(app): State<App>, version: ApiVersion, query: Params) -> ApiResult {
@@ -34,11 +34,6 @@ pub(super) async fn inspect(app: &App, name: &str, version: ApiVersion) -> ApiRe
         virtual_size(&mut view);
     }
     json(&view)
-}
-
-fn to_value(model: &impl serde::Serialize) -> ApiResult<Value> {
-    serde_json::to_value(model)
-        .map_err(|e| ApiError::internal(format!("cannot write the answer as JSON: {e}")))
 }
 
 /// Until 1.43 the size was shown twice.

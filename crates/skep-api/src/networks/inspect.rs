@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json as value};
 use super::find::{Found, find};
 use super::view::swarm_network;
 use crate::backend::App;
-use crate::http::{ApiError, ApiResult, Name, Params, json};
+use crate::http::{ApiError, ApiResult, Name, Params, json, to_value};
 
 /// `GET /networks/{id}`.
 pub(super) async fn inspect(State(app): State<App>, Name(id): Name, query: Params) -> ApiResult {
@@ -21,9 +21,12 @@ pub(super) async fn inspect(State(app): State<App>, Name(id): Name, query: Param
                 None => Map::new(),
             };
             // Null while no task of this host is on it, as in Docker.
-            view.insert("Containers".into(), here.remove("Containers").unwrap_or(Value::Null));
+            view.insert(
+                "Containers".into(),
+                here.shift_remove("Containers").unwrap_or(Value::Null),
+            );
             for key in ["Peers", "Services"] {
-                if let Some(shown) = here.remove(key) {
+                if let Some(shown) = here.shift_remove(key) {
                     view.insert(key.into(), shown);
                 }
             }
@@ -33,9 +36,8 @@ pub(super) async fn inspect(State(app): State<App>, Name(id): Name, query: Param
 }
 
 fn to_object(model: &impl serde::Serialize) -> ApiResult<Map<String, Value>> {
-    match serde_json::to_value(model) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(other) => Err(ApiError::internal(format!("a network is not an object: {other}"))),
-        Err(error) => Err(ApiError::internal(format!("cannot write the answer as JSON: {error}"))),
+    match to_value(model)? {
+        Value::Object(fields) => Ok(fields),
+        other => Err(ApiError::internal(format!("a network is not an object: {other}"))),
     }
 }

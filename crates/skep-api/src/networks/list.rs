@@ -7,7 +7,7 @@ use skep_types::Network;
 
 use super::view::{driver, is_predefined, swarm_network};
 use crate::backend::App;
-use crate::http::{ApiError, ApiResult, Params, json};
+use crate::http::{ApiError, ApiResult, Params, json, to_value};
 
 /// `GET /networks`.
 pub(super) async fn list(State(app): State<App>, query: Params) -> ApiResult {
@@ -25,8 +25,7 @@ pub(super) async fn list(State(app): State<App>, query: Params) -> ApiResult {
     }
     for network in app.engine.network_list(&filters).await? {
         if network.id.as_ref().is_none_or(|id| !seen.contains(id)) {
-            let mut view = serde_json::to_value(&network)
-                .map_err(|e| ApiError::internal(format!("cannot write the answer as JSON: {e}")))?;
+            let mut view = to_value(&network)?;
             view["Containers"] = value!({});
             networks.push(view);
         }

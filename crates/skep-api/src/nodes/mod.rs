@@ -89,7 +89,7 @@ fn view(node: &Node) -> ApiResult<Value> {
     if node.spec.annotations.name.is_empty()
         && let Some(spec) = view.get_mut("Spec").and_then(Value::as_object_mut)
     {
-        spec.remove("Name");
+        spec.shift_remove("Name");
     }
     Ok(view)
 }

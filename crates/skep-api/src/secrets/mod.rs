@@ -69,7 +69,7 @@ async fn update(
 fn view(secret: &Secret) -> ApiResult<Value> {
     let mut view = public_view(secret)?;
     if let Some(spec) = view.get_mut("Spec").and_then(Value::as_object_mut) {
-        spec.remove("Data");
+        spec.shift_remove("Data");
     }
     Ok(view)
 }

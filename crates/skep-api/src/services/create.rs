@@ -1,23 +1,23 @@
 use axum::extract::State;
 use bollard_stubs::models::EventMessageTypeEnum::SERVICE;
 use http::HeaderMap;
-use serde_json::json as value;
+use serde_json::{Value, json as value};
 use skep_types::ServiceSpec;
 
 use crate::auth::registry_auth;
 use crate::backend::App;
 use crate::finish::finish;
-use crate::http::{ApiResult, JsonBody, created};
+use crate::http::{ApiError, ApiResult, RawJson, created, decode_value};
 use crate::swarm::announce;
 
 /// `POST /services/create`.
 pub(super) async fn create(
     State(app): State<App>,
     headers: HeaderMap,
-    JsonBody(mut spec): JsonBody<ServiceSpec>,
+    RawJson(body): RawJson,
 ) -> ApiResult {
     let control = app.control()?;
-    forget_internal(&mut spec);
+    let mut spec = spec(body)?;
     let auth = registry_auth(&headers);
     if let Some(container) = &mut spec.task_template.container_spec {
         container.registry_auth = auth;
@@ -27,8 +27,21 @@ pub(super) async fn create(
     created(&value!({ "ID": service.id, "Warnings": null }))
 }
 
+/// Old clients send a mode that says nothing, which means the default one.
+pub(super) fn spec(mut body: Value) -> ApiResult<ServiceSpec> {
+    let unset = |mode: &Value| mode.as_object().is_some_and(|m| m.values().all(Value::is_null));
+    if let Some(fields) = body.as_object_mut()
+        && fields.get("Mode").is_some_and(unset)
+    {
+        fields.shift_remove("Mode");
+    }
+    let mut spec = decode_value(body).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    forget_internal(&mut spec);
+    Ok(spec)
+}
+
 /// What only the store may set is not taken from a request.
-pub(super) fn forget_internal(spec: &mut ServiceSpec) {
+fn forget_internal(spec: &mut ServiceSpec) {
     if let Some(container) = &mut spec.task_template.container_spec {
         container.registry_auth.clear();
     }

@@ -4,13 +4,12 @@ use bollard_stubs::models::EventMessageTypeEnum::SERVICE;
 use http::{HeaderMap, StatusCode};
 use serde_json::json as value;
 use skep_manager::{RegistryAuth, ServiceUpdate};
-use skep_types::ServiceSpec;
 
-use super::create::forget_internal;
+use super::create::spec;
 use crate::auth::registry_auth;
 use crate::backend::App;
 use crate::finish::finish;
-use crate::http::{ApiError, ApiResult, JsonBody, Name, Params, json};
+use crate::http::{ApiError, ApiResult, Name, Params, RawJson, json};
 use crate::swarm::{announce, object_version};
 
 /// `POST /services/{id}/update`.
@@ -19,13 +18,12 @@ pub(super) async fn update(
     Name(id): Name,
     query: Params,
     headers: HeaderMap,
-    JsonBody(mut spec): JsonBody<ServiceSpec>,
+    RawJson(body): RawJson,
 ) -> ApiResult {
     let control = app.control()?;
-    forget_internal(&mut spec);
     let update = ServiceUpdate {
         version: object_version(&query)?,
-        spec,
+        spec: spec(body)?,
         registry_auth: auth_source(&query, &headers)?,
         rollback: rollback(&query)?,
     };

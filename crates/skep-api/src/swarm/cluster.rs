@@ -19,8 +19,8 @@ pub(super) async fn inspect(State(app): State<App>) -> ApiResult {
 pub(crate) async fn cluster_info(app: &App, cluster: &Cluster) -> ApiResult<Value> {
     let mut view = public_view(cluster)?;
     if let Some(ca) = view.pointer_mut("/Spec/CAConfig").and_then(Value::as_object_mut) {
-        ca.remove("SigningCACert");
-        ca.remove("SigningCAKey");
+        ca.shift_remove("SigningCACert");
+        ca.shift_remove("SigningCAKey");
     }
     view["RootRotationInProgress"] = cluster.root_ca.root_rotation.is_some().into();
     view["TLSInfo"] = tls_info(app, cluster).await?;

@@ -3,14 +3,12 @@ use serde_json::{Value, json as value};
 use skep_node::SwarmInfo;
 
 use crate::backend::App;
-use crate::http::{ApiResult, json};
+use crate::http::{ApiResult, json, to_value};
 use crate::swarm::cluster_info;
 
 /// `GET /info`.
 pub(super) async fn info(State(app): State<App>) -> ApiResult {
-    let mut info = serde_json::to_value(app.engine.system_info().await?).map_err(|e| {
-        crate::http::ApiError::internal(format!("cannot write the answer as JSON: {e}"))
-    })?;
+    let mut info = to_value(&app.engine.system_info().await?)?;
     info["Swarm"] = swarm_section(&app, &app.swarm.info().await).await?;
     // Read by clients of 1.49 and older; both are on wherever a bridge's traffic is filtered.
     info["BridgeNfIptables"] = value!(true);

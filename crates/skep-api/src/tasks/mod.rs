@@ -78,7 +78,7 @@ fn view(task: &Task) -> ApiResult<Value> {
     if task.annotations.name.is_empty()
         && let Some(fields) = view.as_object_mut()
     {
-        fields.remove("Name");
+        fields.shift_remove("Name");
     }
     Ok(view)
 }

@@ -11,7 +11,7 @@ use serde_json::json as value;
 use crate::backend::App;
 use crate::finish::finish;
 use crate::http::{
-    ApiError, ApiResult, ApiVersion, JsonBody, Name, Params, created, json, no_content,
+    ApiError, ApiResult, ApiVersion, JsonBody, Name, Params, created, json, no_content, to_value,
 };
 
 pub(crate) fn routes() -> Router<App> {
@@ -26,10 +26,8 @@ pub(crate) fn routes() -> Router<App> {
 async fn list(State(app): State<App>, query: Params) -> ApiResult {
     let filters = query.known_filters(&["dangling", "name", "driver", "label", "label!"])?;
     let volumes = app.engine.volume_list(&filters).await?;
-    json(&value!({
-        "Volumes": volumes.volumes.unwrap_or_default(),
-        "Warnings": volumes.warnings,
-    }))
+    let shown = to_value(&volumes.volumes.unwrap_or_default())?;
+    json(&value!({ "Volumes": shown, "Warnings": volumes.warnings }))
 }
 
 /// `POST /volumes/create`. An empty body asks for an anonymous volume.
@@ -44,7 +42,7 @@ async fn create(State(app): State<App>, headers: HeaderMap, body: Body) -> ApiRe
 
 /// `GET /volumes/{name}`.
 async fn inspect(State(app): State<App>, Name(name): Name) -> ApiResult {
-    json(&app.engine.volume_inspect(&name).await?)
+    json(&to_value(&app.engine.volume_inspect(&name).await?)?)
 }
 
 /// `DELETE /volumes/{name}`.
