@@ -10,18 +10,32 @@ use crate::proto::{ExecFailure, Refusal};
 pub enum ControlError {
     /// The shim answered no. Nothing was changed.
     #[error("shim of container {id} refused {op}")]
-    Refused { id: String, op: &'static str, #[source] reason: Refusal },
+    Refused {
+        id: String,
+        op: &'static str,
+        #[source]
+        reason: Refusal,
+    },
     /// The shim went away before it answered; whether the request took effect is unknown.
     #[error("shim of container {id} is gone")]
     Gone { id: String },
     #[error("could not talk to the shim of container {id} ({op})")]
-    Io { id: String, op: &'static str, #[source] source: io::Error },
+    Io {
+        id: String,
+        op: &'static str,
+        #[source]
+        source: io::Error,
+    },
     /// The shim's answer makes no sense.
     #[error("shim of container {id} answered {op} with something else")]
     Protocol { id: String, op: &'static str },
     /// A control group operation of the daemon itself failed.
     #[error("control group operation on container {id}")]
-    Cgroup { id: String, #[source] source: crate::cgroup::CgroupError },
+    Cgroup {
+        id: String,
+        #[source]
+        source: crate::cgroup::CgroupError,
+    },
 }
 
 impl ControlError {
@@ -38,13 +52,27 @@ impl ControlError {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error("could not write {path}")]
-    Bundle { path: PathBuf, #[source] source: io::Error },
+    Bundle {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("spec of container {id} has no {what}")]
     Spec { id: String, what: &'static str },
     #[error("could not encode {what} of container {id}")]
-    Encode { id: String, what: &'static str, #[source] source: serde_json::Error },
+    Encode {
+        id: String,
+        what: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("could not start a shim ({exe}) for container {id}")]
-    Spawn { id: String, exe: PathBuf, #[source] source: io::Error },
+    Spawn {
+        id: String,
+        exe: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The shim ended at once; `output` is what it said.
     #[error("shim for container {id} failed at start: {output}")]
     ShimFailed { id: String, output: String },
@@ -52,7 +80,11 @@ pub enum CreateError {
     #[error("could not set up container {id}: {message}")]
     Launch { id: String, message: String },
     #[error("could not create container {id}")]
-    Control { id: String, #[source] source: ControlError },
+    Control {
+        id: String,
+        #[source]
+        source: ControlError,
+    },
 }
 
 /// A created container or exec process could not be run.
@@ -60,12 +92,20 @@ pub enum CreateError {
 pub enum StartError {
     /// Its command could not be executed. The process has ended with [`ExecFailure::exit_code`].
     #[error("could not execute the command of {id}")]
-    Exec { id: String, #[source] failure: ExecFailure },
+    Exec {
+        id: String,
+        #[source]
+        failure: ExecFailure,
+    },
     /// The runtime could not set the process up.
     #[error("could not set up process {id}: {message}")]
     Launch { id: String, message: String },
     #[error("could not start {id}")]
-    Control { id: String, #[source] source: ControlError },
+    Control {
+        id: String,
+        #[source]
+        source: ControlError,
+    },
 }
 
 /// No shim could be reached.
@@ -79,20 +119,44 @@ pub enum ConnectError {
     #[error("container {id} has lost its shim")]
     ShimLost { id: String, bundle: PathBuf },
     #[error("could not read {path}")]
-    Read { path: PathBuf, #[source] source: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not connect to the shim of container {id}")]
-    Io { id: String, #[source] source: io::Error },
+    Io {
+        id: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not talk to the shim of container {id}")]
-    Control { id: String, #[source] source: ControlError },
+    Control {
+        id: String,
+        #[source]
+        source: ControlError,
+    },
 }
 
 /// Something of a container could not be removed; the rest was.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     #[error("could not end the shim of container {id}")]
-    Shim { id: String, #[source] source: ControlError },
+    Shim {
+        id: String,
+        #[source]
+        source: ControlError,
+    },
     #[error("could not remove the control groups of container {id}")]
-    Cgroup { id: String, #[source] source: crate::cgroup::CgroupError },
+    Cgroup {
+        id: String,
+        #[source]
+        source: crate::cgroup::CgroupError,
+    },
     #[error("could not remove {path}")]
-    File { path: PathBuf, #[source] source: io::Error },
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }

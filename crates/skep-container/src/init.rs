@@ -70,7 +70,9 @@ fn reap(child: Pid) -> Option<i32> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, status)) if pid == child => code = Some(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => code = Some(128 + signal as i32),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                code = Some(128 + signal as i32)
+            }
             Ok(WaitStatus::StillAlive) | Err(_) => return code,
             Ok(_) => {}
         }

@@ -145,8 +145,13 @@ pub struct ExecState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    Exited { status: ExitStatus },
-    ExecExited { exec: String, status: ExitStatus },
+    Exited {
+        status: ExitStatus,
+    },
+    ExecExited {
+        exec: String,
+        status: ExitStatus,
+    },
     /// The kernel killed a process for want of memory.
     OutOfMemory,
 }
@@ -223,28 +228,57 @@ pub enum Command {
     /// Run it. Answered when its program was executed, or failed to.
     Start,
     State,
-    Kill { target: Target, signal: i32 },
+    Kill {
+        target: Target,
+        signal: i32,
+    },
     /// Signals every process of the control group.
-    KillAll { signal: i32 },
+    KillAll {
+        signal: i32,
+    },
     Pause,
     Resume,
-    Resize { target: Target, size: Size },
+    Resize {
+        target: Target,
+        size: Size,
+    },
     /// Answered once the target has ended and its output was delivered.
-    Wait { target: Target },
-    Attach { target: Target, stdin: bool, stdout: bool, stderr: bool },
-    ExecCreate { spec: Box<ExecSpec> },
-    ExecStart { id: String },
+    Wait {
+        target: Target,
+    },
+    Attach {
+        target: Target,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
+    ExecCreate {
+        spec: Box<ExecSpec>,
+    },
+    ExecStart {
+        id: String,
+    },
     /// Forgets an exec process that has ended or never started.
-    ExecRemove { id: String },
+    ExecRemove {
+        id: String,
+    },
     /// Keeps the descriptors that came with this message, under these names.
-    Hold { names: Vec<String> },
+    Hold {
+        names: Vec<String>,
+    },
     /// Asks for held descriptors, by name; all of them if empty. The shim keeps its own copies.
-    Fetch { names: Vec<String> },
+    Fetch {
+        names: Vec<String>,
+    },
     /// Closes held descriptors.
-    Release { names: Vec<String> },
+    Release {
+        names: Vec<String>,
+    },
     Subscribe,
     /// Ends the shim. Refused while processes run, unless `force`, which kills them first.
-    Shutdown { force: bool },
+    Shutdown {
+        force: bool,
+    },
 }
 
 /// The init process, or an exec process by its id.

@@ -74,7 +74,8 @@ pub fn load_device_program(program: &[Instruction]) -> io::Result<OwnedFd> {
 /// if every program attached to the group and to its ancestors grants it; the program stays until
 /// the group is removed.
 pub fn attach_device_program(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let number = |fd: RawFd| u32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let number =
+        |fd: RawFd| u32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let attr = AttachAttr {
         target_fd: number(group.as_raw_fd())?,
         attach_bpf_fd: number(program.as_raw_fd())?,

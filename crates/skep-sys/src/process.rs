@@ -37,7 +37,11 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: kill takes two numbers and touches no memory.
-    if unsafe { nix::libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { nix::libc::kill(pid, signal) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Closes every descriptor but the standard streams, runs `rest` and exits with what it returns.

@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use skep_sys::bpf::{self, Instruction};
 
+use super::CgroupError;
 use super::group::Cgroup;
 use super::layout::Version;
-use super::CgroupError;
 
 impl Cgroup {
     /// Makes `rules` (the last match decides; nothing is allowed without one) the group's rules.
@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn later_rules_come_first_and_jump_over_themselves() {
-        let deny = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().expect("rule");
+        let deny =
+            LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().expect("rule");
         let null = LinuxDeviceCgroupBuilder::default()
             .allow(true)
             .typ(LinuxDeviceType::C)
@@ -150,6 +151,10 @@ mod tests {
         let program = compile(&[deny, null]);
         assert_eq!(program[6], op(JUMP_NOT_EQUAL_IMMEDIATE, KIND, 0, 7, CHAR));
         assert_eq!(program[12], op(MOVE_IMMEDIATE, 0, 0, 0, 1));
-        assert_eq!(program[14..], [op(MOVE_IMMEDIATE, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)], "nothing after a rule for all");
+        assert_eq!(
+            program[14..],
+            [op(MOVE_IMMEDIATE, 0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)],
+            "nothing after a rule for all"
+        );
     }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::layout::{Layout, Version};
 use super::CgroupError;
+use super::layout::{Layout, Version};
 
 /// How long processes get to freeze or to die. Both take the kernel milliseconds, unless a process
 /// hangs in an uninterruptible system call.
@@ -34,7 +34,8 @@ impl Cgroup {
 
     pub(super) fn within(layout: Arc<Layout>, path: &Path) -> Cgroup {
         // Normal components only: nothing in the path may lead out of the hierarchy.
-        let path = path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
+        let path =
+            path.components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect();
         Cgroup { layout, path }
     }
 
@@ -73,7 +74,10 @@ impl Cgroup {
         self.set_frozen(true).inspect_err(|_| {
             // Half frozen is worse than not at all.
             if let Err(error) = self.set_frozen(false) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "could not thaw after a failed freeze");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not thaw after a failed freeze"
+                );
             }
         })
     }
@@ -131,15 +135,18 @@ impl Cgroup {
         if self.layout.is_unified() {
             return self.layout.unified().map(|point| point.join(&self.path));
         }
-        ["pids", "memory", "freezer", "devices", "cpu"].into_iter().find_map(|name| match self.controller(name) {
-            Some((Version::V1, dir)) => Some(dir),
-            _ => None,
+        ["pids", "memory", "freezer", "devices", "cpu"].into_iter().find_map(|name| {
+            match self.controller(name) {
+                Some((Version::V1, dir)) => Some(dir),
+                _ => None,
+            }
         })
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), CgroupError> {
         let controller = "freezer";
-        let (version, dir) = self.controller(controller).ok_or(CgroupError::NoController { controller })?;
+        let (version, dir) =
+            self.controller(controller).ok_or(CgroupError::NoController { controller })?;
         if !dir.exists() {
             // Nothing in it to freeze or thaw.
             return Ok(());
@@ -164,7 +171,10 @@ impl Cgroup {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(CgroupError::Timeout { path: dir, what: if frozen { "freeze" } else { "thaw" } });
+                return Err(CgroupError::Timeout {
+                    path: dir,
+                    what: if frozen { "freeze" } else { "thaw" },
+                });
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -182,7 +192,11 @@ pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
         .write(true)
         .open(path)
         .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
-        .map_err(|source| CgroupError::Write { path: path.to_owned(), value: value.to_owned(), source })
+        .map_err(|source| CgroupError::Write {
+            path: path.to_owned(),
+            value: value.to_owned(),
+            source,
+        })
 }
 
 /// The number after `key ` in a file of lines "key number".
@@ -208,7 +222,11 @@ fn collect_pids(dir: &Path, pids: &mut Vec<i32>) -> Result<(), CgroupError> {
 
 fn subgroups(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+    entries
+        .flatten()
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        .map(|e| e.path())
+        .collect()
 }
 
 fn remove_tree(dir: &Path, until: Instant) -> Result<(), CgroupError> {

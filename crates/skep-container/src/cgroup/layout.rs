@@ -32,7 +32,8 @@ impl Layout {
             let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
             let mut layout = Layout::parse(&mounts);
             if let Some(point) = &layout.unified {
-                let names = std::fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default();
+                let names =
+                    std::fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default();
                 layout.set_available(&names);
             }
             Arc::new(layout)
@@ -47,7 +48,8 @@ impl Layout {
             let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
             let mount: Vec<&str> = mount.split(' ').collect();
             let filesystem: Vec<&str> = filesystem.split(' ').collect();
-            let (Some(&root), Some(&point), Some(&kind)) = (mount.get(3), mount.get(4), filesystem.first())
+            let (Some(&root), Some(&point), Some(&kind)) =
+                (mount.get(3), mount.get(4), filesystem.first())
             else {
                 continue;
             };
@@ -61,7 +63,10 @@ impl Layout {
                 }
                 "cgroup" => {
                     for option in filesystem.get(2).unwrap_or(&"").split(',') {
-                        layout.controllers.entry(option.to_owned()).or_insert_with(|| PathBuf::from(point));
+                        layout
+                            .controllers
+                            .entry(option.to_owned())
+                            .or_insert_with(|| PathBuf::from(point));
                     }
                 }
                 _ => {}
@@ -120,14 +125,31 @@ impl Layout {
 
     /// The hierarchies by which a service manager knows a service's processes.
     pub fn of_service_manager(&self) -> Vec<&Path> {
-        self.controllers.get("name=systemd").map(PathBuf::as_path).into_iter().chain(self.unified()).collect()
+        self.controllers
+            .get("name=systemd")
+            .map(PathBuf::as_path)
+            .into_iter()
+            .chain(self.unified())
+            .collect()
     }
 }
 
 /// Version 1 controllers; other words among the mount options are none.
 const KNOWN: &[&str] = &[
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls",
-    "net_prio", "perf_event", "pids", "rdma", "misc",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
+    "misc",
 ];
 
 #[cfg(test)]
@@ -148,8 +170,14 @@ mod tests {
         let mut layout = Layout::parse(HYBRID);
         layout.set_available("hugetlb");
         assert!(!layout.is_unified());
-        assert_eq!(layout.controller("cpuacct"), Some((Version::V1, Path::new("/sys/fs/cgroup/cpu,cpuacct"))));
-        assert_eq!(layout.controller("hugetlb"), Some((Version::V2, Path::new("/sys/fs/cgroup/unified"))));
+        assert_eq!(
+            layout.controller("cpuacct"),
+            Some((Version::V1, Path::new("/sys/fs/cgroup/cpu,cpuacct")))
+        );
+        assert_eq!(
+            layout.controller("hugetlb"),
+            Some((Version::V2, Path::new("/sys/fs/cgroup/unified")))
+        );
         assert_eq!(layout.controller("memory"), None, "mounted for another root only");
         assert_eq!(layout.hierarchies().len(), 3);
         assert_eq!(layout.of_service_manager().len(), 2);
@@ -157,7 +185,9 @@ mod tests {
 
     #[test]
     fn unified_has_them_all_in_one_place() {
-        let mut layout = Layout::parse("31 30 0:27 / /sys/fs/cgroup rw shared:10 - cgroup2 cgroup2 rw,nsdelegate\n");
+        let mut layout = Layout::parse(
+            "31 30 0:27 / /sys/fs/cgroup rw shared:10 - cgroup2 cgroup2 rw,nsdelegate\n",
+        );
         layout.set_available("cpu io pids\n");
         assert_eq!(layout.controller("blkio"), Some((Version::V2, Path::new("/sys/fs/cgroup"))));
         assert!(layout.is_unified());

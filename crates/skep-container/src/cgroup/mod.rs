@@ -24,20 +24,41 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     #[error("could not read {path}")]
-    Read { path: PathBuf, #[source] source: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not write {value:?} to {path}")]
-    Write { path: PathBuf, value: String, #[source] source: io::Error },
+    Write {
+        path: PathBuf,
+        value: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path} has unexpected content: {line:?}")]
     Parse { path: PathBuf, line: String },
     #[error("could not make {path}")]
-    Make { path: PathBuf, #[source] source: io::Error },
+    Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not remove {path}")]
-    Remove { path: PathBuf, #[source] source: io::Error },
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The controller is not mounted or not enabled on this host.
     #[error("this host has no {controller} controller")]
     NoController { controller: &'static str },
     #[error("processes in {path} did not {what} in time")]
     Timeout { path: PathBuf, what: &'static str },
     #[error("could not install the device rules on {path}")]
-    Devices { path: PathBuf, #[source] source: io::Error },
+    Devices {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }

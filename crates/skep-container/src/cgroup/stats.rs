@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::CgroupError;
 use super::group::{Cgroup, flat_value};
 use super::layout::Version;
-use super::CgroupError;
 
 /// One reading. Parts whose controller this host lacks stay at their default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,7 +70,12 @@ pub struct BlkioEntry {
 impl Cgroup {
     /// Reads everything once. A group that does not exist reads as zero.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
-        Ok(Stats { cpu: self.cpu(), memory: self.memory(), pids: self.process_count(), blkio: self.blkio() })
+        Ok(Stats {
+            cpu: self.cpu(),
+            memory: self.memory(),
+            pids: self.process_count(),
+            blkio: self.blkio(),
+        })
     }
 
     fn cpu(&self) -> CpuStats {
@@ -117,7 +122,8 @@ impl Cgroup {
                 usage: number(&dir, "memory.usage_in_bytes").unwrap_or(0),
                 max_usage: number(&dir, "memory.max_usage_in_bytes"),
                 // Unlimited is the highest multiple of the page size, whatever that is here.
-                limit: number(&dir, "memory.limit_in_bytes").filter(|&limit| limit < i64::MAX as u64 / 2),
+                limit: number(&dir, "memory.limit_in_bytes")
+                    .filter(|&limit| limit < i64::MAX as u64 / 2),
                 failures: number(&dir, "memory.failcnt").unwrap_or(0),
                 inactive_file: detail("total_inactive_file").unwrap_or(0),
                 details,
@@ -135,7 +141,10 @@ impl Cgroup {
 
     fn process_count(&self) -> PidsStats {
         let Some((_, dir)) = self.controller("pids") else { return PidsStats::default() };
-        PidsStats { current: number(&dir, "pids.current").unwrap_or(0), limit: number(&dir, "pids.max") }
+        PidsStats {
+            current: number(&dir, "pids.current").unwrap_or(0),
+            limit: number(&dir, "pids.max"),
+        }
     }
 
     fn blkio(&self) -> BlkioStats {
@@ -184,8 +193,15 @@ fn v2_entries(text: &str) -> BlkioStats {
         let Some((major, minor)) = words.next().and_then(|w| w.split_once(':')) else { continue };
         let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else { continue };
         for word in words {
-            let Some((key, Ok(value))) = word.split_once('=').map(|(k, v)| (k, v.parse())) else { continue };
-            let entry = |operation: &str| BlkioEntry { major, minor, operation: operation.to_owned(), value };
+            let Some((key, Ok(value))) = word.split_once('=').map(|(k, v)| (k, v.parse())) else {
+                continue;
+            };
+            let entry = |operation: &str| BlkioEntry {
+                major,
+                minor,
+                operation: operation.to_owned(),
+                value,
+            };
             match key {
                 "rbytes" => stats.bytes.push(entry("read")),
                 "wbytes" => stats.bytes.push(entry("write")),

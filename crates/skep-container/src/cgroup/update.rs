@@ -4,9 +4,9 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
+use super::CgroupError;
 use super::group::{Cgroup, read, write};
 use super::layout::Version;
-use super::CgroupError;
 
 impl Cgroup {
     /// Sets the limits that `resources` names (CPU, memory, process count, block weight) and leaves
@@ -108,7 +108,9 @@ impl Cgroup {
                 if let Some(total) = memory.swap() {
                     // Version 2 counts swap alone, the specification memory and swap together.
                     let swap = match (total, memory.limit()) {
-                        (total, Some(memory)) if total >= 0 && memory >= 0 => (total - memory).max(0),
+                        (total, Some(memory)) if total >= 0 && memory >= 0 => {
+                            (total - memory).max(0)
+                        }
                         (total, _) => total,
                     };
                     write(&dir.join("memory.swap.max"), &limit(swap))?;
@@ -155,6 +157,9 @@ mod tests {
 
     #[test]
     fn shares_span_the_weights() {
-        assert_eq!((weight_of_shares(2), weight_of_shares(1024), weight_of_shares(262_144)), (1, 39, 10_000));
+        assert_eq!(
+            (weight_of_shares(2), weight_of_shares(1024), weight_of_shares(262_144)),
+            (1, 39, 10_000)
+        );
     }
 }

@@ -10,7 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::frame::{self, HEADER, KIND_CLOSE_STDIN, KIND_STDERR, KIND_STDIN, KIND_STDOUT, StdStream};
+use crate::frame::{
+    self, HEADER, KIND_CLOSE_STDIN, KIND_STDERR, KIND_STDIN, KIND_STDOUT, StdStream,
+};
 
 /// Which streams to attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +72,11 @@ impl AttachStdin {
 }
 
 impl AsyncWrite for AttachStdin {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));

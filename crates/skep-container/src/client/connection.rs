@@ -41,7 +41,10 @@ pub(super) enum NoAnswer {
 struct Shared(Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>);
 
 impl Shared {
-    fn with<T>(&self, f: impl FnOnce(&mut Option<HashMap<u64, oneshot::Sender<Answer>>>) -> T) -> T {
+    fn with<T>(
+        &self,
+        f: impl FnOnce(&mut Option<HashMap<u64, oneshot::Sender<Answer>>>) -> T,
+    ) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -60,8 +63,12 @@ impl Connection {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared(Mutex::new(Some(HashMap::new()))));
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let connection =
-            Arc::new(Connection { next: AtomicU64::new(1), outgoing, shared: shared.clone(), events: events.clone() });
+        let connection = Arc::new(Connection {
+            next: AtomicU64::new(1),
+            outgoing,
+            shared: shared.clone(),
+            events: events.clone(),
+        });
         tokio::spawn(send_all(queue, write));
         tokio::spawn(async move {
             if let Err(error) = receive_all(read, &shared, &events).await {
@@ -78,7 +85,8 @@ impl Connection {
         let seq = self.next.fetch_add(1, Ordering::Relaxed);
         let message = encode(&Request { seq, body }).map_err(NoAnswer::Encode)?;
         let (answer, waiting) = oneshot::channel();
-        let open = self.shared.with(|waiters| waiters.as_mut().map(|w| w.insert(seq, answer)).is_some());
+        let open =
+            self.shared.with(|waiters| waiters.as_mut().map(|w| w.insert(seq, answer)).is_some());
         if !open || self.outgoing.send(message).is_err() {
             return Err(NoAnswer::Gone);
         }

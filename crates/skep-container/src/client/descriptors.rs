@@ -43,6 +43,8 @@ pub(super) fn exchange(
     stream.read_exact(&mut body)?;
     match serde_json::from_slice(&body)? {
         FromShim::Reply { result, .. } => Ok((result, arrived)),
-        FromShim::Event { .. } => Err(io::Error::new(io::ErrorKind::InvalidData, "event before reply")),
+        FromShim::Event { .. } => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "event before reply"))
+        }
     }
 }

@@ -39,7 +39,12 @@ struct Inner {
 }
 
 impl Handle {
-    pub(super) fn new(id: String, bundle: PathBuf, cgroup: Cgroup, connection: Option<Arc<Connection>>) -> Self {
+    pub(super) fn new(
+        id: String,
+        bundle: PathBuf,
+        cgroup: Cgroup,
+        connection: Option<Arc<Connection>>,
+    ) -> Self {
         Handle { inner: Arc::new(Inner { id, bundle, cgroup, connection }) }
     }
 
@@ -128,7 +133,8 @@ impl Handle {
 
     /// Registers an exec process, so that it can be attached to before it runs.
     pub async fn exec_create(&self, request: ExecRequest) -> Result<(), ControlError> {
-        let process = serde_json::to_value(&request.process).map_err(|e| self.io("exec create", e.into()))?;
+        let process =
+            serde_json::to_value(&request.process).map_err(|e| self.io("exec create", e.into()))?;
         let spec = ExecSpec {
             id: request.id,
             process,
@@ -141,29 +147,42 @@ impl Handle {
 
     /// Runs a created exec process; gives its pid on the host once its program is executing.
     pub async fn exec_start(&self, exec: &str) -> Result<i32, StartError> {
-        match self.run("exec start", exec.to_owned(), Command::ExecStart { id: exec.to_owned() }).await? {
+        match self
+            .run("exec start", exec.to_owned(), Command::ExecStart { id: exec.to_owned() })
+            .await?
+        {
             Reply::Pid(pid) => Ok(pid),
-            _ => Err(StartError::Control { id: exec.to_owned(), source: self.nonsense("exec start") }),
+            _ => Err(StartError::Control {
+                id: exec.to_owned(),
+                source: self.nonsense("exec start"),
+            }),
         }
     }
 
     /// Attaches to an exec process, before or after its start.
-    pub async fn exec_attach(&self, exec: &str, options: AttachOptions) -> Result<Attached, ControlError> {
+    pub async fn exec_attach(
+        &self,
+        exec: &str,
+        options: AttachOptions,
+    ) -> Result<Attached, ControlError> {
         self.attach_to(Target::Exec(exec.to_owned()), options).await
     }
 
     pub async fn exec_resize(&self, exec: &str, size: Size) -> Result<(), ControlError> {
-        self.done("exec resize", Command::Resize { target: Target::Exec(exec.to_owned()), size }).await
+        self.done("exec resize", Command::Resize { target: Target::Exec(exec.to_owned()), size })
+            .await
     }
 
     /// Sends a signal to an exec process.
     pub async fn exec_kill(&self, exec: &str, signal: i32) -> Result<(), ControlError> {
-        self.done("exec kill", Command::Kill { target: Target::Exec(exec.to_owned()), signal }).await
+        self.done("exec kill", Command::Kill { target: Target::Exec(exec.to_owned()), signal })
+            .await
     }
 
     /// Waits for the end of an exec process.
     pub async fn exec_wait(&self, exec: &str) -> Result<ExitStatus, ControlError> {
-        match self.ask("exec wait", Command::Wait { target: Target::Exec(exec.to_owned()) }).await? {
+        match self.ask("exec wait", Command::Wait { target: Target::Exec(exec.to_owned()) }).await?
+        {
             Reply::Exited(status) => Ok(status),
             _ => Err(self.nonsense("exec wait")),
         }
@@ -206,10 +225,15 @@ impl Handle {
     }
 
     /// Copies of held descriptors by name; of all that are held if `names` is empty.
-    pub async fn fetch_fds(&self, names: &[&str]) -> Result<BTreeMap<String, OwnedFd>, ControlError> {
+    pub async fn fetch_fds(
+        &self,
+        names: &[&str],
+    ) -> Result<BTreeMap<String, OwnedFd>, ControlError> {
         let names = names.iter().map(|&n| n.to_owned()).collect();
         match self.exchange("fetch", Command::Fetch { names }, Vec::new()).await? {
-            (Reply::Fds(names), fds) if names.len() == fds.len() => Ok(names.into_iter().zip(fds).collect()),
+            (Reply::Fds(names), fds) if names.len() == fds.len() => {
+                Ok(names.into_iter().zip(fds).collect())
+            }
             _ => Err(self.nonsense("fetch")),
         }
     }
@@ -239,7 +263,12 @@ impl Handle {
         super::runtime::remove_remains(self.id(), self.bundle(), &self.inner.cgroup).await
     }
 
-    async fn run(&self, op: &'static str, what: String, command: Command) -> Result<Reply, StartError> {
+    async fn run(
+        &self,
+        op: &'static str,
+        what: String,
+        command: Command,
+    ) -> Result<Reply, StartError> {
         match self.ask(op, command).await {
             Ok(reply) => Ok(reply),
             Err(ControlError::Refused { reason: Refusal::Exec { failure }, .. }) => {
@@ -252,30 +281,45 @@ impl Handle {
         }
     }
 
-    pub(super) async fn done(&self, op: &'static str, command: Command) -> Result<(), ControlError> {
+    pub(super) async fn done(
+        &self,
+        op: &'static str,
+        command: Command,
+    ) -> Result<(), ControlError> {
         match self.ask(op, command).await? {
             Reply::Done => Ok(()),
             _ => Err(self.nonsense(op)),
         }
     }
 
-    pub(super) async fn ask(&self, op: &'static str, command: Command) -> Result<Reply, ControlError> {
+    pub(super) async fn ask(
+        &self,
+        op: &'static str,
+        command: Command,
+    ) -> Result<Reply, ControlError> {
         let Some(connection) = &self.inner.connection else {
             return Err(ControlError::Gone { id: self.id().to_owned() });
         };
         connection.ask(command).await.map_err(|e| match e {
-            NoAnswer::Refused(reason) => ControlError::Refused { id: self.id().to_owned(), op, reason },
+            NoAnswer::Refused(reason) => {
+                ControlError::Refused { id: self.id().to_owned(), op, reason }
+            }
             NoAnswer::Gone => ControlError::Gone { id: self.id().to_owned() },
             NoAnswer::Encode(e) => self.io(op, e.into()),
         })
     }
 
-    async fn attach_to(&self, target: Target, options: AttachOptions) -> Result<Attached, ControlError> {
+    async fn attach_to(
+        &self,
+        target: Target,
+        options: AttachOptions,
+    ) -> Result<Attached, ControlError> {
         use tokio::io::AsyncWriteExt;
         const OP: &str = "attach";
         let AttachOptions { stdin, stdout, stderr } = options;
         let body = Command::Attach { target, stdin, stdout, stderr };
-        let message = connection::encode(&Request { seq: 0, body }).map_err(|e| self.io(OP, e.into()))?;
+        let message =
+            connection::encode(&Request { seq: 0, body }).map_err(|e| self.io(OP, e.into()))?;
         let mut stream = match connection::open(self.bundle()).await {
             Ok(stream) => stream,
             Err(e) if is_gone(&e) => return Err(ControlError::Gone { id: self.id().to_owned() }),
@@ -292,12 +336,19 @@ impl Handle {
         }
     }
 
-    async fn exchange(&self, op: &'static str, command: Command, fds: Vec<OwnedFd>) -> Result<(Reply, Vec<OwnedFd>), ControlError> {
+    async fn exchange(
+        &self,
+        op: &'static str,
+        command: Command,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(Reply, Vec<OwnedFd>), ControlError> {
         let bundle = self.inner.bundle.clone();
         let answer = blocking(move || descriptors::exchange(&bundle, command, &fds)).await;
         match answer {
             Ok((Ok(reply), fds)) => Ok((reply, fds)),
-            Ok((Err(reason), _)) => Err(ControlError::Refused { id: self.id().to_owned(), op, reason }),
+            Ok((Err(reason), _)) => {
+                Err(ControlError::Refused { id: self.id().to_owned(), op, reason })
+            }
             Err(e) if is_gone(&e) => Err(ControlError::Gone { id: self.id().to_owned() }),
             Err(e) => Err(self.io(op, e)),
         }
@@ -339,8 +390,11 @@ pub(super) async fn read_exit(bundle: &Path) -> io::Result<Option<ExitStatus>> {
 pub(super) fn is_gone(e: &io::Error) -> bool {
     matches!(
         e.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
     )
 }
 

@@ -41,10 +41,15 @@ impl Runtime {
         self.spawn_shim(&id, &bundle).await?;
 
         let control = |source| CreateError::Control { id: id.clone(), source };
-        let stream = connection::open(&bundle)
-            .await
-            .map_err(|source| control(ControlError::Io { id: id.clone(), op: "connect", source }))?;
-        let handle = Handle::new(id.clone(), bundle, Cgroup::at(&config.cgroup), Some(Connection::new(stream)));
+        let stream = connection::open(&bundle).await.map_err(|source| {
+            control(ControlError::Io { id: id.clone(), op: "connect", source })
+        })?;
+        let handle = Handle::new(
+            id.clone(),
+            bundle,
+            Cgroup::at(&config.cgroup),
+            Some(Connection::new(stream)),
+        );
         let failed = match handle.done("subscribe", Command::Subscribe).await {
             Err(source) => control(source),
             Ok(()) => match handle.ask("create", Command::Create).await {
@@ -57,7 +62,11 @@ impl Runtime {
             },
         };
         if let Err(error) = handle.delete().await {
-            tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not clean up after a failed create");
+            tracing::warn!(
+                container = id,
+                error = &error as &dyn std::error::Error,
+                "could not clean up after a failed create"
+            );
         }
         Err(failed)
     }
@@ -70,7 +79,9 @@ impl Runtime {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(ConnectError::Unknown { id: id.to_owned(), bundle: bundle.to_owned() });
             }
-            Err(source) => return Err(ConnectError::Read { path: bundle.join(proto::CONFIG_FILE), source }),
+            Err(source) => {
+                return Err(ConnectError::Read { path: bundle.join(proto::CONFIG_FILE), source });
+            }
         };
         let handle = |connection| {
             Handle::new(id.to_owned(), bundle.to_owned(), Cgroup::at(&config.cgroup), connection)
@@ -78,11 +89,15 @@ impl Runtime {
         match connection::open(bundle).await {
             Ok(stream) => {
                 let handle = handle(Some(Connection::new(stream)));
-                match tokio::time::timeout(TIMEOUT, handle.done("subscribe", Command::Subscribe)).await {
+                match tokio::time::timeout(TIMEOUT, handle.done("subscribe", Command::Subscribe))
+                    .await
+                {
                     Ok(Ok(())) => return Ok(handle),
                     // It was just ending.
                     Ok(Err(ControlError::Gone { .. })) => {}
-                    Ok(Err(source)) => return Err(ConnectError::Control { id: id.to_owned(), source }),
+                    Ok(Err(source)) => {
+                        return Err(ConnectError::Control { id: id.to_owned(), source });
+                    }
                     Err(_) => {
                         let source = io::ErrorKind::TimedOut.into();
                         return Err(ConnectError::Io { id: id.to_owned(), source });
@@ -94,7 +109,9 @@ impl Runtime {
         }
         match read_exit(bundle).await {
             Ok(Some(_)) => Ok(handle(None)),
-            Ok(None) => Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() }),
+            Ok(None) => {
+                Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() })
+            }
             Err(source) => Err(ConnectError::Read { path: bundle.join(proto::EXIT_FILE), source }),
         }
     }
@@ -119,13 +136,20 @@ impl Runtime {
             .stderr(Stdio::piped())
             .output()
             .await
-            .map_err(|source| CreateError::Spawn { id: id.to_owned(), exe: self.exe.clone(), source })?;
+            .map_err(|source| CreateError::Spawn {
+                id: id.to_owned(),
+                exe: self.exe.clone(),
+                source,
+            })?;
         // The process we started has become the shim's parent and ended: the shim listens now.
         if output.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(CreateError::ShimFailed { id: id.to_owned(), output: format!("{said} ({})", output.status) })
+        Err(CreateError::ShimFailed {
+            id: id.to_owned(),
+            output: format!("{said} ({})", output.status),
+        })
     }
 }
 
@@ -141,9 +165,11 @@ fn prepare(request: &mut CreateRequest) -> Result<ShimConfig, CreateError> {
         None => PathBuf::from("/skep").join(&request.id),
     };
     linux.set_cgroups_path(Some(cgroup.clone()));
-    let own_pid_namespace = linux.namespaces().iter().flatten().any(|n| {
-        n.typ() == LinuxNamespaceType::Pid && n.path().is_none()
-    });
+    let own_pid_namespace = linux
+        .namespaces()
+        .iter()
+        .flatten()
+        .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none());
     request.spec.set_process(Some(process));
     request.spec.set_linux(Some(linux));
     Ok(ShimConfig {
@@ -159,7 +185,12 @@ fn prepare(request: &mut CreateRequest) -> Result<ShimConfig, CreateError> {
     })
 }
 
-async fn write_bundle(id: &str, bundle: &Path, config: &ShimConfig, spec: &Spec) -> Result<(), CreateError> {
+async fn write_bundle(
+    id: &str,
+    bundle: &Path,
+    config: &ShimConfig,
+    spec: &Spec,
+) -> Result<(), CreateError> {
     let encode = |what, source| CreateError::Encode { id: id.to_owned(), what, source };
     let spec = serde_json::to_vec(spec).map_err(|e| encode("spec", e))?;
     let config = serde_json::to_vec(config).map_err(|e| encode("shim settings", e))?;
@@ -167,7 +198,11 @@ async fn write_bundle(id: &str, bundle: &Path, config: &ShimConfig, spec: &Spec)
     blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         let at = |path: PathBuf| move |source| CreateError::Bundle { path, source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&bundle).map_err(at(bundle.clone()))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&bundle)
+            .map_err(at(bundle.clone()))?;
         remove_files(&bundle).map_err(|(path, source)| CreateError::Bundle { path, source })?;
         for (name, bytes) in [(proto::SPEC_FILE, &spec), (proto::CONFIG_FILE, &config)] {
             let path = bundle.join(name);
@@ -184,7 +219,11 @@ async fn read_config(bundle: &Path) -> io::Result<ShimConfig> {
 }
 
 /// Kills what is left in the control groups, removes them and our files in the bundle.
-pub(super) async fn remove_remains(id: &str, bundle: &Path, cgroup: &Cgroup) -> Result<(), DeleteError> {
+pub(super) async fn remove_remains(
+    id: &str,
+    bundle: &Path,
+    cgroup: &Cgroup,
+) -> Result<(), DeleteError> {
     let (id, bundle, cgroup) = (id.to_owned(), bundle.to_owned(), cgroup.clone());
     blocking(move || {
         cgroup.kill_and_remove().map_err(|source| DeleteError::Cgroup { id, source })?;
@@ -202,7 +241,13 @@ fn remove_files(bundle: &Path) -> Result<(), (PathBuf, io::Error)> {
     };
     let state = bundle.join(crate::launch::STATE_DIR);
     gone(state.clone(), std::fs::remove_dir_all(&state))?;
-    for name in [proto::SOCKET, crate::shim::LOG_FILE, proto::EXIT_FILE, proto::SPEC_FILE, proto::CONFIG_FILE] {
+    for name in [
+        proto::SOCKET,
+        crate::shim::LOG_FILE,
+        proto::EXIT_FILE,
+        proto::SPEC_FILE,
+        proto::CONFIG_FILE,
+    ] {
         let path = bundle.join(name);
         gone(path.clone(), std::fs::remove_file(&path))?;
     }

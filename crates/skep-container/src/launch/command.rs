@@ -28,7 +28,9 @@ pub(super) fn execute(args: &[String], env: &[String]) -> ExecFailure {
         let dir = if dir.is_empty() { "." } else { dir };
         match attempt(&Path::new(dir).join(&command), &argv, &envp) {
             // Not here, or not executable here; as a shell does, look on.
-            ExecFailureKind::NoSuchFile | ExecFailureKind::PermissionDenied | ExecFailureKind::IsADirectory => {}
+            ExecFailureKind::NoSuchFile
+            | ExecFailureKind::PermissionDenied
+            | ExecFailureKind::IsADirectory => {}
             kind => return failure(kind),
         }
     }

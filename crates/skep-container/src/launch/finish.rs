@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
-use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
@@ -50,7 +52,11 @@ struct CapabilityPlan {
 
 impl Finish {
     /// For a container's init process.
-    pub(super) fn of_spec(spec: &Spec, init: bool, reporter: Reporter) -> Result<Finish, Box<dyn std::error::Error>> {
+    pub(super) fn of_spec(
+        spec: &Spec,
+        init: bool,
+        reporter: Reporter,
+    ) -> Result<Finish, Box<dyn std::error::Error>> {
         let process = spec.process().as_ref().ok_or("the spec has no process")?;
         Finish::new(process, spec, init, reporter)
     }
@@ -73,12 +79,14 @@ impl Finish {
         let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
         let filter = profile.map(seccomp::compile).transpose()?;
         let mask = |set: &Option<Capabilities>| set.as_ref().map_or(0, mask_of);
-        let caps = process.capabilities().as_ref().map_or_else(CapabilityPlan::default, |caps| CapabilityPlan {
-            bounding: mask(caps.bounding()),
-            permitted: mask(caps.permitted()),
-            effective: mask(caps.effective()),
-            inheritable: mask(caps.inheritable()),
-            ambient: mask(caps.ambient()),
+        let caps = process.capabilities().as_ref().map_or_else(CapabilityPlan::default, |caps| {
+            CapabilityPlan {
+                bounding: mask(caps.bounding()),
+                permitted: mask(caps.permitted()),
+                effective: mask(caps.effective()),
+                inheritable: mask(caps.inheritable()),
+                ambient: mask(caps.ambient()),
+            }
         });
         let user = process.user();
         Ok(Finish(Rc::new(Plan {
@@ -127,7 +135,8 @@ impl Plan {
     /// Becomes the command, or tells why not and gives the exit code.
     fn execute(&self, env: &[String]) -> i32 {
         if let Err(e) = skep_sys::signals::reset_signals() {
-            self.reporter.send(&Report::Failed { message: format!("could not reset signals: {e}") });
+            self.reporter
+                .send(&Report::Failed { message: format!("could not reset signals: {e}") });
             return SETUP_FAILED;
         }
         let failure = execute(&self.args, env);
@@ -155,7 +164,8 @@ impl Plan {
         if !self.no_new_privileges {
             self.install_filter().map_err(step("could not install the seccomp filter"))?;
         }
-        skep_sys::caps::limit_bounding(self.caps.bounding).map_err(step("could not limit the bounding set"))?;
+        skep_sys::caps::limit_bounding(self.caps.bounding)
+            .map_err(step("could not limit the bounding set"))?;
         nix::sys::prctl::set_keepcaps(true).map_err(errno("could not keep capabilities"))?;
         let groups: Vec<Gid> = self.groups.iter().map(|&g| Gid::from_raw(g)).collect();
         setgroups(&groups).map_err(errno("could not set supplementary groups"))?;
@@ -187,7 +197,11 @@ impl Plan {
     /// Pipes and terminals belong to root; a user who opens /dev/stdout anew must own them.
     fn own_stdio(&self) -> io::Result<()> {
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-        for fd in [std::os::fd::AsFd::as_fd(&stdin), std::os::fd::AsFd::as_fd(&stdout), std::os::fd::AsFd::as_fd(&stderr)] {
+        for fd in [
+            std::os::fd::AsFd::as_fd(&stdin),
+            std::os::fd::AsFd::as_fd(&stdout),
+            std::os::fd::AsFd::as_fd(&stderr),
+        ] {
             let stat = fstat(fd)?;
             let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
             let is_null = kind == SFlag::S_IFCHR && stat.st_rdev == nix::sys::stat::makedev(1, 3);
@@ -216,7 +230,10 @@ impl Plan {
         let (soft, hard) = (limit.soft().min(highest), limit.hard().min(highest));
         match setrlimit(resource, soft, hard) {
             Ok(()) => self.reporter.warn(format!(
-                "{:?} cannot be {}:{} here; it is {soft}:{hard}", limit.typ(), limit.soft(), limit.hard()
+                "{:?} cannot be {}:{} here; it is {soft}:{hard}",
+                limit.typ(),
+                limit.soft(),
+                limit.hard()
             )),
             Err(e) => self.reporter.warn(format!("{:?} cannot be set here: {e}", limit.typ())),
         }

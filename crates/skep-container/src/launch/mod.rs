@@ -48,7 +48,11 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
         let (bundle, mut spec) = load_spec()?;
         let finish = Finish::of_spec(&spec, config.init, reporter.clone())?;
         strip::spec(&mut spec, &bundle, reporter);
-        let rules = spec.linux().as_ref().and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().clone());
+        let rules = spec
+            .linux()
+            .as_ref()
+            .and_then(|l| l.resources().as_ref())
+            .and_then(|r| r.devices().clone());
 
         Cgroup::at(&config.cgroup).make_parents()?;
         let dir = bundle.join(STATE_DIR);
@@ -77,7 +81,13 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
 
 /// Starts a further process in a running container. Runs like [`create`]; `number` is unique among
 /// this shim's launches.
-pub(crate) fn exec(config: &ShimConfig, process: &serde_json::Value, number: u64, stdio: Stdio, report: OwnedFd) -> i32 {
+pub(crate) fn exec(
+    config: &ShimConfig,
+    process: &serde_json::Value,
+    number: u64,
+    stdio: Stdio,
+    report: OwnedFd,
+) -> i32 {
     finish_launch(report, |reporter| {
         let (bundle, spec) = load_spec()?;
         let mut process: Process = serde_json::from_value(process.clone())?;
@@ -98,13 +108,14 @@ pub(crate) fn exec(config: &ShimConfig, process: &serde_json::Value, number: u64
         let process_file = root.join("process.json");
         fs::write(&process_file, serde_json::to_vec(&process)?)?;
 
-        let built = with_stdio(ContainerBuilder::new(config.id.clone(), SyscallType::default()), stdio)
-            .with_executor(finish)
-            .with_root_path(&root)?
-            .as_tenant()
-            .with_detach(terminal)
-            .with_process(Some(&process_file))
-            .build();
+        let built =
+            with_stdio(ContainerBuilder::new(config.id.clone(), SyscallType::default()), stdio)
+                .with_executor(finish)
+                .with_root_path(&root)?
+                .as_tenant()
+                .with_detach(terminal)
+                .with_process(Some(&process_file))
+                .build();
         let removed = fs::remove_dir_all(&root);
         let pid = built?.as_raw();
         removed?;

@@ -55,7 +55,7 @@ pub(super) fn process(process: &mut Process, terminal: bool, reporter: &Reporter
 /// Takes out limits whose files this kernel does not have; libcontainer would fail on them.
 fn resources(resources: &mut LinuxResources, reporter: &Reporter) {
     let layout = Layout::host();
-    if let Some(mut memory) = resources.memory().clone() {
+    if let Some(mut memory) = *resources.memory() {
         if let Some((Version::V1, dir)) = layout.controller("memory") {
             let lacks = |file: &str| !dir.join(file).exists();
             if memory.swap().is_some() && lacks("memory.memsw.limit_in_bytes") {
@@ -69,7 +69,8 @@ fn resources(resources: &mut LinuxResources, reporter: &Reporter) {
         }
         resources.set_memory(Some(memory));
     }
-    if let (Some(_), Some((Version::V1, dir))) = (resources.block_io(), layout.controller("blkio")) {
+    if let (Some(_), Some((Version::V1, dir))) = (resources.block_io(), layout.controller("blkio"))
+    {
         let weight = resources.block_io().as_ref().and_then(|b| b.weight()).is_some();
         if weight && !dir.join("blkio.weight").exists() && !dir.join("blkio.bfq.weight").exists() {
             reporter.warn("this kernel has no block I/O weights; they are ignored".into());

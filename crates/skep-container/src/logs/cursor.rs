@@ -5,9 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::LogError;
 use super::entry::{LogEntry, decode};
 use super::files::{rotated, tail_offset};
-use super::LogError;
 use crate::proto::JsonFileConfig;
 
 /// Bytes read at a time, and about what one batch of entries comes from.
@@ -35,7 +35,11 @@ impl Cursor {
             let path = rotated(&config.path, n);
             let Some(mut file) = open(&path)? else {
                 // The current file is away for a moment while it is rotated.
-                if n == 0 { continue } else { break };
+                if n == 0 {
+                    continue;
+                } else {
+                    break;
+                };
             };
             // A rotation while we open shows one file under two names.
             if files.iter().any(|known| same_file(known, &file)) {

@@ -97,7 +97,13 @@ mod tests {
     #[test]
     fn dockers_format_to_the_byte() {
         let mut out = Vec::new();
-        encode(&mut out, b"a \"b\" <c>\x1b[0m \xff\n", StdStream::Stderr, "", "2024-01-02T03:04:05.6Z");
+        encode(
+            &mut out,
+            b"a \"b\" <c>\x1b[0m \xff\n",
+            StdStream::Stderr,
+            "",
+            "2024-01-02T03:04:05.6Z",
+        );
         assert_eq!(
             String::from_utf8(out).expect("utf-8"),
             "{\"log\":\"a \\\"b\\\" \\u003cc\\u003e\\u001b[0m \\ufffd\\n\",\"stream\":\"stderr\",\"time\":\"2024-01-02T03:04:05.6Z\"}\n"
@@ -107,7 +113,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mut out = Vec::new();
-        encode(&mut out, "zeile mit ü\r\n".as_bytes(), StdStream::Stdout, r#"{"k":"v"}"#, "2024-01-02T03:04:05Z");
+        encode(
+            &mut out,
+            "zeile mit ü\r\n".as_bytes(),
+            StdStream::Stdout,
+            r#"{"k":"v"}"#,
+            "2024-01-02T03:04:05Z",
+        );
         let entry = decode(&out).expect("entry");
         assert_eq!(entry.line, "zeile mit ü\r\n".as_bytes());
         assert_eq!(entry.attrs["k"], "v");

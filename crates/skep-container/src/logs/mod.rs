@@ -20,7 +20,15 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("could not read log {path}")]
-    Read { path: PathBuf, #[source] source: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not watch log {path}")]
-    Watch { path: PathBuf, #[source] source: io::Error },
+    Watch {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }

@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use super::LogError;
 use super::cursor::Cursor;
 use super::entry::LogEntry;
-use super::LogError;
 use crate::proto::JsonFileConfig;
 
 /// Batches read ahead of a slow consumer.
@@ -90,8 +90,11 @@ async fn run(
             }
             continue;
         }
-        let past_end = until.is_some_and(|until| batch.last().is_some_and(|entry| entry.time > until));
-        batch.retain(|e| since.is_none_or(|since| e.time >= since) && until.is_none_or(|until| e.time <= until));
+        let past_end =
+            until.is_some_and(|until| batch.last().is_some_and(|entry| entry.time > until));
+        batch.retain(|e| {
+            since.is_none_or(|since| e.time >= since) && until.is_none_or(|until| e.time <= until)
+        });
         if !batch.is_empty() && send.send(Ok(batch)).await.is_err() {
             return Ok(());
         }
@@ -104,8 +107,10 @@ async fn run(
 /// Watches the directory, since files come and go.
 fn watch(config: &JsonFileConfig) -> Result<AsyncFd<OwnedFd>, LogError> {
     let failed = |source| LogError::Watch { path: config.path.clone(), source };
-    let dir = config.path.parent().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|e| failed(e.into()))?;
+    let dir =
+        config.path.parent().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+        .map_err(|e| failed(e.into()))?;
     let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
     inotify.add_watch(dir, events).map_err(|e| failed(e.into()))?;
     // Deprecated because a type could change the descriptor it gives; an owned one does not, and the

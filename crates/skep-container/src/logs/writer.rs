@@ -49,7 +49,12 @@ impl Writer {
 
     /// Writes what `output` completes. A failure (disk full) loses these entries and is for the
     /// caller to count: a container must not stop because its log cannot be written.
-    pub(crate) fn write(&mut self, lines: &mut Lines, stream: StdStream, output: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        lines: &mut Lines,
+        stream: StdStream,
+        output: &[u8],
+    ) -> io::Result<()> {
         let mut rest = output;
         let mut time = None;
         while !rest.is_empty() {
@@ -146,12 +151,19 @@ mod tests {
     use crate::logs::entry::decode;
 
     fn config(dir: &tempfile::TempDir, max_size: Option<u64>, max_files: u32) -> JsonFileConfig {
-        JsonFileConfig { path: dir.path().join("c-json.log"), max_size, max_files, attrs: Vec::new() }
+        JsonFileConfig {
+            path: dir.path().join("c-json.log"),
+            max_size,
+            max_files,
+            attrs: Vec::new(),
+        }
     }
 
     fn entries(path: &std::path::Path) -> Vec<Vec<u8>> {
         let text = fs::read(path).expect("read");
-        text.split_inclusive(|&b| b == b'\n').map(|l| decode(l).expect("entry").line.to_vec()).collect()
+        text.split_inclusive(|&b| b == b'\n')
+            .map(|l| decode(l).expect("entry").line.to_vec())
+            .collect()
     }
 
     #[test]
@@ -160,7 +172,8 @@ mod tests {
         let config = config(&dir, None, 1);
         let mut writer = Writer::open(config.clone()).expect("open");
         let mut lines = Lines::default();
-        let mut out = |bytes: &[u8]| writer.write(&mut lines, StdStream::Stdout, bytes).expect("write");
+        let mut out =
+            |bytes: &[u8]| writer.write(&mut lines, StdStream::Stdout, bytes).expect("write");
         out(b"one\ntw");
         out(b"o\n");
         let long = vec![b'x'; MAX_LINE + 10];
@@ -182,7 +195,9 @@ mod tests {
         let mut writer = Writer::open(config.clone()).expect("open");
         let mut lines = Lines::default();
         for n in 0..9 {
-            writer.write(&mut lines, StdStream::Stdout, format!("line {n}\n").as_bytes()).expect("write");
+            writer
+                .write(&mut lines, StdStream::Stdout, format!("line {n}\n").as_bytes())
+                .expect("write");
         }
         let all: Vec<_> = (0..3).rev().flat_map(|n| entries(&rotated(&config.path, n))).collect();
         assert_eq!(all.last().map(Vec::as_slice), Some(&b"line 8\n"[..]));

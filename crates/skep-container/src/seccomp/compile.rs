@@ -100,7 +100,11 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>, CompileError>
     Ok(program)
 }
 
-fn outcomes(table: &Table, rules: &[LinuxSyscall], default: u32) -> Result<BTreeMap<u32, Outcome>, CompileError> {
+fn outcomes(
+    table: &Table,
+    rules: &[LinuxSyscall],
+    default: u32,
+) -> Result<BTreeMap<u32, Outcome>, CompileError> {
     let mut outcomes = BTreeMap::new();
     for rule in rules {
         let action = action(rule.action(), rule.errno_ret())?;
@@ -119,16 +123,17 @@ fn outcomes(table: &Table, rules: &[LinuxSyscall], default: u32) -> Result<BTree
 }
 
 /// The code of one architecture: every path returns.
-fn section(outcomes: &BTreeMap<u32, Outcome>, default: u32) -> Result<Vec<Instruction>, CompileError> {
+fn section(
+    outcomes: &BTreeMap<u32, Outcome>,
+    default: u32,
+) -> Result<Vec<Instruction>, CompileError> {
     let fallback = Outcome::Always(default);
     // Ranges as (first number, outcome); each reaches up to the next one's first number.
     let mut ranges: Vec<(u32, &Outcome)> = vec![(0, &fallback)];
-    let mut push = |start: u32, outcome| {
-        match ranges.last_mut() {
-            Some(last) if last.0 == start => last.1 = outcome,
-            Some(last) if last.1 == outcome => {}
-            _ => ranges.push((start, outcome)),
-        }
+    let mut push = |start: u32, outcome| match ranges.last_mut() {
+        Some(last) if last.0 == start => last.1 = outcome,
+        Some(last) if last.1 == outcome => {}
+        _ => ranges.push((start, outcome)),
     };
     let mut next = 0;
     for (&number, outcome) in outcomes {
@@ -160,7 +165,10 @@ fn search(ranges: &[(u32, &Outcome)], default: u32) -> Result<Vec<Instruction>, 
     Ok(code)
 }
 
-fn conditional(rules: &[(Vec<LinuxSeccompArg>, u32)], default: u32) -> Result<Vec<Instruction>, CompileError> {
+fn conditional(
+    rules: &[(Vec<LinuxSeccompArg>, u32)],
+    default: u32,
+) -> Result<Vec<Instruction>, CompileError> {
     let mut code = Vec::new();
     for (args, action) in rules {
         let checks = args.iter().map(check).collect::<Result<Vec<_>, _>>()?;
@@ -205,15 +213,28 @@ enum Step {
 fn check(arg: &LinuxSeccompArg) -> Result<Vec<Step>, CompileError> {
     use LinuxSeccompOperator as Op;
     use Target::{Fail, Next, Pass};
-    let index = u32::try_from(arg.index()).ok().filter(|&i| i < 6).ok_or(CompileError::ArgumentIndex(arg.index()))?;
+    let index = u32::try_from(arg.index())
+        .ok()
+        .filter(|&i| i < 6)
+        .ok_or(CompileError::ArgumentIndex(arg.index()))?;
     // Little endian, as both architectures are.
     let low = Step::Plain(load(ARGUMENTS + 8 * index));
     let high = Step::Plain(load(ARGUMENTS + 8 * index + 4));
     let words = |value: u64| ((value >> 32) as u32, (value & 0xffff_ffff) as u32);
     let (h, l) = words(arg.value());
     Ok(match arg.op() {
-        Op::ScmpCmpEq => vec![high, Step::Test(JUMP_EQUAL, h, Next, Fail), low, Step::Test(JUMP_EQUAL, l, Next, Fail)],
-        Op::ScmpCmpNe => vec![high, Step::Test(JUMP_EQUAL, h, Next, Pass), low, Step::Test(JUMP_EQUAL, l, Fail, Next)],
+        Op::ScmpCmpEq => vec![
+            high,
+            Step::Test(JUMP_EQUAL, h, Next, Fail),
+            low,
+            Step::Test(JUMP_EQUAL, l, Next, Fail),
+        ],
+        Op::ScmpCmpNe => vec![
+            high,
+            Step::Test(JUMP_EQUAL, h, Next, Pass),
+            low,
+            Step::Test(JUMP_EQUAL, l, Fail, Next),
+        ],
         Op::ScmpCmpGt => ordered(high, low, (h, l), JUMP_GREATER, Pass, Fail, Next, Fail),
         Op::ScmpCmpGe => ordered(high, low, (h, l), JUMP_AT_LEAST, Pass, Fail, Next, Fail),
         Op::ScmpCmpLt => ordered(high, low, (h, l), JUMP_AT_LEAST, Fail, Pass, Fail, Next),
@@ -279,7 +300,12 @@ fn ret(value: u32) -> Instruction {
 
 fn jump(over: usize) -> Instruction {
     // Programs are at most 4096 long.
-    Instruction { code: JUMP, jump_true: 0, jump_false: 0, value: u32::try_from(over).unwrap_or(u32::MAX) }
+    Instruction {
+        code: JUMP,
+        jump_true: 0,
+        jump_false: 0,
+        value: u32::try_from(over).unwrap_or(u32::MAX),
+    }
 }
 
 fn jump_if(op: u16, value: u32, jump_true: u8, jump_false: u8) -> Instruction {

@@ -37,7 +37,12 @@ pub(super) enum Input {
 
 impl Client {
     /// `sent` goes out first; `received` is what came in already.
-    pub(super) fn new(stream: UnixStream, streams: (bool, bool, bool), sent: Vec<u8>, received: Vec<u8>) -> Client {
+    pub(super) fn new(
+        stream: UnixStream,
+        streams: (bool, bool, bool),
+        sent: Vec<u8>,
+        received: Vec<u8>,
+    ) -> Client {
         let (stdin, stdout, stderr) = streams;
         Client {
             stream,
@@ -94,7 +99,8 @@ impl Client {
         match self.stream.read(&mut chunk) {
             Ok(0) => self.input_ended = true,
             Ok(count) => self.incoming.extend_from_slice(&chunk[..count]),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(e) => return Err(e),
         }
         if self.input_ended && !(self.stdout || self.stderr) {

@@ -32,7 +32,13 @@ struct Outgoing {
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
-        Ok(Connection { stream, incoming: Vec::new(), fds: Vec::new(), outgoing: VecDeque::new(), subscribed: false })
+        Ok(Connection {
+            stream,
+            incoming: Vec::new(),
+            fds: Vec::new(),
+            outgoing: VecDeque::new(),
+            subscribed: false,
+        })
     }
 
     /// Takes in what has arrived. `Ok(false)` at the end of the stream.
@@ -44,7 +50,11 @@ impl Connection {
                 self.incoming.extend_from_slice(&chunk[..count]);
                 Ok(true)
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(true),
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+            {
+                Ok(true)
+            }
             Err(e) => Err(e),
         }
     }
@@ -102,7 +112,8 @@ impl Connection {
 
     /// Turns into raw parts: the stream, bytes not yet sent, bytes received and not yet used.
     pub(super) fn into_parts(self) -> (UnixStream, Vec<u8>, Vec<u8>) {
-        let unsent = self.outgoing.into_iter().flat_map(|o| o.bytes.into_iter().skip(o.sent)).collect();
+        let unsent =
+            self.outgoing.into_iter().flat_map(|o| o.bytes.into_iter().skip(o.sent)).collect();
         (self.stream, unsent, self.incoming)
     }
 }

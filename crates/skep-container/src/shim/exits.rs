@@ -39,11 +39,16 @@ impl Shim {
     }
 
     fn ended(&mut self, pid: i32, code: i32, signal: Option<i32>) {
-        let owner = self.processes.iter().find(|(_, p)| p.pid == Some(pid) && p.is_alive()).map(|(&n, _)| n);
+        let owner = self
+            .processes
+            .iter()
+            .find(|(_, p)| p.pid == Some(pid) && p.is_alive())
+            .map(|(&n, _)| n);
         let Some(number) = owner else { return };
         self.count_oom_kills();
         let oom_killed = self.oom_kills > 0;
-        let status = ExitStatus { code, signal, oom_killed, finished_at: OffsetDateTime::now_utc() };
+        let status =
+            ExitStatus { code, signal, oom_killed, finished_at: OffsetDateTime::now_utc() };
         // Whatever it held of the report is gone now.
         self.read_report(number);
         if let Some(process) = self.processes.get_mut(&number) {
@@ -77,7 +82,9 @@ impl Shim {
 
     fn finish(&mut self, number: Number) {
         let Some(process) = self.processes.get_mut(&number) else { return };
-        let Phase::Ending(status, _) = std::mem::replace(&mut process.phase, Phase::Exited) else { return };
+        let Phase::Ending(status, _) = std::mem::replace(&mut process.phase, Phase::Exited) else {
+            return;
+        };
         process.exit = Some(status.clone());
         process.stdio.forget_terminal();
         process.stdio = Default::default();

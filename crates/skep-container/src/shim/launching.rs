@@ -26,7 +26,9 @@ impl Shim {
         }
         if let LogConfig::JsonFile(config) = &self.config.log {
             let log = Writer::open(config.clone());
-            self.log = Some(log.map_err(|e| refusal(&format!("could not open log {}", config.path.display()), &e))?);
+            self.log = Some(log.map_err(|e| {
+                refusal(&format!("could not open log {}", config.path.display()), &e)
+            })?);
         }
         self.launch(INIT, asker, None).map_err(|e| refusal("could not launch", &e))
     }
@@ -52,14 +54,27 @@ impl Shim {
     }
 
     /// Starts an exec process.
-    pub(super) fn exec(&mut self, number: Number, process: serde_json::Value, asker: Asker) -> Result<(), Refusal> {
+    pub(super) fn exec(
+        &mut self,
+        number: Number,
+        process: serde_json::Value,
+        asker: Asker,
+    ) -> Result<(), Refusal> {
         self.launch(number, asker, Some(process)).map_err(|e| refusal("could not launch", &e))
     }
 
-    fn launch(&mut self, number: Number, asker: Asker, exec: Option<serde_json::Value>) -> io::Result<()> {
+    fn launch(
+        &mut self,
+        number: Number,
+        asker: Asker,
+        exec: Option<serde_json::Value>,
+    ) -> io::Result<()> {
         let process = &self.processes[&number];
-        let NewStdio { ours, theirs } =
-            if process.tty { NewStdio::terminal(number)? } else { NewStdio::pipes(process.open_stdin)? };
+        let NewStdio { ours, theirs } = if process.tty {
+            NewStdio::terminal(number)?
+        } else {
+            NewStdio::pipes(process.open_stdin)?
+        };
         let (report, write) = pipe2(OFlag::O_CLOEXEC)?;
         let report = unblocked(report)?;
         let launcher = skep_sys::process::fork_single_threaded(|| {
@@ -87,7 +102,10 @@ impl Shim {
     pub(super) fn read_report(&mut self, number: Number) {
         let mut chunk = [0; 4096];
         loop {
-            let Some(launch) = self.processes.get_mut(&number).and_then(|p| p.launch.as_mut()) else { return };
+            let Some(launch) = self.processes.get_mut(&number).and_then(|p| p.launch.as_mut())
+            else {
+                return;
+            };
             match nix::unistd::read(&launch.report, &mut chunk) {
                 Ok(0) => return self.report_ended(number),
                 Ok(count) => {
@@ -152,7 +170,9 @@ impl Shim {
                 Err(Refusal::NotRunning)
             }
             (None, Some(pid)) => Ok(pid),
-            (None, None) => Err(Refusal::Launch { message: "the launcher ended without a word".into() }),
+            (None, None) => {
+                Err(Refusal::Launch { message: "the launcher ended without a word".into() })
+            }
         };
         match &result {
             Ok(_) => {

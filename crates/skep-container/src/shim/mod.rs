@@ -45,11 +45,23 @@ enum StartupError {
     #[error("usage: shim BUNDLE")]
     Usage,
     #[error("could not use {path}")]
-    File { path: PathBuf, #[source] source: io::Error },
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("could not read {path}")]
-    Config { path: PathBuf, #[source] source: serde_json::Error },
+    Config {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
     #[error("could not {what}")]
-    System { what: &'static str, #[source] source: io::Error },
+    System {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Runs a shim for the bundle named by `args` (the arguments after `shim`).
@@ -90,7 +102,11 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), StartupError> {
     umask(Mode::from_bits_truncate(0o022));
     let socket = Path::new(proto::SOCKET);
     let listener = UnixListener::bind(socket).map_err(file(socket))?;
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(file(Path::new("/dev/null")))?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(file(Path::new("/dev/null")))?;
     let log = Path::new(LOG_FILE);
     let log = OpenOptions::new().append(true).create(true).open(log).map_err(file(log))?;
 
@@ -132,12 +148,15 @@ fn leave_service_group() {
     for point in layout.of_service_manager() {
         let unified = layout.unified() == Some(point);
         let prefix = if unified { "0::" } else { "name=systemd:" };
-        let here = membership.lines().find_map(|line| line.find(prefix).map(|at| &line[at + prefix.len()..]));
+        let here = membership
+            .lines()
+            .find_map(|line| line.find(prefix).map(|at| &line[at + prefix.len()..]));
         if matches!(here, None | Some("/")) {
             continue;
         }
         let group = point.join(OWN_GROUP);
-        let moved = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
+        let moved =
+            fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
         if let Err(e) = moved {
             eprintln!("could not move to {}: {e}", group.display());
         }

@@ -76,7 +76,12 @@ pub(super) struct Launch {
 }
 
 impl Process {
-    pub(super) fn new(tty: bool, open_stdin: bool, stdin_once: bool, size: Option<Size>) -> Process {
+    pub(super) fn new(
+        tty: bool,
+        open_stdin: bool,
+        stdin_once: bool,
+        size: Option<Size>,
+    ) -> Process {
         Process {
             tty,
             open_stdin,
@@ -135,7 +140,12 @@ impl Process {
     }
 
     /// Reads output once and hands it on. True while there may be more at once.
-    pub(super) fn read_output(&mut self, stream: StdStream, buffer: &mut [u8], log: &mut Option<Writer>) -> io::Result<bool> {
+    pub(super) fn read_output(
+        &mut self,
+        stream: StdStream,
+        buffer: &mut [u8],
+        log: &mut Option<Writer>,
+    ) -> io::Result<bool> {
         let Some(fd) = self.stdio.output(stream) else { return Ok(false) };
         match nix::unistd::read(fd, buffer) {
             Ok(0) => {
@@ -225,7 +235,13 @@ impl Process {
     }
 
     /// Serves one client's socket. Gone clients are taken off.
-    pub(super) fn serve_client(&mut self, at: usize, readable: bool, writable: bool, hung_up: bool) {
+    pub(super) fn serve_client(
+        &mut self,
+        at: usize,
+        readable: bool,
+        writable: bool,
+        hung_up: bool,
+    ) {
         let Some(client) = self.clients.get_mut(at) else { return };
         let served = (|| {
             if writable {
@@ -245,7 +261,9 @@ impl Process {
     pub(super) fn review_clients(&mut self, now: Instant) {
         let over = self.phase == Phase::Exited;
         self.clients.retain(|client| {
-            !client.deadline().is_some_and(|deadline| deadline <= now) && !(over && !client.wants_write())
+            let stalled = client.deadline().is_some_and(|deadline| deadline <= now);
+            let served = over && !client.wants_write();
+            !stalled && !served
         });
         if self.hung_up.is_some_and(|until| until <= now) {
             self.hung_up = None;
@@ -263,7 +281,8 @@ impl Process {
     /// Whether all that can come has come, or has had the time to. Not while a client holds the
     /// output up: what is in the pipes then is the process's last words.
     pub(super) fn is_drained(&self, now: Instant) -> bool {
-        let open = self.stdio.output(StdStream::Stdout).is_some() || self.stdio.output(StdStream::Stderr).is_some();
+        let open = self.stdio.output(StdStream::Stdout).is_some()
+            || self.stdio.output(StdStream::Stderr).is_some();
         match &self.phase {
             Phase::Ending(_, until) => !open || (*until <= now && self.may_read()),
             _ => false,

@@ -30,7 +30,9 @@ impl Shim {
             Command::Resume => self.resume(),
             Command::Resize { target, size } => self.resize(&target, size),
             Command::Wait { target } => self.wait_for(&target, asker),
-            Command::Attach { target, stdin, stdout, stderr } => self.attach(&target, (stdin, stdout, stderr), asker),
+            Command::Attach { target, stdin, stdout, stderr } => {
+                self.attach(&target, (stdin, stdout, stderr), asker)
+            }
             Command::ExecCreate { spec } => self.exec_create(*spec),
             Command::ExecStart { id } => self.exec_start(&id, asker),
             Command::ExecRemove { id } => self.exec_remove(&id),
@@ -73,7 +75,12 @@ impl Shim {
         let init = &self.processes[&INIT];
         let execs = self.execs.iter().filter_map(|(id, number)| {
             let process = self.processes.get(number)?;
-            Some(ExecState { id: id.clone(), status: process.status(), pid: process.pid, exit: process.exit.clone() })
+            Some(ExecState {
+                id: id.clone(),
+                status: process.status(),
+                pid: process.pid,
+                exit: process.exit.clone(),
+            })
         });
         State {
             status: match init.status() {
@@ -92,9 +99,12 @@ impl Shim {
 
     fn kill(&mut self, target: &Target, signal: i32) -> Answer {
         let process = self.process(target)?;
-        let Some(pid) = process.pid.filter(|_| process.is_alive()) else { return Err(Refusal::NotRunning) };
+        let Some(pid) = process.pid.filter(|_| process.is_alive()) else {
+            return Err(Refusal::NotRunning);
+        };
         // By number: real-time signals have no name.
-        skep_sys::process::kill(pid, signal).map_err(|e| refusal("could not send the signal", &e))?;
+        skep_sys::process::kill(pid, signal)
+            .map_err(|e| refusal("could not send the signal", &e))?;
         DONE
     }
 
@@ -155,7 +165,11 @@ impl Shim {
 
     fn attach(&mut self, target: &Target, streams: (bool, bool, bool), asker: Asker) -> Answer {
         let number = self.number(target)?;
-        if self.processes.get(&number).is_none_or(|p| matches!(p.phase, Phase::Ending(..) | Phase::Exited)) {
+        if self
+            .processes
+            .get(&number)
+            .is_none_or(|p| matches!(p.phase, Phase::Ending(..) | Phase::Exited))
+        {
             return Err(Refusal::NotRunning);
         }
         // The answer is the last message; from then on there are frames.
@@ -217,7 +231,10 @@ impl Shim {
     }
 
     fn hold(&mut self, connection: u64, names: Vec<String>) -> Answer {
-        let fds = self.connections.get_mut(&connection).map_or_else(Vec::new, |c| std::mem::take(&mut c.fds));
+        let fds = self
+            .connections
+            .get_mut(&connection)
+            .map_or_else(Vec::new, |c| std::mem::take(&mut c.fds));
         if names.len() != fds.len() {
             return Err(Refusal::HoldMismatch { names: names.len(), fds: fds.len() });
         }
@@ -231,14 +248,20 @@ impl Shim {
         let copies: Result<Vec<OwnedFd>, Refusal> = names
             .iter()
             .map(|name| {
-                let fd = self.held.get(name).ok_or_else(|| Refusal::NotHeld { name: name.clone() })?;
+                let fd =
+                    self.held.get(name).ok_or_else(|| Refusal::NotHeld { name: name.clone() })?;
                 fd.try_clone().map_err(|e| refusal("could not copy a descriptor", &e))
             })
             .collect();
         match copies {
-            Ok(fds) if fds.len() <= skep_sys::scm::MAX_FDS => self.reply(asker, Ok(Reply::Fds(names)), fds),
+            Ok(fds) if fds.len() <= skep_sys::scm::MAX_FDS => {
+                self.reply(asker, Ok(Reply::Fds(names)), fds)
+            }
             Ok(_) => {
-                let e = io::Error::new(io::ErrorKind::InvalidInput, "more descriptors than a message carries");
+                let e = io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "more descriptors than a message carries",
+                );
                 self.reply(asker, Err(refusal("could not send descriptors", &e)), Vec::new());
             }
             Err(refusal) => self.reply(asker, Err(refusal), Vec::new()),

@@ -72,13 +72,22 @@ impl Shim {
         listener.set_nonblocking(true)?;
         // Those that stop services are only blocked: a shim ends when its daemon says so.
         let blocked = [
-            Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGPIPE,
-            Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM,
+            Signal::SIGCHLD,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGPIPE,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
         ];
         blocked.into_iter().collect::<SigSet>().thread_block()?;
         let children = SigSet::from(Signal::SIGCHLD);
-        let signals = SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        let init = Process::new(config.tty, config.open_stdin, config.stdin_once, config.console_size);
+        let signals =
+            SignalFd::with_flags(&children, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let init =
+            Process::new(config.tty, config.open_stdin, config.stdin_once, config.console_size);
         Ok(Shim {
             cgroup: Cgroup::at(&config.cgroup),
             config,
@@ -184,7 +193,8 @@ impl Shim {
     }
 
     fn serve(&mut self, source: Source, events: PollFlags) {
-        let readable = events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR);
+        let readable =
+            events.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR);
         let writable = events.intersects(PollFlags::POLLOUT | PollFlags::POLLERR);
         match source {
             Source::Listener => self.accept(),
@@ -217,7 +227,12 @@ impl Shim {
             }
             Source::Client(number, at) => {
                 if let Some(process) = self.processes.get_mut(&number) {
-                    process.serve_client(at, readable, writable, events.contains(PollFlags::POLLHUP));
+                    process.serve_client(
+                        at,
+                        readable,
+                        writable,
+                        events.contains(PollFlags::POLLHUP),
+                    );
                 }
             }
         }
@@ -292,13 +307,19 @@ impl Shim {
     }
 
     /// Answers a request, if its connection is still there.
-    pub(super) fn reply(&mut self, (id, seq): Asker, result: Result<Reply, Refusal>, fds: Vec<OwnedFd>) {
+    pub(super) fn reply(
+        &mut self,
+        (id, seq): Asker,
+        result: Result<Reply, Refusal>,
+        fds: Vec<OwnedFd>,
+    ) {
         self.send(id, &FromShim::Reply { seq, result }, fds);
     }
 
     /// Tells all who asked for events.
     pub(super) fn tell(&mut self, event: &Event) {
-        let ids: Vec<u64> = self.connections.iter().filter(|(_, c)| c.subscribed).map(|(&id, _)| id).collect();
+        let ids: Vec<u64> =
+            self.connections.iter().filter(|(_, c)| c.subscribed).map(|(&id, _)| id).collect();
         for id in ids {
             self.send(id, &FromShim::Event { event: event.clone() }, Vec::new());
         }

@@ -39,7 +39,8 @@ pub fn default_capabilities() -> Capabilities {
 /// All that this process may give away (its bounding set), for privileged containers. What the host
 /// lacks cannot be given.
 pub fn all_capabilities() -> Capabilities {
-    ALL_CAPABILITIES.iter()
+    ALL_CAPABILITIES
+        .iter()
         .copied()
         .filter(|&cap| skep_sys::caps::in_bounding(capability_number(cap)) == Some(true))
         .collect()
@@ -155,6 +156,8 @@ mod tests {
         assert_eq!(only, HashSet::from([Capability::NetAdmin]));
         let fewer = capabilities(&[], &list(&["CAP_CHOWN"])).expect("valid");
         assert_eq!(mask(&fewer), 0xa804_25fa);
-        assert!(matches!(capabilities(&list(&["CAP_FLY"]), &[]), Err(CapabilityError::Unknown { name }) if name == "CAP_FLY"));
+        assert!(
+            matches!(capabilities(&list(&["CAP_FLY"]), &[]), Err(CapabilityError::Unknown { name }) if name == "CAP_FLY")
+        );
     }
 }

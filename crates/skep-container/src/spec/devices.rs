@@ -16,16 +16,29 @@ use oci_spec::runtime::{
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error("error gathering device information while adding custom device {path}")]
-    Look { path: PathBuf, #[source] source: io::Error },
+    Look {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("not a device node: {path}")]
     NotADevice { path: PathBuf },
     #[error("invalid device permissions {text:?}: only r, w and m")]
     Permissions { text: String },
     #[error("could not describe device {path}")]
-    Build { path: PathBuf, #[source] source: oci_spec::OciSpecError },
+    Build {
+        path: PathBuf,
+        #[source]
+        source: oci_spec::OciSpecError,
+    },
 }
 
-fn rule(allow: bool, kind: LinuxDeviceType, number: Option<(i64, Option<i64>)>, access: &str) -> LinuxDeviceCgroup {
+fn rule(
+    allow: bool,
+    kind: LinuxDeviceType,
+    number: Option<(i64, Option<i64>)>,
+    access: &str,
+) -> LinuxDeviceCgroup {
     let mut rule = LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).access(access);
     if let Some((major, minor)) = number {
         rule = rule.major(major);
@@ -39,7 +52,8 @@ fn rule(allow: bool, kind: LinuxDeviceType, number: Option<(i64, Option<i64>)>, 
 /// Docker's rules: nothing but making nodes, and the harmless character devices.
 pub fn default_device_rules() -> Vec<LinuxDeviceCgroup> {
     use LinuxDeviceType::{A, B, C};
-    let mut rules = vec![rule(false, A, None, "rwm"), rule(true, C, None, "m"), rule(true, B, None, "m")];
+    let mut rules =
+        vec![rule(false, A, None, "rwm"), rule(true, C, None, "m"), rule(true, B, None, "m")];
     // null, zero, full, random, urandom, tty, console, ptmx; all of pts.
     for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
         rules.push(rule(true, C, Some((major, Some(minor))), "rwm"));
@@ -90,7 +104,8 @@ pub fn host_devices() -> Result<Vec<LinuxDevice>, DeviceError> {
 
 fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> Result<(), DeviceError> {
     const OWN_DIRS: [&str; 6] = ["pts", "shm", "fd", "mqueue", ".lxc", "hugepages"];
-    const OWN_NODES: [&str; 8] = ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"];
+    const OWN_NODES: [&str; 8] =
+        ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx"];
     let look = |source| DeviceError::Look { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(look)? {
         let entry = entry.map_err(look)?;
@@ -101,7 +116,9 @@ fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> Result<(), DeviceError> 
             if !is(&OWN_DIRS) {
                 collect(&path, found)?;
             }
-        } else if (kind.is_char_device() || kind.is_block_device()) && !(dir == Path::new("/dev") && is(&OWN_NODES)) {
+        } else if (kind.is_char_device() || kind.is_block_device())
+            && !(dir == Path::new("/dev") && is(&OWN_NODES))
+        {
             match describe(&path, &path, "rwm") {
                 Ok((device, _)) => found.push(device),
                 Err(DeviceError::Look { .. }) => {}
@@ -112,8 +129,13 @@ fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> Result<(), DeviceError> 
     Ok(())
 }
 
-fn describe(host: &Path, container: &Path, permissions: &str) -> Result<(LinuxDevice, LinuxDeviceCgroup), DeviceError> {
-    let meta = fs::metadata(host).map_err(|source| DeviceError::Look { path: host.to_owned(), source })?;
+fn describe(
+    host: &Path,
+    container: &Path,
+    permissions: &str,
+) -> Result<(LinuxDevice, LinuxDeviceCgroup), DeviceError> {
+    let meta =
+        fs::metadata(host).map_err(|source| DeviceError::Look { path: host.to_owned(), source })?;
     let kind = match meta.file_type() {
         t if t.is_char_device() => LinuxDeviceType::C,
         t if t.is_block_device() => LinuxDeviceType::B,
@@ -140,11 +162,21 @@ mod tests {
 
     #[test]
     fn a_device_is_described_and_a_file_is_not() {
-        let found = device(Path::new("/dev/null"), Path::new("/dev/nothing"), "rw").expect("device");
+        let found =
+            device(Path::new("/dev/null"), Path::new("/dev/nothing"), "rw").expect("device");
         let (node, rule) = &found[0];
-        assert_eq!((node.path().as_path(), node.major(), node.minor()), (Path::new("/dev/nothing"), 1, 3));
+        assert_eq!(
+            (node.path().as_path(), node.major(), node.minor()),
+            (Path::new("/dev/nothing"), 1, 3)
+        );
         assert_eq!(rule.access().as_deref(), Some("rw"));
-        assert!(matches!(device(Path::new("/proc/version"), Path::new("/x"), "r"), Err(DeviceError::NotADevice { .. })));
-        assert!(matches!(device(Path::new("/dev/null"), Path::new("/x"), "rx"), Err(DeviceError::Permissions { .. })));
+        assert!(matches!(
+            device(Path::new("/proc/version"), Path::new("/x"), "r"),
+            Err(DeviceError::NotADevice { .. })
+        ));
+        assert!(matches!(
+            device(Path::new("/dev/null"), Path::new("/x"), "rx"),
+            Err(DeviceError::Permissions { .. })
+        ));
     }
 }

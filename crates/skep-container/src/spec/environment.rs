@@ -71,6 +71,9 @@ mod tests {
         env.set_default("HOME=/root");
         env.set_default("A=9");
         assert_eq!(env.get("A"), Some("4"));
-        assert_eq!(env.into_entries(), ["PATH=/bin", "HOSTNAME=box", "TERM=xterm", "A=4", "HOME=/root"]);
+        assert_eq!(
+            env.into_entries(),
+            ["PATH=/bin", "HOSTNAME=box", "TERM=xterm", "A=4", "HOME=/root"]
+        );
     }
 }

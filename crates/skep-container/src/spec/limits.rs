@@ -12,7 +12,11 @@ pub enum RlimitError {
     #[error("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")]
     SoftAboveHard { soft: i64, hard: i64 },
     #[error("could not build limit {name}")]
-    Build { name: String, #[source] source: oci_spec::OciSpecError },
+    Build {
+        name: String,
+        #[source]
+        source: oci_spec::OciSpecError,
+    },
 }
 
 /// One limit by Docker's short name (`nofile`); −1 means unlimited.
@@ -38,8 +42,14 @@ mod tests {
     #[test]
     fn names_and_order() {
         let limit = rlimit("nofile", 10, -1).expect("valid");
-        assert_eq!((limit.typ(), limit.soft(), limit.hard()), (PosixRlimitType::RlimitNofile, 10, u64::MAX));
+        assert_eq!(
+            (limit.typ(), limit.soft(), limit.hard()),
+            (PosixRlimitType::RlimitNofile, 10, u64::MAX)
+        );
         assert!(matches!(rlimit("speed", 1, 1), Err(RlimitError::Unknown { .. })));
-        assert!(matches!(rlimit("core", 2, 1), Err(RlimitError::SoftAboveHard { soft: 2, hard: 1 })));
+        assert!(matches!(
+            rlimit("core", 2, 1),
+            Err(RlimitError::SoftAboveHard { soft: 2, hard: 1 })
+        ));
     }
 }

@@ -17,10 +17,14 @@ mod user;
 pub use capabilities::{
     CapabilityError, all_capabilities, capabilities, default_capabilities, process_capabilities,
 };
-pub use devices::{DeviceError, default_device_rules, device, host_devices, privileged_device_rules};
+pub use devices::{
+    DeviceError, default_device_rules, device, host_devices, privileged_device_rules,
+};
 pub use environment::{DEFAULT_PATH, Environment};
-pub use limits::{rlimit, RlimitError};
-pub use mounts::{default_mounts, masked_paths, privileged_mounts, readonly_paths, DEFAULT_SHM_SIZE};
+pub use limits::{RlimitError, rlimit};
+pub use mounts::{
+    DEFAULT_SHM_SIZE, default_mounts, masked_paths, privileged_mounts, readonly_paths,
+};
 pub use namespaces::{Namespace, Namespaces};
 pub use resources::{Limits, Micros};
 pub use user::{ResolvedUser, UserError, resolve_user};

@@ -40,7 +40,12 @@ fn mounts(access: &str, shm_size: u64) -> Vec<Mount> {
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[access, "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={shm_size}")]),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={shm_size}")],
+        ),
     ]
 }
 
@@ -66,5 +71,7 @@ pub fn masked_paths() -> Vec<String> {
 
 /// Paths that cannot be written in an unprivileged container.
 pub fn readonly_paths() -> Vec<String> {
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"].map(str::to_owned).to_vec()
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        .map(str::to_owned)
+        .to_vec()
 }

@@ -58,7 +58,11 @@ mod tests {
 
     #[test]
     fn the_hosts_are_left_out() {
-        let set = Namespaces { network: Namespace::Join("/run/netns/x".into()), ipc: Namespace::Host, ..Default::default() };
+        let set = Namespaces {
+            network: Namespace::Join("/run/netns/x".into()),
+            ipc: Namespace::Host,
+            ..Default::default()
+        };
         let spec = set.to_spec();
         assert_eq!(spec.len(), 5);
         assert!(spec.iter().any(|n| n.typ() == LinuxNamespaceType::Network && n.path().is_some()));

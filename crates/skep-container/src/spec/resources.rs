@@ -48,7 +48,10 @@ impl Limits {
             .set_pids(self.pids.and_then(|limit| {
                 LinuxPidsBuilder::default().limit(if limit > 0 { limit } else { -1 }).build().ok()
             }))
-            .set_block_io(self.block_weight.and_then(|w| LinuxBlockIoBuilder::default().weight(w).build().ok()));
+            .set_block_io(
+                self.block_weight
+                    .and_then(|w| LinuxBlockIoBuilder::default().weight(w).build().ok()),
+            );
         resources
     }
 
@@ -92,7 +95,12 @@ mod tests {
 
     #[test]
     fn dockers_arithmetic() {
-        let limits = Limits { memory: Some(100), nano_cpus: Some(1_500_000_000), pids: Some(0), ..Limits::default() };
+        let limits = Limits {
+            memory: Some(100),
+            nano_cpus: Some(1_500_000_000),
+            pids: Some(0),
+            ..Limits::default()
+        };
         let spec = limits.to_spec(None);
         assert_eq!(spec.memory().as_ref().and_then(|m| m.swap()), Some(200));
         let cpu = spec.cpu().clone().expect("cpu");

@@ -31,7 +31,11 @@ pub enum UserError {
     #[error("id {id} is out of range")]
     OutOfRange { id: String },
     #[error("could not read {path} of the container")]
-    Read { path: &'static str, #[source] source: io::Error },
+    Read {
+        path: &'static str,
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Resolves Docker's `user[:group]`, each by name or number, in the files of `root`.
@@ -49,7 +53,9 @@ pub fn resolve_user(root: &Path, user: &str, add: &[String]) -> Result<ResolvedU
 fn file(root: &Path, path: &'static str) -> Result<String, UserError> {
     match rootfs::read_text(root, Path::new(path), LIMIT) {
         Ok(text) => Ok(text),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(String::new()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(String::new())
+        }
         Err(source) => Err(UserError::Read { path, source }),
     }
 }
@@ -86,7 +92,12 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-fn resolve(passwd: &str, group: &str, user: &str, add: &[String]) -> Result<ResolvedUser, UserError> {
+fn resolve(
+    passwd: &str,
+    group: &str,
+    user: &str,
+    add: &[String],
+) -> Result<ResolvedUser, UserError> {
     let (user, explicit_group) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
         None => (user, None),
@@ -155,7 +166,8 @@ fn numeric(word: &str) -> Result<Option<u32>, UserError> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/var/www:/bin/false\n1000:x:7:8::/odd:\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/var/www:/bin/false\n1000:x:7:8::/odd:\n";
     const GROUP: &str = "root:x:0:\nwheel:x:10:root,web\nvideo:x:44:web\nwww:x:34:\n";
 
     fn get(user: &str, add: &[&str]) -> Result<ResolvedUser, UserError> {
@@ -171,15 +183,25 @@ mod tests {
         assert_eq!(get("", &[]).expect("root"), user(0, 0, &[10], "/root"));
         assert_eq!(get("web", &[]).expect("name"), user(33, 34, &[10, 44], "/var/www"));
         assert_eq!(get("33", &[]).expect("number of a name"), user(33, 34, &[10, 44], "/var/www"));
-        assert_eq!(get("web:video", &["7", "wheel"]).expect("group"), user(33, 44, &[7, 10], "/var/www"));
+        assert_eq!(
+            get("web:video", &["7", "wheel"]).expect("group"),
+            user(33, 44, &[7, 10], "/var/www")
+        );
         assert_eq!(get("4711:4712", &[]).expect("unknown numbers"), user(4711, 4712, &[], "/"));
-        assert_eq!(get("1000", &[]).expect("a name that looks like a number"), user(7, 8, &[], "/odd"));
+        assert_eq!(
+            get("1000", &[]).expect("a name that looks like a number"),
+            user(7, 8, &[], "/odd")
+        );
     }
 
     #[test]
     fn what_is_not_there_is_named() {
-        assert!(matches!(get("ghost", &[]), Err(UserError::NoSuchUser { name }) if name == "ghost"));
-        assert!(matches!(get("web:ghosts", &[]), Err(UserError::NoSuchGroup { name }) if name == "ghosts"));
+        assert!(
+            matches!(get("ghost", &[]), Err(UserError::NoSuchUser { name }) if name == "ghost")
+        );
+        assert!(
+            matches!(get("web:ghosts", &[]), Err(UserError::NoSuchGroup { name }) if name == "ghosts")
+        );
         assert!(matches!(get("4294967295", &[]), Err(UserError::OutOfRange { .. })));
     }
 }

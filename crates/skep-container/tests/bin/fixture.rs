@@ -17,7 +17,8 @@ fn main() -> ExitCode {
 fn daemon(file: &std::path::Path) -> ExitCode {
     let wanted: serde_json::Value =
         serde_json::from_slice(&std::fs::read(file).expect("request file")).expect("request");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     runtime.block_on(async {
         let log: LogConfig = serde_json::from_value(wanted["log"].clone()).expect("log");
         let handle = Runtime::new("/proc/self/exe")

@@ -9,7 +9,8 @@ use crate::fixture::{Bed, Options, collect, read_until, wait};
 #[tokio::test]
 async fn input_reaches_its_end() {
     let bed = Bed::new();
-    let handle = bed.create(Options { open_stdin: true, stdin_once: true, ..Options::new(&["cat"]) }).await;
+    let handle =
+        bed.create(Options { open_stdin: true, stdin_once: true, ..Options::new(&["cat"]) }).await;
     let mut attached = handle.attach(AttachOptions::ALL).await.expect("attach");
     handle.start().await.expect("start");
     let data: String = (0..40_000).map(|n| format!("line {n}\n")).collect();
@@ -26,12 +27,19 @@ async fn input_reaches_its_end() {
 #[tokio::test]
 async fn a_client_that_goes_away_ends_nothing() {
     let bed = Bed::new();
-    let handle = bed.create(Options { open_stdin: true, stdin_once: true, ..Options::sh("while read x; do echo \"<$x>\"; done; echo end") }).await;
+    let handle = bed
+        .create(Options {
+            open_stdin: true,
+            stdin_once: true,
+            ..Options::sh("while read x; do echo \"<$x>\"; done; echo end")
+        })
+        .await;
     let first = handle.attach(AttachOptions::ALL).await.expect("attach");
     handle.start().await.expect("start");
     drop(first);
     let mut second = handle.attach(AttachOptions::ALL).await.expect("attach");
-    let third = handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
+    let third =
+        handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
     second.stdin.write_all(b"still here\n").await.expect("write");
     read_until(&mut second.output, "<still here>").await;
     second.stdin.shutdown().await.expect("shutdown");
@@ -54,7 +62,8 @@ async fn last_words_wait_for_a_slow_client() {
     let bed = Bed::new();
     // More than client and socket buffers hold, less than these and the pipe.
     let handle = bed.create(Options::sh("head -c 560000 /dev/zero")).await;
-    let late = handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
+    let late =
+        handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
     handle.start().await.expect("start");
     drop(tokio::time::timeout(std::time::Duration::from_millis(2500), handle.wait()).await);
     assert_eq!(collect(late.output).await.0.len(), 560_000);
@@ -85,7 +94,8 @@ async fn a_gone_client_costs_nothing() {
 async fn a_client_that_reads_late_loses_nothing() {
     let bed = Bed::new();
     let handle = bed.create(Options::sh("seq 1 200000")).await;
-    let mut late = handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
+    let mut late =
+        handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
     handle.start().await.expect("start");
     let blocked = tokio::time::timeout(std::time::Duration::from_millis(2500), handle.wait()).await;
     assert!(blocked.is_err(), "the container must wait for its client");

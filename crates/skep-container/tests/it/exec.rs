@@ -1,7 +1,9 @@
 //! Further processes.
 
 use oci_spec::runtime::UserBuilder;
-use skep_container::{AttachOptions, ExecFailureKind, ExecRequest, Handle, Size, StartError, Status, spec};
+use skep_container::{
+    AttachOptions, ExecFailureKind, ExecRequest, Handle, Size, StartError, Status, spec,
+};
 use tokio::io::AsyncWriteExt;
 
 use crate::fixture::{Bed, Options, PATIENCE, collect, read_until};
@@ -14,14 +16,28 @@ async fn running(bed: &Bed) -> Handle {
 
 fn request(bed: &Bed, id: &str, args: &[&str]) -> ExecRequest {
     let args: Vec<String> = args.iter().map(|&a| a.to_owned()).collect();
-    ExecRequest { id: id.to_owned(), process: bed.process(&args), tty: false, open_stdin: false, console_size: None }
+    ExecRequest {
+        id: id.to_owned(),
+        process: bed.process(&args),
+        tty: false,
+        open_stdin: false,
+        console_size: None,
+    }
 }
 
 #[tokio::test]
 async fn it_runs_inside_with_its_own_streams() {
     let bed = Bed::new();
     let handle = running(&bed).await;
-    let mut request = request(&bed, "one", &["sh", "-c", "read x; echo $x $A $(pwd) $(hostname); ps | grep -c slee[p]; echo e >&2; exit 3"]);
+    let mut request = request(
+        &bed,
+        "one",
+        &[
+            "sh",
+            "-c",
+            "read x; echo $x $A $(pwd) $(hostname); ps | grep -c slee[p]; echo e >&2; exit 3",
+        ],
+    );
     request.open_stdin = true;
     request.process.set_env(Some(vec!["PATH=/bin".into(), "A=b".into()])).set_cwd("/tmp".into());
     handle.exec_create(request).await.expect("create");
@@ -32,7 +48,10 @@ async fn it_runs_inside_with_its_own_streams() {
     assert!(pid > 1);
     let (out, err) = collect(attached.output).await;
     assert_eq!((out.as_str(), err.as_str()), ("in b /tmp box\n1\n", "e\n"));
-    let status = tokio::time::timeout(PATIENCE, handle.exec_wait("one")).await.expect("in time").expect("wait");
+    let status = tokio::time::timeout(PATIENCE, handle.exec_wait("one"))
+        .await
+        .expect("in time")
+        .expect("wait");
     assert_eq!(status.code, 3);
     let state = handle.exec_inspect("one").await.expect("inspect");
     assert_eq!((state.status, state.exit.map(|e| e.code)), (Status::Exited, Some(3)));
@@ -46,9 +65,25 @@ async fn another_user_and_more_capabilities() {
     let bed = Bed::new();
     let handle = running(&bed).await;
     let user = spec::resolve_user(&bed.root(), "web", &[]).expect("user");
-    assert_eq!((user.uid, user.home.as_str(), user.groups.as_slice()), (33, "/home/web", &[50][..]));
-    let mut as_web = request(&bed, "web", &["sh", "-c", "id -u; id -G; grep CapEff /proc/self/status; echo > /dev/stderr; echo $HOME"]);
-    let user = UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(user.groups).build().expect("user");
+    assert_eq!(
+        (user.uid, user.home.as_str(), user.groups.as_slice()),
+        (33, "/home/web", &[50][..])
+    );
+    let mut as_web = request(
+        &bed,
+        "web",
+        &[
+            "sh",
+            "-c",
+            "id -u; id -G; grep CapEff /proc/self/status; echo > /dev/stderr; echo $HOME",
+        ],
+    );
+    let user = UserBuilder::default()
+        .uid(user.uid)
+        .gid(user.gid)
+        .additional_gids(user.groups)
+        .build()
+        .expect("user");
     as_web.process.set_user(user).set_env(Some(vec!["PATH=/bin".into()]));
     handle.exec_create(as_web).await.expect("create");
     let attached = handle.exec_attach("web", AttachOptions::ALL).await.expect("attach");
@@ -91,7 +126,9 @@ async fn a_missing_command_and_a_killed_one() {
     let handle = running(&bed).await;
     handle.exec_create(request(&bed, "none", &["no-such"])).await.expect("create");
     match handle.exec_start("none").await {
-        Err(StartError::Exec { failure, .. }) => assert_eq!(failure.kind, ExecFailureKind::NotInPath),
+        Err(StartError::Exec { failure, .. }) => {
+            assert_eq!(failure.kind, ExecFailureKind::NotInPath)
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(handle.exec_wait("none").await.expect("wait").code, 127);
@@ -111,7 +148,10 @@ async fn a_missing_command_and_a_killed_one() {
 async fn left_overs_do_not_hold_it_up() {
     let bed = Bed::new();
     let handle = running(&bed).await;
-    handle.exec_create(request(&bed, "bg", &["sh", "-c", "sleep 100 & echo started"])).await.expect("create");
+    handle
+        .exec_create(request(&bed, "bg", &["sh", "-c", "sleep 100 & echo started"]))
+        .await
+        .expect("create");
     let attached = handle.exec_attach("bg", AttachOptions::ALL).await.expect("attach");
     handle.exec_start("bg").await.expect("start");
     assert_eq!(handle.exec_wait("bg").await.expect("wait").code, 0);

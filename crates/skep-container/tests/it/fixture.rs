@@ -22,6 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Bed {
     pub dir: tempfile::TempDir,
     pub id: String,
+    nested: String,
 }
 
 /// What a test changes about a container.
@@ -60,8 +61,9 @@ impl Bed {
     pub fn new() -> Bed {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("skep-container-").tempdir().expect("tempdir");
-        let id = format!("skeptest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let bed = Bed { dir, id };
+        let id =
+            format!("skeptest-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let bed = Bed { dir, id, nested: String::new() };
         bed.fill_root();
         bed
     }
@@ -71,7 +73,12 @@ impl Bed {
     }
 
     pub fn bundle(&self) -> PathBuf {
-        self.dir.path().join("bundle")
+        self.dir.path().join(&self.nested).join("bundle")
+    }
+
+    /// Puts the bundle deeper.
+    pub fn nest(&mut self, path: &str) {
+        self.nested = path.to_owned();
     }
 
     pub fn log(&self) -> PathBuf {
@@ -88,12 +95,18 @@ impl Bed {
             std::fs::create_dir_all(root.join(dir)).expect("mkdir");
         }
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is needed");
-        let names = std::process::Command::new("/bin/busybox").arg("--list").output().expect("busybox");
+        let names =
+            std::process::Command::new("/bin/busybox").arg("--list").output().expect("busybox");
         for name in String::from_utf8_lossy(&names.stdout).lines().filter(|&n| n != "busybox") {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("link");
         }
-        std::fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/home/web:/bin/sh\n").expect("passwd");
-        std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:33:\nextra:x:50:web\n").expect("group");
+        std::fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/home/web:/bin/sh\n",
+        )
+        .expect("passwd");
+        std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:33:\nextra:x:50:web\n")
+            .expect("group");
     }
 
     /// A process like Docker's.
@@ -144,7 +157,10 @@ impl Bed {
         Runtime::new(env!("CARGO_BIN_EXE_skep-container-fixture"))
     }
 
-    pub async fn try_create(&self, options: Options) -> Result<Handle, skep_container::CreateError> {
+    pub async fn try_create(
+        &self,
+        options: Options,
+    ) -> Result<Handle, skep_container::CreateError> {
         let mut spec = self.spec(&options.args);
         (options.adapt)(&mut spec);
         Bed::runtime()
@@ -156,7 +172,11 @@ impl Bed {
                 open_stdin: options.open_stdin,
                 stdin_once: options.stdin_once,
                 console_size: None,
-                log: if options.log { LogConfig::JsonFile(self.log_config(options.max_size)) } else { LogConfig::None },
+                log: if options.log {
+                    LogConfig::JsonFile(self.log_config(options.max_size))
+                } else {
+                    LogConfig::None
+                },
                 init: options.init,
             })
             .await
@@ -169,7 +189,10 @@ impl Bed {
     /// Runs to the end; gives exit status, standard output and standard error.
     pub async fn run(&self, options: Options) -> (ExitStatus, String, String) {
         let handle = self.create(options).await;
-        let attached = handle.attach(AttachOptions { stdin: false, stdout: true, stderr: true }).await.expect("attach");
+        let attached = handle
+            .attach(AttachOptions { stdin: false, stdout: true, stderr: true })
+            .await
+            .expect("attach");
         handle.start().await.expect("start");
         let (out, err) = collect(attached.output).await;
         let status = wait(&handle).await;
@@ -185,7 +208,10 @@ impl Drop for Bed {
         let _ = group.kill_and_remove();
         let config = self.bundle().join("shim.sock");
         if config.exists() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("runtime");
             let (id, bundle) = (self.id.clone(), self.bundle());
             std::thread::scope(|scope| {
                 scope.spawn(move || {
@@ -221,7 +247,11 @@ pub async fn read_until(output: &mut OutputStream, wanted: &str) -> String {
     let mut text = String::new();
     let found = async {
         while !text.contains(wanted) {
-            let (_, bytes) = output.next().await.unwrap_or_else(|| panic!("output ended: {text:?}")).expect("output");
+            let (_, bytes) = output
+                .next()
+                .await
+                .unwrap_or_else(|| panic!("output ended: {text:?}"))
+                .expect("output");
             text.push_str(&String::from_utf8_lossy(&bytes));
         }
     };

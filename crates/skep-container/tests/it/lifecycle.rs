@@ -19,7 +19,10 @@ async fn exit_codes_and_both_outputs() {
 async fn nothing_is_left() {
     let bed = Bed::new();
     bed.run(Options::new(&["true"])).await;
-    let left: Vec<_> = std::fs::read_dir(bed.bundle()).expect("bundle").map(|e| e.expect("entry").file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(bed.bundle())
+        .expect("bundle")
+        .map(|e| e.expect("entry").file_name())
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     for point in skep_container::cgroup::Layout::host().hierarchies() {
         assert!(!point.join(&bed.id).exists(), "{point:?}");
@@ -35,7 +38,14 @@ async fn a_signal_ends_it_and_several_wait() {
     let state = handle.state().await.expect("state");
     assert_eq!(state.status, Status::Running);
     assert!(state.pid.is_some() && state.started_at.is_some());
-    let waiters: Vec<_> = (0..3).map(|_| tokio::spawn({ let h = handle.clone(); async move { wait(&h).await } })).collect();
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn({
+                let h = handle.clone();
+                async move { wait(&h).await }
+            })
+        })
+        .collect();
     // Process 1 of a namespace has no default actions: only SIGKILL ends it.
     handle.kill(9).await.expect("kill");
     for waiter in waiters {
@@ -51,9 +61,24 @@ async fn a_command_that_is_not_there_says_so() {
     let bed = Bed::new();
     std::fs::write(bed.root().join("bin/plain"), "no program").expect("write");
     let cases = [
-        ("no-such", ExecFailureKind::NotInPath, 127, r#"exec: "no-such": executable file not found in $PATH"#),
-        ("/no/such", ExecFailureKind::NoSuchFile, 127, r#"exec: "/no/such": stat /no/such: no such file or directory"#),
-        ("/bin/plain", ExecFailureKind::PermissionDenied, 126, r#"exec: "/bin/plain": permission denied"#),
+        (
+            "no-such",
+            ExecFailureKind::NotInPath,
+            127,
+            r#"exec: "no-such": executable file not found in $PATH"#,
+        ),
+        (
+            "/no/such",
+            ExecFailureKind::NoSuchFile,
+            127,
+            r#"exec: "/no/such": stat /no/such: no such file or directory"#,
+        ),
+        (
+            "/bin/plain",
+            ExecFailureKind::PermissionDenied,
+            126,
+            r#"exec: "/bin/plain": permission denied"#,
+        ),
         ("/bin", ExecFailureKind::IsADirectory, 126, r#"exec: "/bin": is a directory"#),
     ];
     for init in [false, true] {
@@ -79,7 +104,9 @@ async fn a_spec_that_cannot_be_set_up_says_why() {
         adapt: Box::new(|spec| {
             let mut mounts = spec.mounts().clone().expect("mounts");
             let mut bad = mounts[0].clone();
-            bad.set_destination("/mnt".into()).set_typ(Some("bind".into())).set_source(Some("/no/such/source".into()))
+            bad.set_destination("/mnt".into())
+                .set_typ(Some("bind".into()))
+                .set_source(Some("/no/such/source".into()))
                 .set_options(Some(vec!["bind".into()]));
             mounts.push(bad);
             spec.set_mounts(Some(mounts));
@@ -87,7 +114,10 @@ async fn a_spec_that_cannot_be_set_up_says_why() {
         ..Options::new(&["true"])
     };
     let error = bed.try_create(options).await.expect_err("cannot work");
-    assert!(matches!(&error, skep_container::CreateError::Launch { message, .. } if !message.is_empty()), "{error:?}");
+    assert!(
+        matches!(&error, skep_container::CreateError::Launch { message, .. } if !message.is_empty()),
+        "{error:?}"
+    );
     eprintln!("{error}");
     // And the id is free again.
     bed.run(Options::new(&["true"])).await;
@@ -105,7 +135,12 @@ async fn a_terminal_with_a_size() {
     handle.resize(Size { rows: 44, cols: 120 }).await.expect("resize");
     tokio::io::AsyncWriteExt::write_all(&mut attached.stdin, b"hello\n").await.expect("write");
     let (out, err) = collect(attached.output).await;
-    assert!(out.contains("44 120\r\n") && out.contains("got hello\r\n") && out.contains("/dev/pts/0\r\n"), "{out:?}");
+    assert!(
+        out.contains("44 120\r\n")
+            && out.contains("got hello\r\n")
+            && out.contains("/dev/pts/0\r\n"),
+        "{out:?}"
+    );
     assert_eq!(err, "");
     assert_eq!(wait(&handle).await.code, 0);
     handle.delete().await.expect("delete");
@@ -115,7 +150,8 @@ async fn a_terminal_with_a_size() {
 async fn pausing_stops_everything() {
     let bed = Bed::new();
     let handle = bed.create(Options::sh("while :; do echo tick; sleep 0.01; done")).await;
-    let mut attached = handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
+    let mut attached =
+        handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
     handle.start().await.expect("start");
     read_until(&mut attached.output, "tick").await;
     handle.pause().await.expect("pause");
@@ -136,9 +172,11 @@ async fn pausing_stops_everything() {
 async fn init_reaps_and_passes_signals() {
     let bed = Bed::new();
     // An orphan of a subshell ends; the trap runs on a signal to process 1.
-    let script = "trap 'echo term; exit 5' TERM; (sleep 0.05 & ) ; echo $$; while :; do sleep 0.05; done";
+    let script =
+        "trap 'echo term; exit 5' TERM; (sleep 0.05 & ) ; echo $$; while :; do sleep 0.05; done";
     let handle = bed.create(Options { init: true, ..Options::sh(script) }).await;
-    let mut attached = handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
+    let mut attached =
+        handle.attach(AttachOptions { stdin: false, ..AttachOptions::ALL }).await.expect("attach");
     handle.start().await.expect("start");
     let pid = read_until(&mut attached.output, "\n").await;
     assert_eq!(pid.trim(), "2");
@@ -161,7 +199,10 @@ async fn limits_can_be_changed_and_usage_read() {
         .expect("resources");
     handle.update(resources).await.expect("update");
     let stats = handle.stats().await.expect("stats");
-    assert_eq!((stats.memory.limit, stats.pids.limit, stats.pids.current), (Some(64 << 20), Some(20), 1));
+    assert_eq!(
+        (stats.memory.limit, stats.pids.limit, stats.pids.current),
+        (Some(64 << 20), Some(20), 1)
+    );
     assert!(stats.memory.usage > 0);
     let pid = handle.state().await.expect("state").pid.expect("pid");
     assert_eq!(handle.pids().await.expect("pids"), [pid]);
@@ -175,9 +216,20 @@ async fn lack_of_memory_is_noticed() {
     let options = Options {
         adapt: Box::new(|spec| {
             let mut linux = spec.linux().clone().expect("linux");
-            let memory = LinuxMemoryBuilder::default().limit(16 << 20).swap(16 << 20).build().expect("memory");
-            let devices = linux.resources().as_ref().and_then(|r| r.devices().clone()).expect("devices");
-            linux.set_resources(Some(LinuxResourcesBuilder::default().memory(memory).devices(devices).build().expect("resources")));
+            let memory = LinuxMemoryBuilder::default()
+                .limit(16 << 20)
+                .swap(16 << 20)
+                .build()
+                .expect("memory");
+            let devices =
+                linux.resources().as_ref().and_then(|r| r.devices().clone()).expect("devices");
+            linux.set_resources(Some(
+                LinuxResourcesBuilder::default()
+                    .memory(memory)
+                    .devices(devices)
+                    .build()
+                    .expect("resources"),
+            ));
             spec.set_linux(Some(linux));
         }),
         ..Options::sh("head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null; echo survived")

@@ -14,12 +14,20 @@ async fn lines(bed: &Bed, max_size: Option<u64>, options: ReadOptions) -> Vec<St
 #[tokio::test]
 async fn both_streams_are_kept_in_dockers_format() {
     let bed = Bed::new();
-    bed.run(Options { log: true, ..Options::sh("echo one; sleep 0.05; echo two >&2; sleep 0.05; printf three") }).await;
+    bed.run(Options {
+        log: true,
+        ..Options::sh("echo one; sleep 0.05; echo two >&2; sleep 0.05; printf three")
+    })
+    .await;
     let text = std::fs::read_to_string(bed.log()).expect("log");
-    let first: serde_json::Value = serde_json::from_str(text.lines().next().expect("line")).expect("json");
+    let first: serde_json::Value =
+        serde_json::from_str(text.lines().next().expect("line")).expect("json");
     assert_eq!((first["log"].as_str(), first["stream"].as_str()), (Some("one\n"), Some("stdout")));
     assert!(first["time"].as_str().expect("time").ends_with('Z'));
-    let entries: Vec<_> = read(&bed.log_config(None), ReadOptions::default()).map(|e| e.expect("entry")).collect().await;
+    let entries: Vec<_> = read(&bed.log_config(None), ReadOptions::default())
+        .map(|e| e.expect("entry"))
+        .collect()
+        .await;
     let streams: Vec<_> = entries.iter().map(|e| e.stream).collect();
     assert_eq!(streams, [StdStream::Stdout, StdStream::Stderr, StdStream::Stdout]);
     assert_eq!(entries[2].line, "three");
@@ -27,20 +35,31 @@ async fn both_streams_are_kept_in_dockers_format() {
     assert_eq!(lines(&bed, None, since).await, ["two\n", "three"]);
     let until = ReadOptions { until: Some(entries[1].time), ..Default::default() };
     assert_eq!(lines(&bed, None, until).await, ["one\n", "two\n"]);
-    assert_eq!(lines(&bed, None, ReadOptions { tail: Some(1), ..Default::default() }).await, ["three"]);
-    assert!(lines(&bed, None, ReadOptions { tail: Some(0), ..Default::default() }).await.is_empty());
+    assert_eq!(
+        lines(&bed, None, ReadOptions { tail: Some(1), ..Default::default() }).await,
+        ["three"]
+    );
+    assert!(
+        lines(&bed, None, ReadOptions { tail: Some(0), ..Default::default() }).await.is_empty()
+    );
 }
 
 #[tokio::test]
 async fn rotation_keeps_the_newest_and_tails_span_files() {
     let bed = Bed::new();
     let max_size = Some(20_000);
-    bed.run(Options { log: true, max_size, ..Options::sh("for i in $(seq 1 2000); do echo line $i; done") }).await;
+    bed.run(Options {
+        log: true,
+        max_size,
+        ..Options::sh("for i in $(seq 1 2000); do echo line $i; done")
+    })
+    .await;
     let all = lines(&bed, max_size, ReadOptions::default()).await;
     assert_eq!(all.last().map(String::as_str), Some("line 2000\n"));
     assert!(all.len() > 100 && all.len() < 2000, "{}", all.len());
     for tail in [1, 50, all.len() - 1] {
-        let some = lines(&bed, max_size, ReadOptions { tail: Some(tail), ..Default::default() }).await;
+        let some =
+            lines(&bed, max_size, ReadOptions { tail: Some(tail), ..Default::default() }).await;
         assert_eq!(some, all[all.len() - tail..]);
     }
     assert!(bed.log().with_extension("log.2").exists());
@@ -55,7 +74,8 @@ async fn following_ends_with_the_container_and_misses_nothing() {
     let handle = bed.create(Options { log: true, max_size, ..Options::sh(script) }).await;
     let waiter = handle.clone();
     let ended = async move { drop(waiter.wait().await) }.boxed();
-    let following = lines(&bed, max_size, ReadOptions { follow: Some(ended), ..Default::default() });
+    let following =
+        lines(&bed, max_size, ReadOptions { follow: Some(ended), ..Default::default() });
     let (started, got) = tokio::join!(handle.start(), tokio::time::timeout(PATIENCE, following));
     started.expect("start");
     let got = got.expect("in time");

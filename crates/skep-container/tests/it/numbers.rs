@@ -17,7 +17,10 @@ async fn create_start_and_exit_are_quick() {
         wait(&handle).await;
         let exited = started.elapsed();
         handle.delete().await.expect("delete");
-        println!("round {round}: created {created:?}, running {running:?}, exited {exited:?}, deleted {:?}", started.elapsed());
+        println!(
+            "round {round}: created {created:?}, running {running:?}, exited {exited:?}, deleted {:?}",
+            started.elapsed()
+        );
         best = best.min(exited);
     }
     assert!(best < Duration::from_secs(2), "{best:?}");
@@ -39,10 +42,60 @@ async fn a_shim_is_small() {
     };
     // Pages of the executable are shared with the daemon and all other shims (and count as dirty
     // while a fresh build is not on disk yet); what a shim costs is its anonymous memory.
-    println!("shim: Rss {} KiB, Pss {} KiB, anonymous {} KiB", kib("Rss:"), kib("Pss:"), kib("Anonymous:"));
+    println!(
+        "shim: Rss {} KiB, Pss {} KiB, anonymous {} KiB",
+        kib("Rss:"),
+        kib("Pss:"),
+        kib("Anonymous:")
+    );
     if let Ok(file) = std::env::var("SKEP_SHIM_SMAPS") {
         std::fs::copy(format!("/proc/{shim}/smaps"), file).expect("copy");
     }
     assert!(kib("Anonymous:") < 2048, "{rollup}");
+    handle.delete().await.expect("delete");
+}
+
+/// Many at once, by a bundle path longer than a socket address.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_work() {
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..24)
+        .map(|n| {
+            tokio::spawn(async move {
+                let mut bed = Bed::new();
+                bed.nest(&"long-directory-name/".repeat(8));
+                let (status, out, _) = bed.run(Options::sh(&format!("echo {n}; exit {n}"))).await;
+                assert_eq!((status.code, out), (n, format!("{n}\n")));
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("container");
+    }
+    println!("24 containers in {:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_exec_is_quick() {
+    let bed = Bed::new();
+    let handle = bed.create(Options::new(&["sleep", "100"])).await;
+    handle.start().await.expect("start");
+    for n in 0..5 {
+        let id = format!("e{n}");
+        let started = Instant::now();
+        let process = bed.process(&["true".to_owned()]);
+        let request = skep_container::ExecRequest {
+            id: id.clone(),
+            process,
+            tty: false,
+            open_stdin: false,
+            console_size: None,
+        };
+        handle.exec_create(request).await.expect("create");
+        handle.exec_start(&id).await.expect("start");
+        let running = started.elapsed();
+        assert_eq!(handle.exec_wait(&id).await.expect("wait").code, 0);
+        println!("exec: running {running:?}, exited {:?}", started.elapsed());
+    }
     handle.delete().await.expect("delete");
 }

@@ -21,9 +21,15 @@ fn daemon(bed: &Bed, script: &str) -> std::process::Child {
     let file = bed.dir.path().join("request.json");
     std::fs::write(&file, request.to_string()).expect("request");
     let mut child = Command::new(env!("CARGO_BIN_EXE_skep-container-fixture"))
-        .arg("daemon").arg(&file).stdout(Stdio::piped()).spawn().expect("daemon");
+        .arg("daemon")
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("daemon");
     let mut line = String::new();
-    std::io::BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("read");
+    std::io::BufReader::new(child.stdout.take().expect("stdout"))
+        .read_line(&mut line)
+        .expect("read");
     assert_eq!(line, "started\n");
     child
 }
@@ -31,7 +37,8 @@ fn daemon(bed: &Bed, script: &str) -> std::process::Child {
 #[tokio::test]
 async fn killing_the_daemon_disturbs_nothing() {
     let bed = Bed::new();
-    let mut child = daemon(&bed, "echo first; while read x; do echo \"<$x>\"; done; echo end; exit 4");
+    let mut child =
+        daemon(&bed, "echo first; while read x; do echo \"<$x>\"; done; echo end; exit 4");
     child.kill().expect("kill -9");
     child.wait().expect("wait");
 
@@ -123,10 +130,21 @@ async fn the_shim_leaves_the_daemons_control_group() {
         });
         let file = bed.dir.path().join("request.json");
         std::fs::write(&file, request.to_string()).expect("request");
-        let script = format!("echo $$ > {} && exec {} daemon {}", procs.display(), env!("CARGO_BIN_EXE_skep-container-fixture"), file.display());
-        let mut child = Command::new("/bin/sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().expect("daemon");
+        let script = format!(
+            "echo $$ > {} && exec {} daemon {}",
+            procs.display(),
+            env!("CARGO_BIN_EXE_skep-container-fixture"),
+            file.display()
+        );
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("daemon");
         let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("read");
+        std::io::BufReader::new(child.stdout.take().expect("stdout"))
+            .read_line(&mut line)
+            .expect("read");
         assert_eq!(line, "started\n");
         child
     };

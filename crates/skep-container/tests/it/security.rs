@@ -8,10 +8,16 @@ use crate::fixture::{Bed, Options};
 #[tokio::test]
 async fn capabilities_and_filter_are_dockers() {
     let bed = Bed::new();
-    let (_, out, _) = bed.run(Options::sh("grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status")).await;
+    let (_, out, _) =
+        bed.run(Options::sh("grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status")).await;
     for line in [
-        "CapInh:\t0000000000000000", "CapPrm:\t00000000a80425fb", "CapEff:\t00000000a80425fb",
-        "CapBnd:\t00000000a80425fb", "CapAmb:\t0000000000000000", "NoNewPrivs:\t0", "Seccomp:\t2",
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t00000000a80425fb",
+        "CapEff:\t00000000a80425fb",
+        "CapBnd:\t00000000a80425fb",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t0",
+        "Seccomp:\t2",
     ] {
         assert!(out.contains(line), "{line} in {out}");
     }
@@ -28,10 +34,18 @@ async fn forbidden_calls_fail() {
             process.set_capabilities(Some(all));
             spec.set_process(Some(process));
         }),
-        ..Options::sh("mount -t tmpfs x /tmp; echo mount $?; unshare -u true; echo unshare $?; hostname other; echo hostname $?; chroot / true; echo chroot $?")
+        ..Options::sh(
+            "mount -t tmpfs x /tmp; echo mount $?; unshare -u true; echo unshare $?; hostname other; echo hostname $?; chroot / true; echo chroot $?",
+        )
     };
     let (_, out, err) = bed.run(options).await;
-    assert!(out.contains("mount 1") && out.contains("unshare 1") && out.contains("hostname 1") && out.contains("chroot 0"), "{out} {err}");
+    assert!(
+        out.contains("mount 1")
+            && out.contains("unshare 1")
+            && out.contains("hostname 1")
+            && out.contains("chroot 0"),
+        "{out} {err}"
+    );
     assert!(err.contains("Operation not permitted") || err.contains("permission denied"), "{err}");
 }
 
@@ -59,16 +73,29 @@ async fn no_new_privileges_holds_with_filter_and_user() {
     let options = Options {
         adapt: Box::new(|spec| {
             let mut process = spec.process().clone().expect("process");
-            let user = UserBuilder::default().uid(33u32).gid(33u32).additional_gids(vec![50u32]).build().expect("user");
+            let user = UserBuilder::default()
+                .uid(33u32)
+                .gid(33u32)
+                .additional_gids(vec![50u32])
+                .build()
+                .expect("user");
             process.set_no_new_privileges(Some(true)).set_user(user);
             spec.set_process(Some(process));
         }),
-        ..Options::sh("id -u; id -G; grep -E 'NoNewPrivs|Seccomp:|CapEff|CapBnd' /proc/self/status; echo x > /dev/stdout")
+        ..Options::sh(
+            "id -u; id -G; grep -E 'NoNewPrivs|Seccomp:|CapEff|CapBnd' /proc/self/status; echo x > /dev/stdout",
+        )
     };
     let (status, out, err) = bed.run(options).await;
     assert_eq!(status.code, 0, "{err}");
     assert!(out.starts_with("33\n33 50\n"), "{out}");
-    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t00000000a80425fb", "x"] {
+    for line in [
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t00000000a80425fb",
+        "x",
+    ] {
         assert!(out.contains(line), "{line} in {out}");
     }
 }
@@ -79,7 +106,10 @@ async fn host_devices_and_masked_paths_are_out_of_reach() {
     let script = "mknod /tmp/d b 8 0; echo mknod $?; head -c 1 /tmp/d; echo read $?; head -c 4 /dev/zero | wc -c; \
                   cat /proc/kcore | wc -c; echo 1 > /proc/sys/kernel/domainname; echo sys $?; touch /sys/x; echo touch $?; ls /sys/firmware | wc -l";
     let (_, out, err) = bed.run(Options::sh(script)).await;
-    assert!(out.contains("mknod 0") && out.contains("read 1") && out.contains("4\n0\n"), "{out} {err}");
+    assert!(
+        out.contains("mknod 0") && out.contains("read 1") && out.contains("4\n0\n"),
+        "{out} {err}"
+    );
     assert!(out.contains("sys 1") || out.contains("sys 2"), "{out}");
     assert!(out.contains("touch 1\n0\n"), "{out}");
 }
@@ -91,7 +121,8 @@ async fn limits_are_set_and_what_cannot_be_is_told() {
         adapt: Box::new(|spec| {
             let mut process = spec.process().clone().expect("process");
             let limits = [("nofile", 100, 200), ("core", 0, 0)];
-            let mut limits: Vec<_> = limits.iter().map(|&(n, s, h)| spec::rlimit(n, s, h).expect("limit")).collect();
+            let mut limits: Vec<_> =
+                limits.iter().map(|&(n, s, h)| spec::rlimit(n, s, h).expect("limit")).collect();
             limits.push(spec::rlimit("nproc", -1, -1).expect("limit"));
             process.set_rlimits(Some(limits)).set_oom_score_adj(Some(-500));
             spec.set_process(Some(process));
@@ -116,12 +147,17 @@ async fn the_device_program_decides_like_the_rules() {
     let Some(unified) = layout.unified() else { panic!("no version 2 hierarchy to test on") };
     let group = unified.join(format!("skeptest-devices-{}", std::process::id()));
     std::fs::create_dir(&group).expect("group");
-    skep_container::cgroup::restrict_devices_at(&group, &spec::default_device_rules()).expect("program");
+    skep_container::cgroup::restrict_devices_at(&group, &spec::default_device_rules())
+        .expect("program");
     let script = format!(
         "echo $$ > {}/cgroup.procs; exec 3</dev/zero && echo zero; (exec 3</dev/loop-control || exec 3</dev/kmsg || exec 3</dev/fuse) 2>/dev/null || echo denied",
         group.display()
     );
-    let output = std::process::Command::new("/bin/sh").arg0("sh").args(["-c", &script]).output().expect("sh");
+    let output = std::process::Command::new("/bin/sh")
+        .arg0("sh")
+        .args(["-c", &script])
+        .output()
+        .expect("sh");
     std::fs::remove_dir(&group).expect("remove");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "zero\ndenied\n", "{output:?}");
 }

@@ -48,7 +48,8 @@ fn run(program: &[Instruction], audit: u32, number: u32, args: [u64; 6]) -> u32 
 fn dockers_default_decides_as_it_says() {
     let profile = default_profile(&default_capabilities()).expect("profile");
     let program = compile(&profile).expect("compiles");
-    let call = |name: &str, args| run(&program, X86_64.audit, X86_64.number(name).expect("known"), args);
+    let call =
+        |name: &str, args| run(&program, X86_64.audit, X86_64.number(name).expect("known"), args);
     let none = [0; 6];
     assert_eq!(call("read", none), ALLOW);
     assert_eq!(call("mount", none), EPERM);
@@ -104,9 +105,17 @@ fn comparisons_use_all_64_bits() {
             r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{{"names":["dup"],"action":"SCMP_ACT_ALLOW",
                "args":[{{"index":2,"value":{edge},"op":"{op}"}}]}}]}}"#
         );
-        let program = compile(&parse_profile(&json, &Default::default()).expect("profile")).expect("compiles");
-        for (value, wanted) in [edge - 1, edge, edge + 1, 0x0_0000_0009, 0x2_0000_0001].into_iter().zip(wanted) {
-            let got = run(&program, X86_64.audit, X86_64.number("dup").expect("known"), [0, 0, value, 0, 0, 0]);
+        let program = compile(&parse_profile(&json, &Default::default()).expect("profile"))
+            .expect("compiles");
+        for (value, wanted) in
+            [edge - 1, edge, edge + 1, 0x0_0000_0009, 0x2_0000_0001].into_iter().zip(wanted)
+        {
+            let got = run(
+                &program,
+                X86_64.audit,
+                X86_64.number("dup").expect("known"),
+                [0, 0, value, 0, 0, 0],
+            );
             assert_eq!(got == ALLOW, wanted, "{op} {value:#x}");
         }
     }
