@@ -118,6 +118,9 @@ pub enum Error {
     /// Another process has the store open.
     #[error("the image store {} is in use by another process", .0.display())]
     Locked(PathBuf),
+    /// An operation that several callers waited for.
+    #[error(transparent)]
+    Shared(#[from] Shared),
     /// A background task ended without an answer (the runtime is shutting down).
     #[error("the operation was cancelled")]
     Cancelled,
@@ -194,6 +197,22 @@ pub enum ArchiveError {
     },
 }
 
+/// An error that several callers get.
+#[derive(Debug, Clone)]
+pub struct Shared(pub(crate) std::sync::Arc<Error>);
+
+impl std::fmt::Display for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Shared {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
 impl Error {
     /// Shorthand for a failed operation on a file of the store.
     pub(crate) fn store(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
@@ -219,6 +238,7 @@ impl Error {
             Self::Registry(e) => e.kind(),
             Self::Rw(e) => e.kind(),
             Self::Store { .. } | Self::Damaged { .. } | Self::Locked(_) => Kind::System,
+            Self::Shared(e) => e.0.kind(),
             Self::Cancelled => Kind::Cancelled,
         }
     }

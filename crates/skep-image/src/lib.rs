@@ -47,7 +47,7 @@ pub mod unpack;
 pub use archive::ImportOptions;
 pub use config::{HealthConfig, History, ImageConfig, RootFs, RunConfig};
 pub use digest::{ChainId, DiffId, Digest, DigestError, ImageId};
-pub use error::{ArchiveError, Conflict, Error, Kind, Result, report};
+pub use error::{ArchiveError, Conflict, Error, Kind, Result, Shared, report};
 pub use image::{
     Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser, LabelFilter,
     ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, Removed, RemoveOptions,

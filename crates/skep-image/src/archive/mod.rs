@@ -12,3 +12,4 @@ mod save;
 mod spool;
 
 pub use import::ImportOptions;
+pub(crate) use load::load;

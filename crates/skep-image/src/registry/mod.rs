@@ -1,6 +1,37 @@
-//! Registry client: HTTP API v2.
-use std::fmt;
-use crate::error::Kind;
+//! Registry client: HTTP API v2 of the OCI distribution specification and Docker's registry.
+//!
+//! Built on hyper and rustls directly. `oci-client` was looked at: it pulls in reqwest, has no
+//! resumption, no sharing of downloads, no cross-repository mounts and no bounds on what a registry
+//! answers, which are most of what this module is.
+
+mod auth;
+mod connect;
+mod download;
+mod endpoint;
+mod error;
+mod fetch;
+mod login;
+mod pull;
+mod push;
+mod session;
+mod tls;
+mod upload;
+mod url;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, Weak},
+};
+
+use tokio::sync::Semaphore;
+
+pub use error::RegistryError;
+
+use crate::{digest::Digest, error::Result, settings::Settings};
+use connect::Client;
+use download::Download;
+use endpoint::Rules;
 
 /// Who asks a registry.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -34,21 +65,30 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why a registry operation failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegistryError {
-    /// Placeholder.
-    #[error("x")]
-    Placeholder,
-}
-impl RegistryError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> Kind { Kind::System }
+/// What all operations with registries share.
+pub(crate) struct Registry {
+    rules: Rules,
+    verified: Client,
+    unverified: Client,
+    /// Running downloads, so that two pulls of a layer share one.
+    downloads: Mutex<HashMap<Digest, Weak<Download>>>,
+    download_slots: Semaphore,
+    upload_slots: Semaphore,
 }
 
-/// The client.
-pub(crate) struct Registry;
 impl Registry {
-    pub(crate) fn new(_s: &crate::Settings) -> crate::Result<Self> { Ok(Self) }
+    /// # Errors
+    /// [`RegistryError::Setting`] for an unusable mirror or insecure registry.
+    pub(crate) fn new(settings: &Settings) -> Result<Self> {
+        let certs = settings.registry.certs_dir.clone();
+        let connect = settings.retry.connect;
+        Ok(Self {
+            rules: Rules::new(&settings.registry)?,
+            verified: connect::client(tls::Trust::Verified(certs), connect),
+            unverified: connect::client(tls::Trust::Anyone, connect),
+            downloads: Mutex::default(),
+            download_slots: Semaphore::new(settings.max_downloads.max(1)),
+            upload_slots: Semaphore::new(settings.max_uploads.max(1)),
+        })
+    }
 }

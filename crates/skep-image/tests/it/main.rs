@@ -2,6 +2,8 @@
 
 mod archives;
 mod images;
+mod registry;
 mod rootfs;
+mod server;
 mod support;
 mod unpacking;
