@@ -1,7 +1,9 @@
 //! Random events, then healing: whatever happened, the swarm must come to what its services ask for.
 
 use skep_control::admission;
-use skep_types::{NodeAvailability, ServiceId, ServiceMode, TaskState};
+use skep_types::{
+    IpamConfig, IpamOptions, NetworkSpec, NodeAvailability, ServiceId, ServiceMode, TaskState,
+};
 
 use crate::sim::spec::{self, global, network, on_network, port, publish, replicated};
 use crate::sim::{Behaviour, Sim};
@@ -14,6 +16,7 @@ fn chaos(seed: u64) -> Sim {
     let mut sim = Sim::new(seed, 4);
     sim.images.insert("flaky:1".to_owned(), Behaviour::Flaky);
     sim.images.insert("bad:1".to_owned(), Behaviour::Rejected);
+    sim.lossy = seed % 2 == 0;
     let mut number = 0;
     for _ in 0..EVENTS {
         event(&mut sim, &mut number);
@@ -53,7 +56,7 @@ fn event(sim: &mut Sim, number: &mut u32) {
                 if sim.store.network_named(&name).is_none() {
                     let (_, actions) = admission::create_network(
                         &sim.store,
-                        network(&name),
+                        small_network(&name),
                         sim.now,
                         &mut sim.chance,
                     )
@@ -97,7 +100,18 @@ fn event(sim: &mut Sim, number: &mut u32) {
     }
 }
 
+/// Small enough that addresses are given again and again.
+fn small_network(name: &str) -> NetworkSpec {
+    let subnet = format!("10.200.{}.0/26", &name[1..]);
+    let config = IpamConfig { subnet, ..IpamConfig::default() };
+    NetworkSpec {
+        ipam: Some(IpamOptions { configs: vec![config], ..IpamOptions::default() }),
+        ..network(name)
+    }
+}
+
 fn heal(sim: &mut Sim) {
+    sim.lossy = false;
     for id in sim.nodes.clone() {
         sim.bring_back(&id);
         sim.set_node(&id, |node| node.spec.availability = NodeAvailability::Active);

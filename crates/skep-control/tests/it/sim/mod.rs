@@ -30,6 +30,8 @@ pub struct Sim {
     agents: agent::Agents,
     highest: invariants::Seen,
     wake_at: Option<Timestamp>,
+    /// Whether proposals get lost, whole or in part.
+    pub lossy: bool,
 }
 
 impl Sim {
@@ -46,6 +48,7 @@ impl Sim {
             agents: agent::Agents::default(),
             highest: invariants::Seen::default(),
             wake_at: None,
+            lossy: false,
         };
         let seed = admission::ClusterSeed {
             id: "clusterclusterclustercl01".into(),
@@ -84,14 +87,27 @@ impl Sim {
 
     /// Steps until the leader has nothing more to do at this moment.
     pub fn settle(&mut self) {
-        for _ in 0..30 {
+        for _ in 0..60 {
             let step = self.leader.step(&self.store, self.now, &mut self.chance);
             self.wake_at = step.wake_at;
             if step.actions.is_empty() {
                 invariants::check_settled(&self.store);
                 return;
             }
-            self.apply(step.actions);
+            match self.lossy.then(|| self.chance.below(6)) {
+                // Refused, or never heard of again.
+                Some(0) => {}
+                // The leader changes between two batches of one step.
+                Some(1) => {
+                    let size = usize::try_from(1 + self.chance.below(6)).unwrap();
+                    let first = step.batches(size).swap_remove(0);
+                    self.apply(first);
+                    self.change_leader();
+                }
+                _ => {
+                    self.apply(step.actions);
+                }
+            }
         }
         panic!("the leader does not come to rest");
     }
