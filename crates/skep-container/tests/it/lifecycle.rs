@@ -242,3 +242,71 @@ async fn lack_of_memory_is_noticed() {
     assert!(matches!(events.recv().await, Ok(skep_container::Event::OutOfMemory)));
     handle.delete().await.expect("delete");
 }
+
+#[tokio::test]
+async fn namespaces_are_joined_or_the_hosts() {
+    use skep_container::spec::{Namespace, Namespaces};
+    let mut owner = std::process::Command::new("unshare")
+        .args(["-n", "sleep", "100"])
+        .spawn()
+        .expect("unshare");
+    let path = std::path::PathBuf::from(format!("/proc/{}/ns/net", owner.id()));
+    // The child shows the new namespace once unshare has made it.
+    let own = std::fs::read_link("/proc/self/ns/net").expect("link");
+    let joined = loop {
+        match std::fs::read_link(&path) {
+            Ok(link) if link != own => break link,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    let bed = Bed::new();
+    let adapt = move |spec: &mut oci_spec::runtime::Spec| {
+        let namespaces = Namespaces {
+            network: Namespace::Join(path.clone()),
+            pid: Namespace::Host,
+            cgroup: Namespace::Host,
+            ..Default::default()
+        };
+        let mut linux = spec.linux().clone().expect("linux");
+        linux.set_namespaces(Some(namespaces.to_spec()));
+        spec.set_linux(Some(linux));
+    };
+    // Nobody but the shim ends the left-over without a PID namespace.
+    let script = "readlink /proc/self/ns/net; echo $$; sleep 100 & exit 6";
+    let options = Options { adapt: Box::new(adapt), ..Options::sh(script) };
+    let (status, out, _) = bed.run(options).await;
+    owner.kill().expect("kill");
+    owner.wait().expect("wait");
+    assert_eq!(status.code, 6);
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), joined.to_str());
+    assert!(lines.next().and_then(|pid| pid.parse::<u32>().ok()).is_some_and(|pid| pid > 1));
+}
+
+#[tokio::test]
+async fn sysctls_read_only_root_and_binds() {
+    let bed = Bed::new();
+    let shared = bed.dir.path().join("shared");
+    std::fs::create_dir(&shared).expect("mkdir");
+    let source = shared.clone();
+    let adapt = move |spec: &mut oci_spec::runtime::Spec| {
+        let mut root = spec.root().clone().expect("root");
+        root.set_readonly(Some(true));
+        let mut mounts = spec.mounts().clone().expect("mounts");
+        let mut bind = mounts[0].clone();
+        bind.set_destination("/data".into())
+            .set_typ(Some("bind".into()))
+            .set_source(Some(source.clone()))
+            .set_options(Some(vec!["rbind".into(), "rw".into()]));
+        mounts.push(bind);
+        let mut linux = spec.linux().clone().expect("linux");
+        let sysctl = [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())];
+        linux.set_sysctl(Some(sysctl.into_iter().collect()));
+        spec.set_root(Some(root)).set_mounts(Some(mounts)).set_linux(Some(linux));
+    };
+    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start; touch /x 2>/dev/null; echo $?; echo hi > /data/f; df -k /dev/shm | tail -1 | awk '{print $2}'";
+    let options = Options { adapt: Box::new(adapt), ..Options::sh(script) };
+    let (status, out, err) = bed.run(options).await;
+    assert_eq!((status.code, out.as_str()), (0, "0\n1\n65536\n"), "{err}");
+    assert_eq!(std::fs::read_to_string(shared.join("f")).expect("read"), "hi\n");
+}
