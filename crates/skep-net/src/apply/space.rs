@@ -6,7 +6,7 @@ use super::reaper::Reaper;
 use super::{conntrack, nft, peers, refused, routes, sysctl};
 use crate::error::{NetError, Result};
 use crate::files;
-use crate::plan::{ALIAS, Applied, CablePlan, HostPlan, NsName, NsPlan};
+use crate::plan::{ALIAS, Applied, CablePlan, HostPlan, NsName, NsPlan, UdpFlow};
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +28,8 @@ pub struct Space {
     netlink: Netlink,
     /// What was last written to nftables here; `None` when not known.
     rules: Option<Applied>,
+    /// The UDP flows that connection tracking was last made to agree with.
+    flows: Vec<UdpFlow>,
 }
 
 /// Where things are.
@@ -109,7 +111,7 @@ impl Spaces {
             self.places.load(&name).filter(|a| a.generation == generation)
         };
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
-        self.spaces.insert(name.clone(), Space { name, ns, netlink, rules });
+        self.spaces.insert(name.clone(), Space { name, ns, netlink, rules, flows: Vec::new() });
         Ok(())
     }
 
@@ -300,10 +302,13 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
     changed += routes::marks(&mut space.netlink, &label, &plan.marks)?;
     // Once more for interfaces that did not exist the first time.
     changed += sysctl::apply(&plan.sysctls)?;
-    if rules > 0 {
+    // A drained backend that goes changes no rule, only where flows may lead.
+    if rules > 0 || space.flows != plan.udp_flows {
         match conntrack::flush(&plan.udp_flows) {
-            Ok(0) => {}
-            Ok(flows) => tracing::debug!(namespace = label, flows, "forgot outdated UDP flows"),
+            Ok(flows) => {
+                tracing::debug!(namespace = label, flows, "forgot outdated UDP flows");
+                space.flows.clone_from(&plan.udp_flows);
+            }
             Err(error) => tracing::warn!(namespace = label, %error, "cannot forget outdated UDP flows"),
         }
     }

@@ -180,6 +180,9 @@ pub fn wait(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
+/// Bytes of `/big`.
+pub const BIG: usize = 3_000_000;
+
 /// A web server in a namespace that answers `<name> <client address>`.
 pub fn serve_tcp(pin: &Path, port: u16, name: &str) {
     let listener = NetNs::open(pin)
@@ -199,7 +202,8 @@ pub fn serve_tcp(pin: &Path, port: u16, name: &str) {
                     if length == 0 {
                         break;
                     }
-                    let body = format!("{name} {peer}\n");
+                    let big = buffer.starts_with(b"GET /big ");
+                    let body = if big { "x".repeat(BIG) } else { format!("{name} {peer}\n") };
                     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                     if stream.write_all(answer.as_bytes()).is_err() {
                         break;

@@ -140,6 +140,9 @@ fn the_mesh_takes_turns_and_shows_the_client() {
         // Target port on the gateway bridge, but not the published one (report 2).
         assert!(run(&curl("http://172.18.0.3:80")).starts_with("t1 "));
         assert!(try_run(&curl("http://172.18.0.3:8091")).expect_err("refused").contains("exit status: 7"));
+        // Large answers get through although the overlay's MTU is smaller.
+        let size = host.client(&curl(&format!("-o /dev/null -w %{{size_download}} http://{HOST}:8091/big")));
+        assert_eq!(size, crate::harness::BIG.to_string());
         // Inspection.
         let ingress = net.inspect("ingress").expect("inspect");
         let sbox = &ingress.containers["ingress-sbox"];
@@ -190,6 +193,8 @@ fn open_connections_outlive_the_rotation() {
         join(&net).await;
         let first = task(&host, &net, 1).await;
         net.enable_service(&first).await.expect("enable");
+        let udp = || host.try_client(&format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:8091,sourceport=7777'"));
+        assert_eq!(udp(), Ok(format!("t1 {CLIENT}")));
         // Two requests on one connection, a second apart; the change falls between.
         let mut command = std::process::Command::new("sh");
         let script = format!(
@@ -207,6 +212,10 @@ fn open_connections_outlive_the_rotation() {
         use std::io::Read as _;
         child.stdout.take().expect("output").read_to_string(&mut text).expect("output");
         assert_eq!(text.matches(&format!("t1 {CLIENT}")).count(), 2, "{text}");
+        // A UDP flow, whose packets never say that it ends, moves on with its backend.
+        assert_eq!(udp(), Ok(format!("t1 {CLIENT}")));
+        net.remove_sandbox(&first).await.expect("remove");
+        wait("the flow to move", || udp() == Ok(format!("t2 {CLIENT}")));
         // The last one leaves: new clients are refused at once.
         net.disable_service(&second).await.expect("disable");
         let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("nobody left");
