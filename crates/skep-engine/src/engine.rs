@@ -1,11 +1,21 @@
-//! The handle.
+//! The handle, and how an engine starts and ends.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type};
+use skep_container::Runtime;
 use skep_image::Images;
-use skep_net::Net;
+use skep_net::{DnsOptions, Net, NetConfig};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::EngineConfig;
+use crate::container::{Execs, Registry};
+use crate::error::{EngineError, Result};
+use crate::events::Bus;
+use crate::util;
+use crate::volume::Volumes;
 
 /// One host's engine. Clones share one.
 #[derive(Clone)]
@@ -14,10 +24,142 @@ pub struct Engine {
 }
 
 pub(crate) struct Inner {
-    pub(crate) config: EngineConfig,
-    pub(crate) images: Images,
-    pub(crate) net: Net,
+    pub config: EngineConfig,
+    pub id: String,
+    /// The executable in its real place, for `--init`.
+    pub exe: PathBuf,
+    pub images: Images,
+    pub net: Net,
+    pub runtime: Runtime,
+    pub containers: Registry,
+    pub execs: Execs,
+    pub volumes: Volumes,
+    pub events: Bus,
+    /// Ends the engine's own tasks; containers go on.
+    pub closing: CancellationToken,
 }
 
-#[path = "pending.rs"]
-mod pending;
+impl Engine {
+    /// Opens the state, starts images and network, adopts running containers, and applies restart
+    /// policies to those that ended meanwhile.
+    ///
+    /// # Errors
+    /// When a folder cannot be used, another process holds the state, or the network cannot be
+    /// started. Single containers and volumes that cannot be read are reported and left alone.
+    pub async fn start(config: EngineConfig) -> Result<Self> {
+        for dir in [&config.data_root, &config.exec_root, &config.containers_dir(), &config.bundles_dir()] {
+            make_dir(dir)?;
+        }
+        let id = engine_id(&config)?;
+        let registry = skep_image::RegistryConfig {
+            insecure_registries: config.insecure_registries.clone(),
+            mirrors: config.registry_mirrors.clone(),
+            certs_dir: Some(PathBuf::from("/etc/docker/certs.d")),
+        };
+        let images = {
+            let root = config.data_root.join("image");
+            util::blocking(move || Images::open(root, registry)).await?
+        };
+        let volumes = {
+            let root = config.data_root.join("volumes");
+            util::blocking(move || Volumes::open(root)).await?
+        };
+        let net = Net::start(net_config(&config)).await?;
+        let exe = match std::fs::canonicalize(&config.shim) {
+            Ok(exe) => exe,
+            Err(source) => return Err(EngineError::File { action: "find", path: config.shim.clone(), source }),
+        };
+        let engine = Self {
+            inner: Arc::new(Inner {
+                runtime: Runtime::new(config.shim.clone()),
+                config,
+                id,
+                exe,
+                images,
+                net,
+                containers: Registry::default(),
+                execs: Execs::default(),
+                volumes,
+                events: Bus::default(),
+                closing: CancellationToken::new(),
+            }),
+        };
+        engine.adopt_all().await?;
+        Ok(engine)
+    }
+
+    /// Ends the engine's tasks. Containers go on running; a later [`Engine::start`] adopts them.
+    pub async fn shutdown(&self) {
+        self.inner.closing.cancel();
+        self.inner.net.shutdown().await;
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// The network room, for task sandboxes, overlays and service bindings.
+    pub fn net(&self) -> &Net {
+        &self.inner.net
+    }
+
+    /// The image room.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+
+    /// This host's lasting id, a UUID.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Publishes an event of something that is not the engine's (services, nodes, …).
+    pub fn publish_event(&self, typ: Type, action: &str, id: &str, attributes: Vec<(String, String)>, scope: Scope) {
+        let attributes: HashMap<String, String> = attributes.into_iter().collect();
+        self.inner.events.publish(typ, action, id, attributes, scope);
+    }
+}
+
+fn net_config(config: &EngineConfig) -> NetConfig {
+    NetConfig {
+        mtu: config.mtu,
+        default_bridge: config.default_bridge.clone(),
+        address_pools: config.address_pools.clone(),
+        dns: DnsOptions {
+            servers: config.dns.clone(),
+            search: config.dns_search.clone(),
+            options: config.dns_options.clone(),
+        },
+        host_gateway: config.host_gateway,
+        default_binding: config.default_binding,
+        ..NetConfig::new(config.exec_root.clone(), config.data_root.clone())
+    }
+}
+
+fn make_dir(dir: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(EngineError::file("create", dir))
+}
+
+/// Reads or makes the host's id.
+fn engine_id(config: &EngineConfig) -> Result<String> {
+    let path = config.data_root.join("engine-id");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(EngineError::File { action: "read", path, source }),
+    }
+    let id = uuid(rand::random());
+    util::replace_file(&path, id.as_bytes(), true).map_err(EngineError::file("write", &path))?;
+    Ok(id)
+}
+
+/// A version 4 UUID (RFC 9562) from chance.
+fn uuid(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = hex::encode(bytes);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}

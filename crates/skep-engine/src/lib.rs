@@ -24,6 +24,7 @@ mod filters;
 mod image;
 mod network;
 mod options;
+mod stream;
 mod system;
 mod util;
 mod volume;

@@ -176,7 +176,7 @@ pub struct PathStat {
 pub struct PutArchiveOptions {
     /// Refuse to replace a directory by something else and the other way round.
     pub no_overwrite_dir_non_dir: bool,
-    /// Keep the archive's owners; otherwise everything belongs to the container's user.
+    /// Everything belongs to the container's user (if it names one) instead of the archive's owners.
     pub copy_uid_gid: bool,
 }
 

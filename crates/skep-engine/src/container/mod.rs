@@ -1,7 +1,48 @@
-//! Containers.
+//! Containers: one file for each thing that is done with them.
 
+mod adopt;
+mod archive;
+mod attach;
 mod attachment;
+mod attachments;
+mod cell;
+mod create;
+mod end;
+mod events;
+mod exec;
+pub(crate) mod files;
+mod health;
+mod inspect;
+mod list;
+mod log_config;
+mod logs;
+mod merge;
+mod mounts;
+mod names;
+mod net;
+mod ports;
+mod record;
+mod registry;
+mod remove;
+mod resources;
+mod root;
+mod security;
+mod signal;
+mod spec;
+mod start;
+mod stats;
+mod status;
+mod stop;
+mod top;
+mod update;
+mod validate;
+mod wait;
 mod watch;
 
 pub use attachment::{Attachment, CreateExtras};
+pub(crate) use cell::Container;
+pub(crate) use exec::Execs;
+pub(crate) use record::Record;
+pub(crate) use registry::Registry;
+pub(crate) use remove::until;
 pub use watch::{Glance, HealthStatus, Phase};

@@ -1,0 +1,275 @@
+//! Taking over what an earlier daemon left: containers that run, that ended meanwhile, that were
+//! half-made or half-removed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bollard_stubs::models::RestartPolicyNameEnum as Policy;
+use skep_container::{ConnectError, ExitStatus, Handle, Status};
+use skep_net::{SandboxAdoption, SandboxId};
+
+use super::cell::Container;
+use super::end::{restart_input, wants_restart};
+use super::mounts::MountKind;
+use super::record::Record;
+use super::watch::{HealthStatus, Phase};
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::util;
+
+/// Exit code of a container that nobody saw the end of: lost shim, or the host went down (Docker's).
+const UNKNOWN_END: i32 = 255;
+
+/// What was found about a container that ran when the last daemon knew.
+enum Found {
+    /// Its shim answers and the process lives.
+    Alive(Box<Handle>, Status, Option<i32>),
+    /// It ended meanwhile.
+    Ended(Option<Box<Handle>>, ExitStatus),
+}
+
+impl Engine {
+    /// Loads all containers and brings record and reality together.
+    pub(crate) async fn adopt_all(&self) -> Result<()> {
+        let loaded = {
+            let this = self.clone();
+            util::blocking(move || this.load_all()).await?
+        };
+        for c in &loaded {
+            self.inner.containers.insert(c.clone());
+            let running = c.phase().is_running();
+            for entry in c.read(|r| r.mounts.clone()).iter().filter(|m| m.kind == MountKind::Volume) {
+                self.inner.volumes.adopt(&entry.name, &c.id, running);
+            }
+        }
+        self.remove_strays(&loaded).await;
+
+        let mut alive = Vec::new();
+        let mut ended = Vec::new();
+        let mut idle = Vec::new();
+        let found = futures::future::join_all(loaded.iter().map(|c| self.find_out(c))).await;
+        for (c, found) in loaded.iter().zip(found) {
+            match found {
+                Some(Found::Alive(handle, status, pid)) => alive.push((c.clone(), *handle, status, pid)),
+                Some(Found::Ended(handle, status)) => ended.push((c.clone(), handle, status)),
+                None => idle.push(c.clone()),
+            }
+        }
+        self.adopt_network(&alive).await?;
+        for (c, handle, status, pid) in alive {
+            self.adopt_running(&c, handle, status, pid).await;
+        }
+        for (c, handle, status) in ended {
+            let this = self.clone();
+            c.live(|l| l.handle = handle.map(|h| *h));
+            // In the background: a daemon that comes up with many dead containers serves meanwhile.
+            tokio::spawn(async move {
+                let remove = {
+                    let _op = c.op.lock().await;
+                    let stopped = c.read(|r| r.stopped_by_user);
+                    c.live(|l| l.stopping = stopped);
+                    this.clear_up(&c, status).await
+                };
+                if remove {
+                    if let Err(error) = this.remove_container(&c, true, true).await {
+                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
+                    }
+                }
+            });
+        }
+        for c in idle {
+            self.settle_idle(&c).await;
+        }
+        Ok(())
+    }
+
+    /// Reads every record. A folder without one is a create or a removal that was cut short.
+    fn load_all(&self) -> Result<Vec<Arc<Container>>> {
+        let root = self.inner.config.containers_dir();
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(&root).map_err(EngineError::file("read", &root))? {
+            let dir = entry.map_err(EngineError::file("read", &root))?.path();
+            if !dir.is_dir() {
+                continue;
+            }
+            match Record::load(&dir) {
+                Ok(Some(record)) => all.push(Container::new(record, dir)),
+                Ok(None) => {
+                    tracing::info!(path = %dir.display(), "removing a container that was half-made or half-removed");
+                    if let Err(error) = std::fs::remove_dir_all(&dir) {
+                        tracing::warn!(path = %dir.display(), %error, "could not remove it");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(path = %dir.display(), error = &error as &dyn std::error::Error, "a container cannot be used");
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes root file systems and bundles that no record knows.
+    async fn remove_strays(&self, loaded: &[Arc<Container>]) {
+        let known: std::collections::HashSet<String> = loaded.iter().map(|c| c.id.clone()).collect();
+        let bundles = self.inner.config.bundles_dir();
+        let strays: Vec<String> = match std::fs::read_dir(&bundles) {
+            Ok(entries) => entries
+                .flatten()
+                .filter_map(|e| e.file_name().into_string().ok())
+                .filter(|id| !known.contains(id))
+                .collect(),
+            Err(error) => {
+                tracing::warn!(path = %bundles.display(), %error, "could not look for left bundles");
+                Vec::new()
+            }
+        };
+        for id in strays {
+            let bundle = bundles.join(&id);
+            match self.inner.runtime.clean_up(&id, &bundle).await {
+                Ok(()) => remove_dir(&bundle),
+                Err(error) => {
+                    tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not remove a left bundle");
+                }
+            }
+        }
+        let images = self.inner.images.clone();
+        util::blocking(move || {
+            for id in images.rw_layers().into_iter().filter(|id| !known.contains(id)) {
+                if let Err(error) = images.remove_rw(&id) {
+                    tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not remove a left root file system");
+                }
+            }
+        })
+        .await;
+    }
+
+    /// What has become of a container that the record says ran. `None` when it did not run.
+    async fn find_out(&self, c: &Arc<Container>) -> Option<Found> {
+        if !c.phase().is_running() {
+            // A crash in the middle of a start: the shim may be there, the record knows nothing of it.
+            let bundle = self.inner.config.bundles_dir().join(&c.id);
+            if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
+                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove a half-started container");
+            }
+            let images = self.inner.images.clone();
+            let id = c.id.clone();
+            if let Err(error) = util::blocking(move || images.unmount(&id)).await {
+                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not unmount a container's root");
+            }
+            return None;
+        }
+        let unknown = || ExitStatus { code: UNKNOWN_END, signal: None, oom_killed: false, finished_at: util::now() };
+        let bundle = self.inner.config.bundles_dir().join(&c.id);
+        let handle = match self.inner.runtime.connect(&c.id, &bundle).await {
+            Ok(handle) => handle,
+            Err(error) => {
+                if !matches!(error, ConnectError::Unknown { .. }) {
+                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "a container's shim cannot be reached");
+                }
+                return Some(Found::Ended(None, unknown()));
+            }
+        };
+        match handle.state().await {
+            Ok(state) => Some(match (state.status, state.exit) {
+                (Status::Running | Status::Paused, None) => Found::Alive(Box::new(handle), state.status, state.pid),
+                (_, Some(exit)) => Found::Ended(Some(Box::new(handle)), exit),
+                (_, None) => Found::Ended(Some(Box::new(handle)), unknown()),
+            }),
+            Err(error) => {
+                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "a container's shim does not answer");
+                Some(Found::Ended(Some(Box::new(handle)), unknown()))
+            }
+        }
+    }
+
+    /// Tells the network room which sandboxes live on; all others go.
+    async fn adopt_network(&self, alive: &[(Arc<Container>, Handle, Status, Option<i32>)]) -> Result<()> {
+        let adoptions = alive.iter().filter_map(|(c, handle, ..)| {
+            let id = c.read(|r| r.state.sandbox.clone())?;
+            Some(async move {
+                let dns_sockets = match handle.fetch_fds(&[]).await {
+                    Ok(sockets) => sockets.into_iter().collect(),
+                    Err(error) => {
+                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "the shim holds no resolver sockets");
+                        Vec::new()
+                    }
+                };
+                SandboxAdoption { id: SandboxId::new(id), dns_sockets }
+            })
+        });
+        let adoptions = futures::future::join_all(adoptions).await;
+        for missing in self.inner.net.adopt(adoptions).await? {
+            tracing::warn!(sandbox = missing.as_str(), "the network of a running container is not known any more");
+        }
+        Ok(())
+    }
+
+    /// Goes on with a running container as if nothing had happened.
+    async fn adopt_running(&self, c: &Arc<Container>, handle: Handle, status: Status, pid: Option<i32>) {
+        let phase = if status == Status::Paused { Phase::Paused } else { Phase::Running };
+        let health = self.has_health_check(c);
+        let run = c.live(|l| {
+            l.handle = Some(handle.clone());
+            l.run += 1;
+            if health {
+                l.health.status = HealthStatus::Starting;
+            }
+            l.run
+        });
+        c.change(|r| {
+            r.state.phase = phase;
+            r.state.pid = pid.unwrap_or(0);
+        });
+        c.tell(|g| g.health = if health { HealthStatus::Starting } else { HealthStatus::None });
+        tracing::info!(container = c.id, name = c.name(), pid, "container adopted");
+        let sandbox = c.read(|r| r.state.sandbox.clone()).map(SandboxId::new);
+        self.watch_end(c, handle.clone(), run);
+        self.hold_resolver(c, &handle, sandbox);
+        if health {
+            self.begin_health_checks(c);
+        }
+    }
+
+    /// A container that did not run: its policy may want it to, after a host's restart for example.
+    async fn settle_idle(&self, c: &Arc<Container>) {
+        c.change(|r| r.state.sandbox = None);
+        let record = c.record();
+        match record.state.phase {
+            Phase::Removing | Phase::Dead => {
+                c.change(|r| r.state.phase = Phase::Dead);
+                if let Err(error) = self.remove_container(c, true, false).await {
+                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not finish a removal");
+                }
+            }
+            Phase::Restarting => self.restart_after(c, std::time::Duration::ZERO),
+            Phase::Exited => {
+                if record.auto_remove() {
+                    if let Err(error) = self.remove_container(c, true, true).await {
+                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
+                    }
+                    return;
+                }
+                // `always` means also after a manual stop, once the daemon starts anew.
+                let input = restart_input(&record, record.state.exit_code, false);
+                let again = match input.policy {
+                    Policy::ALWAYS => true,
+                    Policy::UNLESS_STOPPED => !record.stopped_by_user,
+                    _ => false,
+                };
+                if again && wants_restart(&input) {
+                    c.change(|r| r.state.phase = Phase::Restarting);
+                    self.restart_after(c, std::time::Duration::ZERO);
+                }
+            }
+            Phase::Created | Phase::Running | Phase::Paused => {}
+        }
+    }
+}
+
+fn remove_dir(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            tracing::warn!(path = %dir.display(), %error, "could not remove a left bundle");
+        }
+    }
+}

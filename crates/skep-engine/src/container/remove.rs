@@ -1,0 +1,232 @@
+//! Removing containers.
+
+use std::sync::Arc;
+
+use bollard_stubs::models::ContainerPruneResponse;
+use time::OffsetDateTime;
+
+use super::cell::Container;
+use super::mounts::MountKind;
+use super::record::{self, Record};
+use super::start::join_error;
+use super::watch::Phase;
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::filters::Filters;
+use crate::options::{RemoveOptions, StopOptions};
+use crate::util;
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// `RemoveRunning` without force, `RemovalInProgress`, whatever the disk says (it is `dead` then,
+    /// and removal can be repeated).
+    pub async fn container_remove(&self, container: &str, options: RemoveOptions) -> Result<()> {
+        if options.link {
+            return Err(EngineError::Invalid("links are not supported".into()));
+        }
+        let c = self.inner.containers.find(container)?;
+        self.remove_container(&c, options.force, options.volumes).await
+    }
+
+    pub(crate) async fn remove_container(&self, c: &Arc<Container>, force: bool, volumes: bool) -> Result<()> {
+        let (this, c) = (self.clone(), c.clone());
+        tokio::spawn(async move {
+            if force && matches!(c.phase(), Phase::Running | Phase::Paused | Phase::Restarting) {
+                c.live(|l| l.keep = true);
+                let now = StopOptions { signal: Some("KILL".into()), timeout: None };
+                this.stop_and_wait(&c, &now).await?;
+            }
+            this.remove_stopped(&c, volumes).await
+        })
+        .await
+        .map_err(join_error)?
+    }
+
+    async fn remove_stopped(&self, c: &Arc<Container>, volumes: bool) -> Result<()> {
+        // Said before the lock: a removal takes it for its whole length.
+        if c.phase() == Phase::Removing {
+            return Err(EngineError::RemovalInProgress(c.id.clone()));
+        }
+        let _op = c.op.lock().await;
+        let refused = |state, hint| EngineError::RemoveRunning { name: format!("/{}", c.name()), state, hint };
+        match c.phase() {
+            Phase::Running => return Err(refused("running", "stop the container before removing or force remove")),
+            Phase::Paused => return Err(refused("paused", "unpause and then stop the container before removing or force remove")),
+            Phase::Restarting => return Err(refused("restarting", "stop the container before removing or force remove")),
+            Phase::Removing => return Err(EngineError::NoSuchContainer(c.id.clone())),
+            Phase::Created | Phase::Exited | Phase::Dead => {}
+        }
+        let from = c.phase();
+        c.change(|r| r.state.phase = Phase::Removing);
+        let (this, owned) = (self.clone(), c.clone());
+        let removed = util::blocking(move || this.remove_files(&owned)).await;
+        if let Err(error) = removed {
+            c.change(|r| r.state.phase = Phase::Dead);
+            c.save_or_warn().await;
+            return Err(error);
+        }
+        let record = c.record();
+        self.inner.containers.remove(&c.id);
+        self.inner.volumes.release(&c.id);
+        self.forget_execs(c);
+        if volumes {
+            self.remove_anonymous(&record).await;
+        }
+        tracing::info!(container = c.id, name = record.name, from = from.as_str(), "container removed");
+        self.container_event(c, "destroy", &[]);
+        c.tell(|g| g.removed = true);
+        Ok(())
+    }
+
+    /// Everything on disk. The record goes first: what is left after a crash is finished at start.
+    fn remove_files(&self, c: &Container) -> Result<()> {
+        let gone = |action, path: std::path::PathBuf, result: std::io::Result<()>| match result {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::File { action, path, source })
+            }
+            _ => Ok(()),
+        };
+        let bundle = self.inner.config.bundles_dir().join(&c.id);
+        self.inner.images.remove_rw(&c.id)?;
+        let file = c.file(record::FILE);
+        gone("remove", file.clone(), std::fs::remove_file(&file))?;
+        gone("remove", c.dir.clone(), std::fs::remove_dir_all(&c.dir))?;
+        gone("remove", bundle.clone(), std::fs::remove_dir_all(&bundle))
+    }
+
+    async fn remove_anonymous(&self, record: &Record) {
+        for entry in record.mounts.iter().filter(|m| m.kind == MountKind::Volume && m.anonymous) {
+            match self.volume_remove(&entry.name, true).await {
+                // Another container took it over with --volumes-from.
+                Ok(()) | Err(EngineError::VolumeInUse { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(volume = entry.name, error = &error as &dyn std::error::Error, "could not remove an anonymous volume");
+                }
+            }
+        }
+    }
+
+    /// Removes all containers that do not run.
+    ///
+    /// # Errors
+    /// `Invalid` for filters other than `label label! until`.
+    pub async fn container_prune(&self, filters: &Filters) -> Result<ContainerPruneResponse> {
+        filters.validate(&["label", "label!", "until"])?;
+        let until = until(filters)?;
+        let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
+        for c in self.inner.containers.all() {
+            let record = c.record();
+            let stopped = matches!(record.state.phase, Phase::Created | Phase::Exited | Phase::Dead);
+            let labels = record.config.labels.clone().unwrap_or_default();
+            if !stopped
+                || until.is_some_and(|until| record.created > until)
+                || !crate::volume::api::label_filters(filters, &labels)
+            {
+                continue;
+            }
+            let size = self.inner.images.rw_size(&c.id).await.unwrap_or(0);
+            match self.remove_container(&c, false, false).await {
+                Ok(()) => {
+                    reclaimed += size;
+                    deleted.push(c.id.clone());
+                }
+                // Started or removed by somebody else meanwhile.
+                Err(EngineError::RemoveRunning { .. } | EngineError::RemovalInProgress(_) | EngineError::NoSuchContainer(_)) => {}
+                Err(error) => {
+                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not prune a container");
+                }
+            }
+        }
+        let total = [("reclaimed".to_owned(), reclaimed.to_string())].into();
+        self.inner.events.publish(
+            bollard_stubs::models::EventMessageTypeEnum::CONTAINER,
+            "prune",
+            "",
+            total,
+            bollard_stubs::models::EventMessageScopeEnum::LOCAL,
+        );
+        Ok(ContainerPruneResponse {
+            containers_deleted: Some(deleted),
+            space_reclaimed: Some(i64::try_from(reclaimed).unwrap_or(i64::MAX)),
+        })
+    }
+}
+
+/// The `until` filter: a unix time, an RFC 3339 time, or a length of time before now (`10m`, `1h30m`).
+///
+/// # Errors
+/// `Invalid` for others, and for several.
+pub(crate) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>> {
+    match filters.get("until") {
+        [] => Ok(None),
+        [one] => parse_time(one, util::now())
+            .map(Some)
+            .ok_or_else(|| EngineError::Invalid(format!("invalid filter 'until={one}'"))),
+        _ => Err(EngineError::invalid("more than one until filter specified")),
+    }
+}
+
+/// Reads a point in time as Docker's filters take it.
+pub(crate) fn parse_time(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    if let Ok(at) = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339) {
+        return Some(at);
+    }
+    if let Some(length) = parse_duration(text) {
+        return now.checked_sub(length);
+    }
+    let (seconds, nanos) = text.split_once('.').unwrap_or((text, "0"));
+    let seconds: i64 = seconds.parse().ok()?;
+    let nanos: i64 = format!("{nanos:0<9}").get(..9)?.parse().ok()?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.checked_add(time::Duration::nanoseconds(nanos))
+}
+
+/// Reads Go's notation of lengths of time: `1h30m`, `10s`, `100ms`.
+fn parse_duration(text: &str) -> Option<time::Duration> {
+    let mut rest = text;
+    let mut total = time::Duration::ZERO;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let seconds = match &rest[..unit] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total = total.checked_add(time::Duration::checked_seconds_f64(number * seconds)?)?;
+        rest = &rest[unit..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(2);
+        for (text, want) in [
+            ("86400", Some(86400)),
+            ("86400.5", Some(86400)),
+            ("1970-01-02T00:00:00Z", Some(86400)),
+            ("24h", Some(86400)),
+            ("23h60m", Some(86400)),
+            ("x", None),
+            ("", None),
+            ("5x", None),
+        ] {
+            assert_eq!(parse_time(text, now).map(|t| t.unix_timestamp()), want, "{text}");
+        }
+    }
+}

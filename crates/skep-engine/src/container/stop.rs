@@ -1,0 +1,242 @@
+//! Signals: stop, kill, restart, pause.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_container::{ControlError, proto::Refusal};
+
+use super::cell::Container;
+use super::signal;
+use super::start::join_error;
+use super::watch::Phase;
+use crate::engine::Engine;
+use crate::error::{EngineError, NotRunningText, Result};
+use crate::options::StopOptions;
+
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+/// How long the kernel gets to end a process after SIGKILL. Only uninterruptible sleep lasts longer.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Stops a container: its stop signal, then SIGKILL after the grace period. Returns when it has
+    /// ended and everything it used is free.
+    ///
+    /// # Errors
+    /// `NotModified` if it does not run.
+    pub async fn container_stop(&self, container: &str, options: StopOptions) -> Result<()> {
+        let c = self.inner.containers.find(container)?;
+        if !is_up(c.phase()) {
+            return Err(EngineError::NotModified(format!("container {} is already stopped", c.id)));
+        }
+        c.change(|r| r.stopped_by_user = true);
+        self.stop_and_wait(&c, &options).await?;
+        self.container_event(&c, "stop", &[]);
+        Ok(())
+    }
+
+    /// Stops it and starts it again; a stopped one is only started.
+    ///
+    /// # Errors
+    /// As start and stop.
+    pub async fn container_restart(&self, container: &str, options: StopOptions) -> Result<()> {
+        let c = self.inner.containers.find(container)?;
+        let this = self.clone();
+        tokio::spawn(async move {
+            c.live(|l| l.keep = true);
+            let result = async {
+                if is_up(c.phase()) {
+                    this.stop_and_wait(&c, &options).await?;
+                }
+                this.start_by_user(&c, false).await
+            }
+            .await;
+            c.live(|l| l.keep = false);
+            match result {
+                Ok(()) | Err(EngineError::NotModified(_)) => {
+                    this.container_event(&c, "restart", &[]);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await
+        .map_err(join_error)?
+    }
+
+    /// Sends a signal, SIGKILL if none is named; waits for the end only after SIGKILL.
+    ///
+    /// # Errors
+    /// `NotRunning`, `Invalid` for unknown signals.
+    pub async fn container_kill(&self, container: &str, name: Option<&str>) -> Result<()> {
+        let number = match name.filter(|n| !n.is_empty()) {
+            Some(name) => signal::parse(name)?,
+            None => SIGKILL,
+        };
+        let c = self.inner.containers.find(container)?;
+        let not_running = || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Kill };
+        if c.phase() == Phase::Restarting && number == SIGKILL {
+            c.change(|r| r.stopped_by_user = true);
+            return self.cancel_restart(&c).await;
+        }
+        if !c.phase().is_running() {
+            return Err(not_running());
+        }
+        if number == SIGKILL || number == self.stop_signal(&c, None)? {
+            // The end is wanted: the restart policy must not answer it.
+            c.live(|l| l.stopping = true);
+            c.change(|r| r.stopped_by_user = true);
+        }
+        let exits = c.watch().borrow().exits;
+        if !self.send(&c, number).await? {
+            return Err(not_running());
+        }
+        self.container_event(&c, "kill", &[("signal", &number.to_string())]);
+        if number == SIGKILL && !self.wait_end(&c, exits, Some(KILL_WAIT)).await {
+            return Err(EngineError::system(
+                format!("Cannot kill container: {}", c.id),
+                "tried to kill container, but did not receive an exit event",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Freezes a container.
+    ///
+    /// # Errors
+    /// `Conflict` when it is paused or does not run.
+    pub async fn container_pause(&self, container: &str) -> Result<()> {
+        let c = self.inner.containers.find(container)?;
+        let _op = c.op.lock().await;
+        match c.phase() {
+            Phase::Running => {}
+            Phase::Paused => return Err(EngineError::Conflict(format!("container {} is already paused", c.id))),
+            Phase::Restarting => {
+                return Err(EngineError::Conflict(format!(
+                    "container {} is restarting, wait until the container is running", c.id
+                )));
+            }
+            _ => return Err(EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Exec }),
+        }
+        self.running_handle(&c)?.pause().await?;
+        c.change(|r| r.state.phase = Phase::Paused);
+        c.save_or_warn().await;
+        self.container_event(&c, "pause", &[]);
+        Ok(())
+    }
+
+    /// Thaws a container.
+    ///
+    /// # Errors
+    /// `Conflict` when it is not paused.
+    pub async fn container_unpause(&self, container: &str) -> Result<()> {
+        let c = self.inner.containers.find(container)?;
+        let _op = c.op.lock().await;
+        if c.phase() != Phase::Paused {
+            return Err(EngineError::Conflict(format!("Container {} is not paused", c.id)));
+        }
+        self.running_handle(&c)?.resume().await?;
+        c.change(|r| r.state.phase = Phase::Running);
+        c.save_or_warn().await;
+        self.container_event(&c, "unpause", &[]);
+        Ok(())
+    }
+
+    /// The shim's handle of a running container.
+    pub(crate) fn running_handle(&self, c: &Arc<Container>) -> Result<skep_container::Handle> {
+        let not_running = || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Exec };
+        if !c.phase().is_running() {
+            return Err(not_running());
+        }
+        c.handle().ok_or_else(not_running)
+    }
+
+    /// Ends it and waits for its end; the restart policy is told to stay out of it.
+    pub(crate) async fn stop_and_wait(&self, c: &Arc<Container>, options: &StopOptions) -> Result<()> {
+        let number = self.stop_signal(c, options.signal.as_deref())?;
+        let own = c.read(|r| r.config.stop_timeout);
+        let seconds = options.timeout.or(own).unwrap_or(self.inner.config.stop_timeout_secs);
+        c.live(|l| l.stopping = true);
+        if c.phase() == Phase::Restarting {
+            return self.cancel_restart(c).await;
+        }
+        let exits = c.watch().borrow().exits;
+        if !self.send(c, number).await? {
+            return Ok(());
+        }
+        self.container_event(c, "kill", &[("signal", &number.to_string())]);
+        let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
+        if self.wait_end(c, exits, grace).await {
+            return Ok(());
+        }
+        tracing::info!(container = c.id, seconds, "container did not end within its grace period and is killed");
+        if self.send(c, SIGKILL).await? {
+            self.container_event(c, "kill", &[("signal", "9")]);
+        }
+        if self.wait_end(c, exits, Some(KILL_WAIT)).await {
+            return Ok(());
+        }
+        Err(EngineError::system(
+            format!("cannot stop container: {}", c.id),
+            "tried to kill container, but did not receive an exit event",
+        ))
+    }
+
+    fn stop_signal(&self, c: &Arc<Container>, given: Option<&str>) -> Result<i32> {
+        let own = c.read(|r| r.config.stop_signal.clone());
+        match given.filter(|s| !s.is_empty()).or(own.as_deref().filter(|s| !s.is_empty())) {
+            Some(name) => signal::parse(name),
+            None => Ok(SIGTERM),
+        }
+    }
+
+    /// Sends a signal to the init process; a frozen one is thawed so that it can act on it. `false`
+    /// when it has ended.
+    async fn send(&self, c: &Arc<Container>, number: i32) -> Result<bool> {
+        let Some(handle) = c.handle() else { return Ok(false) };
+        match handle.kill(number).await {
+            Ok(()) => {}
+            Err(ControlError::Gone { .. } | ControlError::Refused { reason: Refusal::NotRunning, .. }) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if c.phase() == Phase::Paused {
+            let _op = c.op.lock().await;
+            if c.phase() == Phase::Paused {
+                match handle.resume().await {
+                    Ok(()) => c.change(|r| r.state.phase = Phase::Running),
+                    Err(ControlError::Gone { .. } | ControlError::Refused { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until it has ended more often than `exits`, or is removed. `false` after `limit`.
+    async fn wait_end(&self, c: &Arc<Container>, exits: u64, limit: Option<Duration>) -> bool {
+        let mut watch = c.watch();
+        let ended = watch.wait_for(|g| g.exits > exits || g.removed);
+        match limit {
+            None => ended.await.is_ok(),
+            Some(limit) => tokio::time::timeout(limit, ended).await.is_ok_and(|r| r.is_ok()),
+        }
+    }
+
+    /// Keeps a container that waits for its restart from being started.
+    async fn cancel_restart(&self, c: &Arc<Container>) -> Result<()> {
+        let _op = c.op.lock().await;
+        if c.phase() == Phase::Restarting {
+            c.live(|l| l.restart_cancel = None);
+            c.change(|r| r.state.phase = Phase::Exited);
+            c.save().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is something to stop.
+fn is_up(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Paused | Phase::Restarting)
+}

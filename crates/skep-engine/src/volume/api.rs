@@ -1,0 +1,162 @@
+//! Volume operations in the API's shapes.
+
+use std::collections::HashMap;
+
+use bollard_stubs::models::{
+    EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type, Volume, VolumeCreateRequest, VolumeListResponse,
+    VolumePruneResponse, VolumeScopeEnum, VolumeUsageData,
+};
+
+use super::{VolumeRecord, VolumeSpec};
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::filters::Filters;
+use crate::util;
+
+impl Engine {
+    /// Makes a volume, or gives the one of that name.
+    ///
+    /// # Errors
+    /// `Invalid` for malformed names and options; `NotFound` for drivers other than `local`.
+    pub async fn volume_create(&self, request: VolumeCreateRequest) -> Result<Volume> {
+        if request.cluster_volume_spec.is_some() {
+            return Err(EngineError::Unavailable("cluster volumes are not supported".into()));
+        }
+        let spec = VolumeSpec {
+            name: request.name.unwrap_or_default(),
+            driver: request.driver.unwrap_or_default(),
+            options: request.driver_opts.unwrap_or_default(),
+            labels: request.labels.unwrap_or_default(),
+        };
+        self.volume_make(spec, None).await.map(|record| self.volume_model(&record))
+    }
+
+    /// Makes a volume on behalf of a container (or nobody) and tells about it.
+    pub(crate) async fn volume_make(&self, spec: VolumeSpec, user: Option<&str>) -> Result<VolumeRecord> {
+        let (this, user) = (self.clone(), user.map(str::to_owned));
+        let (record, new) = util::blocking(move || this.inner.volumes.create(spec, user.as_deref())).await?;
+        if new {
+            self.volume_event("create", &record.name, &[]);
+        }
+        Ok(record)
+    }
+
+    /// Volumes by filter: `name label label! driver dangling`.
+    ///
+    /// # Errors
+    /// `Invalid` for other filters.
+    pub async fn volume_list(&self, filters: &Filters) -> Result<VolumeListResponse> {
+        filters.validate(&["name", "label", "label!", "driver", "dangling"])?;
+        let dangling = if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
+        let volumes = self
+            .inner
+            .volumes
+            .all()
+            .into_iter()
+            .filter(|(record, users)| {
+                dangling.is_none_or(|d| d == users.is_empty())
+                    && filters.exact("driver", "local")
+                    && filters.fuzzy("name", &record.name)
+                    && label_filters(filters, &record.labels)
+            })
+            .map(|(record, _)| self.volume_model(&record))
+            .collect();
+        Ok(VolumeListResponse { volumes: Some(volumes), warnings: None })
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// `NoSuchVolume`.
+    pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
+        self.inner.volumes.get(name).map(|record| self.volume_model(&record))
+    }
+
+    /// Removes a volume. With `force` a missing one is no error.
+    ///
+    /// # Errors
+    /// `NoSuchVolume`, `VolumeInUse`.
+    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
+        let (this, owned) = (self.clone(), name.to_owned());
+        match util::blocking(move || this.inner.volumes.remove(&owned)).await {
+            Ok(_) => {
+                self.volume_event("destroy", name, &[]);
+                Ok(())
+            }
+            Err(EngineError::NoSuchVolume(_)) if force => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes volumes that no container names: anonymous ones, or with filter `all=true` every one.
+    ///
+    /// # Errors
+    /// `Invalid` for filters other than `label label! all`.
+    pub async fn volume_prune(&self, filters: &Filters) -> Result<VolumePruneResponse> {
+        filters.validate(&["label", "label!", "all"])?;
+        let all = filters.flag("all", false)?;
+        let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
+        for (record, users) in self.inner.volumes.all() {
+            if !users.is_empty() || !(all || record.is_anonymous()) || !label_filters(filters, &record.labels) {
+                continue;
+            }
+            let (this, name) = (self.clone(), record.name.clone());
+            let size = util::blocking(move || this.inner.volumes.size(&name)).await;
+            match self.volume_remove(&record.name, false).await {
+                Ok(()) => {
+                    reclaimed += size;
+                    deleted.push(record.name);
+                }
+                // Somebody was faster, one way or the other.
+                Err(EngineError::VolumeInUse { .. } | EngineError::NoSuchVolume(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let total = [("reclaimed".to_owned(), reclaimed.to_string())].into();
+        self.inner.events.publish(Type::VOLUME, "prune", "", total, Scope::LOCAL);
+        Ok(VolumePruneResponse {
+            volumes_deleted: Some(deleted),
+            space_reclaimed: Some(i64::try_from(reclaimed).unwrap_or(i64::MAX)),
+        })
+    }
+
+    /// A volume with its size and how many containers name it.
+    pub(crate) async fn volume_usage(&self, record: &VolumeRecord, users: usize) -> Volume {
+        let (this, name) = (self.clone(), record.name.clone());
+        let size = util::blocking(move || this.inner.volumes.size(&name)).await;
+        Volume {
+            usage_data: Some(VolumeUsageData {
+                size: i64::try_from(size).unwrap_or(i64::MAX),
+                ref_count: i64::try_from(users).unwrap_or(i64::MAX),
+            }),
+            ..self.volume_model(record)
+        }
+    }
+
+    fn volume_model(&self, record: &VolumeRecord) -> Volume {
+        Volume {
+            name: record.name.clone(),
+            driver: "local".to_owned(),
+            mountpoint: self.inner.volumes.mountpoint(&record.name).to_string_lossy().into_owned(),
+            created_at: Some(util::rfc3339(record.created)),
+            status: None,
+            labels: record.labels.clone(),
+            scope: Some(VolumeScopeEnum::LOCAL),
+            cluster_volume: None,
+            options: record.options.clone(),
+            usage_data: None,
+        }
+    }
+
+    pub(crate) fn volume_event(&self, action: &str, name: &str, extra: &[(&str, &str)]) {
+        let mut attributes: HashMap<String, String> = [("driver".to_owned(), "local".to_owned())].into();
+        attributes.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        self.inner.events.publish(Type::VOLUME, action, name, attributes, Scope::LOCAL);
+    }
+}
+
+/// The `label` and `label!` filters.
+pub(crate) fn label_filters(filters: &Filters, labels: &HashMap<String, String>) -> bool {
+    let lookup = |key: &str| labels.get(key).map(String::as_str);
+    filters.labels("label", lookup) && filters.no_labels("label!", lookup)
+}

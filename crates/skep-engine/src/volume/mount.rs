@@ -1,0 +1,157 @@
+//! Volumes that are mounts themselves: options `type`, `o` and `device`, as `mount -t type -o o device`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+
+use crate::error::{EngineError, Result};
+
+/// Refuses options the driver does not have, and incomplete ones.
+///
+/// # Errors
+/// `Invalid` with Docker's texts.
+pub fn check(options: &HashMap<String, String>) -> Result<()> {
+    for name in options.keys() {
+        if !matches!(name.as_str(), "type" | "o" | "device" | "size") {
+            return Err(EngineError::Invalid(format!("invalid option: {name:?}")));
+        }
+    }
+    if options.contains_key("size") {
+        return Err(EngineError::invalid("quota size requested but no quota support"));
+    }
+    let some = |name: &str| options.get(name).is_some_and(|v| !v.is_empty());
+    if (some("o") || some("device") || some("type")) && !some("device") {
+        return Err(EngineError::invalid("missing required option: \"device\""));
+    }
+    if some("device") && !some("type") {
+        return Err(EngineError::invalid("missing required option: \"type\""));
+    }
+    Ok(())
+}
+
+/// Whether a volume with these options has a mount of its own.
+pub fn needed(options: &HashMap<String, String>) -> bool {
+    options.get("device").is_some_and(|d| !d.is_empty())
+}
+
+/// Mounts a volume.
+///
+/// # Errors
+/// When the kernel refuses it, or an NFS server's name is not known.
+pub fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Result<()> {
+    if is_mounted(data)? {
+        return Ok(());
+    }
+    let get = |name: &str| options.get(name).map_or("", String::as_str);
+    let (kind, device) = (get("type"), get("device"));
+    let (flags, words) = split(get("o"));
+    let words = if kind.starts_with("nfs") || kind == "cifs" { resolve(words)? } else { words };
+    let what = |errno: Errno| {
+        EngineError::system(
+            format!(
+                "error while mounting volume '{}': failed to mount local volume {name}: mount {device}:{}, data: {words}",
+                data.display(),
+                data.display()
+            ),
+            std::io::Error::from(errno),
+        )
+    };
+    let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
+    nix::mount::mount(text(device).as_deref(), data, text(kind).as_deref(), flags, text(&words).as_deref())
+        .map_err(what)?;
+    // A bind ignores other flags until it is remounted with them.
+    if flags.contains(MsFlags::MS_BIND) && flags.contains(MsFlags::MS_RDONLY) {
+        let remount = flags | MsFlags::MS_REMOUNT;
+        nix::mount::mount(None::<&str>, data, None::<&str>, remount, None::<&str>).map_err(what)?;
+    }
+    Ok(())
+}
+
+/// Takes a volume's mount away; nothing happens if there is none.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn unmount(data: &Path) -> Result<()> {
+    match nix::mount::umount2(data, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(EngineError::File { action: "unmount", path: data.to_owned(), source: errno.into() }),
+    }
+}
+
+fn is_mounted(data: &Path) -> Result<bool> {
+    let file = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(file).map_err(EngineError::file("read", file))?;
+    let wanted = data.to_string_lossy();
+    Ok(text.lines().any(|line| line.split(' ').nth(4) == Some(&wanted)))
+}
+
+/// Words that are flags of the system call, and the others for the file system.
+fn split(o: &str) -> (MsFlags, String) {
+    let mut flags = MsFlags::empty();
+    let mut words = Vec::new();
+    for word in o.split(',').filter(|w| !w.is_empty()) {
+        match word {
+            "bind" => flags |= MsFlags::MS_BIND,
+            "rbind" => flags |= MsFlags::MS_BIND | MsFlags::MS_REC,
+            "ro" => flags |= MsFlags::MS_RDONLY,
+            "rw" => flags -= MsFlags::MS_RDONLY,
+            "nosuid" => flags |= MsFlags::MS_NOSUID,
+            "nodev" => flags |= MsFlags::MS_NODEV,
+            "noexec" => flags |= MsFlags::MS_NOEXEC,
+            "noatime" => flags |= MsFlags::MS_NOATIME,
+            "nodiratime" => flags |= MsFlags::MS_NODIRATIME,
+            "relatime" => flags |= MsFlags::MS_RELATIME,
+            "strictatime" => flags |= MsFlags::MS_STRICTATIME,
+            "sync" => flags |= MsFlags::MS_SYNCHRONOUS,
+            other => words.push(other),
+        }
+    }
+    (flags, words.join(","))
+}
+
+/// Kernel file systems want an address where users write `addr=name`.
+fn resolve(words: String) -> Result<String> {
+    use std::net::{IpAddr, ToSocketAddrs};
+    let mut out = Vec::new();
+    for word in words.split(',').filter(|w| !w.is_empty()) {
+        match word.strip_prefix("addr=") {
+            Some(host) if host.parse::<IpAddr>().is_err() => {
+                let found = (host, 0).to_socket_addrs().ok().and_then(|mut a| a.next());
+                let address = found.ok_or_else(|| {
+                    EngineError::Invalid(format!("error resolving passed in network volume address: {host}"))
+                })?;
+                out.push(format!("addr={}", address.ip()));
+            }
+            _ => out.push(word.to_owned()),
+        }
+    }
+    Ok(out.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn checks() {
+        check(&options(&[])).unwrap();
+        check(&options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")])).unwrap();
+        for bad in [&[("o", "bind")][..], &[("device", "/x")], &[("foo", "x")], &[("size", "1m")]] {
+            assert!(check(&options(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn splitting() {
+        let (flags, words) = split("bind,ro,size=1m,uid=5");
+        assert_eq!(flags, MsFlags::MS_BIND | MsFlags::MS_RDONLY);
+        assert_eq!(words, "size=1m,uid=5");
+        assert_eq!(resolve("addr=10.0.0.1,vers=4".into()).unwrap(), "addr=10.0.0.1,vers=4");
+    }
+}
