@@ -23,6 +23,8 @@ mod logs;
 mod session;
 mod task;
 mod template;
+#[cfg(test)]
+mod tests;
 mod view;
 mod worker;
 
