@@ -15,6 +15,9 @@ pub(crate) enum RequestError {
     /// The text is Docker's; joining clients match it.
     #[error("A valid join token is necessary to join this cluster")]
     Token,
+    /// A manager's token: its node could not become a member of raft.
+    #[error("joining a swarm as a manager is not supported yet: join with a worker token")]
+    Manager,
     #[error("there is no swarm yet")]
     NoCluster,
     #[error("node {0} not found")]
@@ -31,6 +34,9 @@ pub(crate) fn ask_first(
 ) -> Result<Vec<Action>, RequestError> {
     let cluster = store.cluster().ok_or(RequestError::NoCluster)?;
     let role = role_of(cluster, token).ok_or(RequestError::Token)?;
+    if role == NodeRole::Manager {
+        return Err(RequestError::Manager);
+    }
     let node = Node {
         certificate: Certificate {
             role,

@@ -16,6 +16,8 @@ mod node;
 mod seal;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use key_file::KeyFileError;

@@ -122,6 +122,7 @@ fn not_ready() -> Status {
 fn refused(error: RequestError) -> Status {
     match error {
         RequestError::Token => Status::invalid_argument(error.to_string()),
+        RequestError::Manager => Status::unimplemented(error.to_string()),
         RequestError::NoCluster => not_ready(),
         RequestError::NoNode(_) => Status::not_found(error.to_string()),
     }

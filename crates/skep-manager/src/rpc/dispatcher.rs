@@ -1,3 +1,4 @@
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,21 @@ impl Dispatcher {
         }
         let ended = self.0.sessions.check(&node, session).map_err(status::session)?;
         Ok((node, ended))
+    }
+
+    /// The address the others know a node by: its connection's, but for our own agent, which may come
+    /// over loopback.
+    fn seen_address(&self, node: &NodeId, seen: IpAddr) -> String {
+        let own = || {
+            let metrics = self.0.raft.metrics();
+            let metrics = metrics.borrow();
+            let mut members = metrics.membership_config.nodes();
+            let own = members.find(|(_, member)| member.node_id == self.0.node_id)?;
+            own.1.addr.parse::<SocketAddr>().ok().map(|addr| addr.ip())
+        };
+        let ours = *node == self.0.node_id && seen.is_loopback();
+        let address = if ours { own().unwrap_or(seen) } else { seen };
+        address.to_canonical().to_string()
     }
 
     async fn register(
@@ -93,7 +109,7 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
         if !*self.0.leading.borrow() {
             return Err(Status::unavailable("this manager is not the leader"));
         }
-        let addr = request.remote_addr().map_or_else(String::new, |addr| addr.ip().to_string());
+        let addr = request.remote_addr().map_or_else(String::new, |addr| self.seen_address(&node, addr.ip()));
         let request = request.into_inner();
         let description = request.description.map(NodeDescription::try_from).transpose();
         let description = description.map_err(status::convert)?;

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use skep_agent::Executor;
 use skep_manager::Control;
@@ -11,6 +12,9 @@ use super::slot::Slot;
 use crate::address::{Resolver, host_links};
 use crate::state::{Folder, Phase, State};
 use crate::{AddressError, Host, NodeError, NotManager};
+
+/// Pause before a membership that could not be started is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the host gives to its membership.
 pub struct NodeConfig {
@@ -36,6 +40,7 @@ pub struct SwarmNode {
     /// Held during a change of membership.
     pub(super) change: Mutex<()>,
     slot: RwLock<Slot>,
+    this: Weak<Self>,
 }
 
 impl SwarmNode {
@@ -46,11 +51,12 @@ impl SwarmNode {
     /// The state folder cannot be read, or what a crash left half done cannot be removed.
     pub async fn start(config: NodeConfig) -> Result<Arc<Self>, NodeError> {
         let folder = Folder::new(&config.data_root);
-        let node = Arc::new(Self {
+        let node = Arc::new_cyclic(|this| Self {
             config,
             folder,
             change: Mutex::new(()),
             slot: RwLock::new(Slot::Inactive),
+            this: this.clone(),
         });
         let change = node.change.lock().await;
         match node.on_disk(Folder::load).await? {
@@ -72,7 +78,7 @@ impl SwarmNode {
             self.put(Slot::Inactive);
             return Ok(());
         };
-        let slot = match Member::resume(self, state.clone(), unlock_key).await {
+        let slot = match Member::resume(self, state.clone(), unlock_key.clone()).await {
             Ok(member) => Slot::Active(Arc::new(member)),
             Err(NodeError::NotManager(NotManager::Locked)) => Slot::Locked(state),
             Err(error) => {
@@ -81,8 +87,30 @@ impl SwarmNode {
                 Slot::Failed { state, error }
             }
         };
+        let failed = matches!(slot, Slot::Failed { .. });
         self.put(slot);
+        if failed {
+            self.retry_later(unlock_key);
+        }
         Ok(())
+    }
+
+    /// Tries to start a membership that failed (a port in use, a disk that was full) until it works
+    /// or is left.
+    fn retry_later(&self, unlock_key: Option<Vec<u8>>) {
+        let node = self.this.clone();
+        let pause = RETRY_PAUSE;
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let Some(node) = node.upgrade() else { return };
+            let _change = node.change.lock().await;
+            if matches!(node.slot(), Slot::Failed { .. })
+                && let Err(error) = node.resume(unlock_key).await
+            {
+                let error = crate::error::chain(&error);
+                tracing::error!(error, "cannot try again to start this node's swarm membership");
+            }
+        });
     }
 
     /// Removes everything of a membership: on the host first, then on disk.

@@ -97,6 +97,7 @@ impl SwarmNode {
 /// A join's failure as the user should read it: the manager's own words where it answered.
 fn refused(error: JoinError) -> NodeError {
     match error {
+        JoinError::Refused { code: tonic::Code::Unimplemented, .. } => NodeError::ManagerJoin,
         JoinError::Refused { message, code, .. } => {
             NodeError::Join(format!("rpc error: code = {code:?} desc = {message}"))
         }

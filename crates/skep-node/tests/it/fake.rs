@@ -28,6 +28,11 @@ impl World {
         self.containers.lock().unwrap().keys().cloned().collect()
     }
 
+    /// Containers that run; those of ended tasks stay until their tasks are forgotten.
+    pub fn running(&self) -> usize {
+        self.containers.lock().unwrap().values().filter(|running| *running.borrow()).count()
+    }
+
     /// A container dies by itself.
     pub fn kill(&self, task: &TaskId) {
         self.containers.lock().unwrap()[task].send_replace(false);

@@ -23,7 +23,10 @@ async fn init_create_scale_remove() {
     let manager = nodes[0].manager_status.as_ref().unwrap();
     assert!(manager.leader);
     assert_eq!(manager.addr, rig.addr());
-    assert_eq!(rig.world.keys.lock().unwrap().len(), 6);
+    until("the executor has the network keys", || async {
+        (rig.world.keys.lock().unwrap().len() == 6).then_some(())
+    })
+    .await;
 
     let created = control.create_service(service("web", 3)).await.unwrap();
     let first = until_running(&control, "web", 3).await;

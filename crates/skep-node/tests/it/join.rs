@@ -1,5 +1,5 @@
 use skep_manager::NodeFilter;
-use skep_node::{JoinRequest, LocalNodeState, NotManager};
+use skep_node::{JoinRequest, LocalNodeState, NodeErrorKind, NotManager};
 use skep_types::{NodeAvailability, NodeRole, NodeState};
 
 use crate::rig::{Rig, service, until, until_running};
@@ -24,6 +24,16 @@ async fn a_worker_joins_runs_tasks_and_leaves() {
         "rpc error: code = InvalidArgument desc = A valid join token is necessary to join this cluster"
     );
     assert_eq!(worker.node.info().await.local_state, LocalNodeState::Inactive);
+
+    let request = JoinRequest {
+        remote_addrs: vec![manager.addr()],
+        token: control.join_tokens().await.unwrap().manager,
+        advertise_addr: "127.0.0.1".to_owned(),
+        ..JoinRequest::default()
+    };
+    let refused = worker.node.join(request).await.unwrap_err();
+    assert_eq!(refused.kind(), NodeErrorKind::Unimplemented);
+    assert_eq!(control.list_nodes(&NodeFilter::default()).await.unwrap().len(), 1);
 
     let request = JoinRequest {
         remote_addrs: vec![manager.addr()],
@@ -65,7 +75,7 @@ async fn a_worker_joins_runs_tasks_and_leaves() {
     spec.availability = NodeAvailability::Drain;
     control.update_node(two.id.as_str(), two.meta.version, spec).await.unwrap();
     until("all tasks are on the manager", || async {
-        (manager.world.containers().len() == 6 && worker.world.containers().is_empty()).then_some(())
+        (manager.world.running() == 6 && worker.world.running() == 0).then_some(())
     })
     .await;
 

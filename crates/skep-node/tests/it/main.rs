@@ -1,6 +1,8 @@
 //! Whole nodes over real sockets and disks, with a host that only pretends to run containers.
 
+mod crash;
 mod fake;
 mod flow;
 mod join;
+mod lock;
 mod rig;

@@ -1,0 +1,228 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
+use openraft::testing::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader, RaftSnapshotBuilder};
+use skep_control::Action;
+use skep_types::{Annotations, Bytes64, Secret, SecretSpec, Timestamp};
+use tempfile::TempDir;
+
+use super::log_store::LogStore;
+use super::node::{Begin, RaftNode};
+use super::seal::{KEY_LEN, Sealer};
+use super::snapshot::SnapshotFile;
+use super::state_machine::StateMachine;
+use super::types::{Command, Entry, LogId, Member, StorageError, Transaction, TypeConfig};
+use super::{KeyFileError, RaftCall, RaftStartError, RaftTransport, TransportError};
+use crate::store::Writer;
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError> {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, state) = open(dir.path());
+        Ok((dir, log, state))
+    }
+}
+
+fn sealer() -> Arc<Sealer> {
+    Arc::new(Sealer::new(1, &[(1, [7; KEY_LEN])]).unwrap())
+}
+
+fn open(dir: &Path) -> (LogStore, StateMachine) {
+    let log = LogStore::open(&dir.join("log.redb"), sealer()).unwrap();
+    let file = SnapshotFile::new(&dir.join("snapshot"), sealer());
+    let (state, _) = StateMachine::open(file).unwrap();
+    (log, state)
+}
+
+/// openraft's own contract suite for storage.
+#[test]
+fn storage_keeps_openrafts_contract() {
+    Suite::test_all(Builder).unwrap();
+}
+
+fn secret(name: &str) -> Action {
+    let spec = SecretSpec {
+        annotations: Annotations { name: name.to_owned(), ..Annotations::default() },
+        data: Bytes64(b"plain text of a secret".to_vec()),
+        ..SecretSpec::default()
+    };
+    Action::Create(Secret { id: name.into(), spec, ..Secret::default() }.into())
+}
+
+fn entry(term: u64, index: u64, names: &[&str]) -> Entry {
+    let transactions = names
+        .iter()
+        .map(|name| Transaction { time: Timestamp::ZERO, actions: vec![secret(name)] })
+        .collect();
+    Entry {
+        log_id: LogId::new(openraft::LeaderId::new(term, 1), index),
+        payload: EntryPayload::Normal(Command { transactions }),
+    }
+}
+
+#[tokio::test]
+async fn snapshot_and_log_survive_and_show_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, mut state) = open(dir.path());
+    let entries = [entry(1, 0, &["a"]), entry(1, 1, &["b", "a", "c"]), entry(1, 2, &["d"])];
+    log.blocking_append(entries.clone()).await.unwrap();
+    let results = state.apply(entries[..2].to_vec()).await.unwrap();
+    assert_eq!(results[0], [Ok(1)]);
+    // The second `a` is refused by itself; its neighbours are not.
+    assert!(matches!(results[1].as_slice(), [Ok(2), Err(_), Ok(3)]), "{results:?}");
+    let snapshot = state.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    log.purge(snapshot.meta.last_log_id.unwrap()).await.unwrap();
+    drop((log, state));
+
+    let (mut log, mut state) = open(dir.path());
+    assert_eq!(state.applied_state().await.unwrap().0, snapshot.meta.last_log_id);
+    let kept = log.try_get_log_entries(0..10).await.unwrap();
+    assert_eq!(kept, entries[2..]);
+    let results = state.apply(kept).await.unwrap();
+    assert_eq!(results, [[Ok(4)]]);
+    for file in ["log.redb", "snapshot"] {
+        let bytes = std::fs::read(dir.path().join(file)).unwrap();
+        for text in ["plain text of a secret", "cGxhaW4gdGV4dCBvZi", "Secret"] {
+            assert!(!bytes.windows(text.len()).any(|w| w == text.as_bytes()), "{text} in {file}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn truncated_entries_do_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    log.blocking_append([entry(1, 0, &["a"]), entry(1, 1, &["b"]), entry(1, 2, &["c"])]).await.unwrap();
+    log.truncate(LogId::new(openraft::LeaderId::new(1, 1), 1)).await.unwrap();
+    log.blocking_append([entry(2, 1, &["d"])]).await.unwrap();
+    let want = [entry(1, 0, &["a"]), entry(2, 1, &["d"])];
+    assert_eq!(log.try_get_log_entries(0..10).await.unwrap(), want);
+    drop(log);
+    let (mut log, _) = open(dir.path());
+    assert_eq!(log.try_get_log_entries(0..10).await.unwrap(), want);
+}
+
+/// A member without peers sends nothing.
+struct Nobody;
+
+#[async_trait]
+impl RaftTransport for Nobody {
+    async fn call(&self, to: &Member, _: RaftCall, _: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+        Err(TransportError::Unreachable { addr: to.addr.clone(), source: "there is nobody".into() })
+    }
+}
+
+async fn start(dir: &Path, begin: Begin, key: Option<&[u8]>) -> Result<RaftNode, RaftStartError> {
+    let member = Member { node_id: "n".into(), addr: "192.0.2.1:2377".to_owned() };
+    RaftNode::start(dir, member, begin, key.map(<[u8]>::to_vec), Arc::new(Nobody)).await
+}
+
+async fn stop(node: RaftNode) {
+    let mut closed = node.log_closed();
+    node.raft.shutdown().await.unwrap();
+    drop(node);
+    while closed.changed().await.is_ok() {}
+}
+
+async fn lead(node: &RaftNode) -> Writer {
+    let writer = Writer::spawn(node.raft.clone(), node.cell.clone());
+    node.raft.ensure_linearizable().await.unwrap();
+    writer.set_open(true);
+    writer
+}
+
+#[tokio::test]
+async fn a_member_alone_leads_at_once_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), Begin::Alone, None).await.unwrap();
+    let writer = lead(&node).await;
+    assert_eq!(writer.propose(vec![secret("a")]).await, Ok(1));
+    assert!(writer.propose(vec![secret("a")]).await.is_err());
+    let id = node.id();
+    drop(writer);
+    stop(node).await;
+
+    let started = std::time::Instant::now();
+    let node = start(dir.path(), Begin::Resume, None).await.unwrap();
+    let writer = lead(&node).await;
+    assert!(started.elapsed().as_millis() < 1000, "took {:?}", started.elapsed());
+    assert_eq!(node.id(), id);
+    assert!(node.cell.read().secret(&"a".into()).is_some());
+    assert_eq!(writer.propose(vec![secret("b")]).await, Ok(2));
+    drop(writer);
+    stop(node).await;
+}
+
+#[tokio::test]
+async fn waiting_callers_share_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), Begin::Alone, None).await.unwrap();
+    let writer = lead(&node).await;
+    let before = node.raft.metrics().borrow().last_log_index;
+    let calls = (0..200).map(|n| {
+        let writer = writer.clone();
+        async move { writer.propose(vec![secret(&format!("s{n:03}"))]).await }
+    });
+    let results = futures::future::join_all(calls).await;
+    let mut indices: Vec<u64> = results.into_iter().map(Result::unwrap).collect();
+    indices.sort_unstable();
+    assert_eq!(indices, (1..=200).collect::<Vec<_>>());
+    let entries = node.raft.metrics().borrow().last_log_index.unwrap() - before.unwrap();
+    assert!(entries < 50, "200 callers took {entries} entries");
+    drop(writer);
+    stop(node).await;
+}
+
+#[tokio::test]
+async fn a_lost_majority_can_be_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), Begin::Alone, None).await.unwrap();
+    let writer = lead(&node).await;
+    writer.propose(vec![secret("a")]).await.unwrap();
+    let other = Member { node_id: "m".into(), addr: "192.0.2.2:2377".to_owned() };
+    node.raft.add_learner(99, other.clone(), false).await.unwrap();
+    // The other one never answers, so this membership cannot be committed.
+    let change = node.raft.change_membership(BTreeMap::from([(node.id(), ()), (99, ())]).into_keys().collect::<std::collections::BTreeSet<_>>(), false);
+    drop(tokio::time::timeout(std::time::Duration::from_millis(200), change).await);
+    drop(writer);
+    stop(node).await;
+
+    let node = start(dir.path(), Begin::ForceAlone, None).await.unwrap();
+    let writer = lead(&node).await;
+    assert!(node.cell.read().secret(&"a".into()).is_some());
+    writer.propose(vec![secret("b")]).await.unwrap();
+    assert_eq!(node.raft.metrics().borrow().membership_config.nodes().count(), 1);
+    drop(writer);
+    stop(node).await;
+}
+
+#[tokio::test]
+async fn a_locked_log_opens_with_its_key_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = [9; KEY_LEN];
+    let mut node = start(dir.path(), Begin::Alone, None).await.unwrap();
+    let writer = lead(&node).await;
+    writer.propose(vec![secret("a")]).await.unwrap();
+    node.lock_with(Some(&key)).unwrap();
+    assert!(node.is_locked_with(Some(&key)));
+    drop(writer);
+    stop(node).await;
+
+    let locked = start(dir.path(), Begin::Resume, None).await.err().unwrap();
+    assert!(matches!(locked, RaftStartError::Keys(KeyFileError::Locked)), "{locked:?}");
+    let wrong = start(dir.path(), Begin::Resume, Some(&[8; KEY_LEN])).await.err().unwrap();
+    assert!(matches!(wrong, RaftStartError::Keys(KeyFileError::WrongKey)), "{wrong:?}");
+    let mut node = start(dir.path(), Begin::Resume, Some(&key)).await.unwrap();
+    let writer = lead(&node).await;
+    assert!(node.cell.read().secret(&"a".into()).is_some());
+    node.lock_with(None).unwrap();
+    drop(writer);
+    stop(node).await;
+    stop(start(dir.path(), Begin::Resume, None).await.unwrap()).await;
+}

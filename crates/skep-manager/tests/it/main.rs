@@ -1,0 +1,6 @@
+//! Managers over real disks and loopback TLS sockets.
+
+mod ca;
+mod crash;
+mod dispatcher;
+mod rig;
