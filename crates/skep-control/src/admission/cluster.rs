@@ -133,7 +133,8 @@ pub fn update_cluster(
     Ok(draft.finish())
 }
 
-/// One turn of the networks' keys: drops each subsystem's oldest and adds a new one. Due every 12 h.
+/// One turn of the networks' keys: drops each subsystem's oldest and adds a new one. The runner does
+/// this every 12 h, and never twice at once: nodes follow one turn at a time only.
 pub fn rotate_network_keys(store: &Store, now: Timestamp, rng: &mut dyn Rng) -> Vec<Action> {
     let Some(old) = store.cluster() else { return Vec::new() };
     let mut cluster = Cluster::clone(old);

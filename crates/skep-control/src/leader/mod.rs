@@ -9,13 +9,11 @@ use skep_types::{Nanos, NodeId, NodeState, ServiceId, TaskId, Timestamp, Version
 
 use crate::allocator::Allocator;
 use crate::orchestrator::{self, Updater, Wake};
-use crate::{Action, Changes, Draft, ObjectKey, Rng, Store, admission, scheduler};
+use crate::{Action, Changes, Draft, ObjectKey, Rng, Store, scheduler};
 use dirty::Dirty;
 
 /// How often everything is looked at, changed or not.
 const FULL_PASS: Nanos = Nanos::from_secs(60);
-/// How often the keys of the swarm's networks turn.
-const KEY_ROTATION: Nanos = Nanos::from_secs(12 * 3600);
 
 /// What one pass of the leader's loops decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,7 +57,7 @@ pub struct Leader {
     updater: Updater,
     down_since: BTreeMap<NodeId, Timestamp>,
     next_full_pass: Option<Timestamp>,
-    next_key_rotation: Option<Timestamp>,
+    looked_before: bool,
 }
 
 impl Default for Leader {
@@ -79,7 +77,7 @@ impl Leader {
             updater: Updater::default(),
             down_since: BTreeMap::new(),
             next_full_pass: None,
-            next_key_rotation: None,
+            looked_before: false,
         }
     }
 
@@ -111,14 +109,10 @@ impl Leader {
         let nodes = with_changed_tasks(&draft, &dirty.nodes);
         self.allocator.nodes(&mut draft, &nodes);
 
-        let mut actions = draft.finish();
-        if self.keys_are_due(now) && actions.is_empty() {
-            actions = admission::rotate_network_keys(store, now, rng);
-            self.next_key_rotation = Some(now + KEY_ROTATION);
-        }
+        let actions = draft.finish();
         self.remember(store, dirty, &actions);
         let moments = self.timers.values().copied();
-        for moment in moments.chain(self.next_full_pass).chain(self.next_key_rotation) {
+        for moment in moments.chain(self.next_full_pass) {
             wake.at(moment);
         }
         Step { actions, wake_at: wake.0 }
@@ -166,10 +160,7 @@ impl Leader {
     }
 
     fn note_down_nodes(&mut self, store: &Store, now: Timestamp) {
-        let first_look = self.next_key_rotation.is_none();
-        if first_look {
-            self.next_key_rotation = Some(now + KEY_ROTATION);
-        }
+        let first_look = !std::mem::replace(&mut self.looked_before, true);
         let down = |node: &skep_types::Node| node.status.state == NodeState::Down;
         self.down_since.retain(|id, _| store.node(id).is_some_and(|node| down(node)));
         for node in store.nodes().filter(|node| down(node)) {
@@ -177,10 +168,6 @@ impl Leader {
             let since = if first_look { node.meta.updated_at.min(now) } else { now };
             self.down_since.entry(node.id.clone()).or_insert(since);
         }
-    }
-
-    fn keys_are_due(&self, now: Timestamp) -> bool {
-        self.next_key_rotation.is_some_and(|due| due <= now)
     }
 
     fn remember(&mut self, store: &Store, dirty: Dirty, actions: &[Action]) {

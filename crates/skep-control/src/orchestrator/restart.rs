@@ -31,7 +31,7 @@ pub(crate) fn tend(
     for task in slot.iter().filter(|task| is_wanted(task)) {
         let done =
             task.desired_state == TaskState::Complete && task.status.state == TaskState::Complete;
-        if done || !(task.status.state.is_terminal() || must_move(draft, task)) {
+        if done || !(task.status.state.is_terminal() || must_move(draft, service, task)) {
             continue;
         }
         want(draft, &task.id, TaskState::Shutdown);
@@ -78,8 +78,11 @@ pub(crate) fn observed_at(task: &Task) -> Timestamp {
 /// Starts replacements (desired READY) whose delay is over and whose predecessors are gone.
 pub(crate) fn start_waiting(draft: &mut Draft, id: &ServiceId, wake: &mut Wake) {
     let Some(service) = draft.service(id).cloned() else { return };
-    let waiting: Vec<Arc<Task>> =
-        draft.waiting_tasks().filter(|task| task.service_id == *id).cloned().collect();
+    let waiting: Vec<Arc<Task>> = draft
+        .tasks_of_service(id)
+        .filter(|task| task.desired_state == TaskState::Ready)
+        .cloned()
+        .collect();
     if waiting.is_empty() {
         return;
     }

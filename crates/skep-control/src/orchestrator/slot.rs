@@ -1,7 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skep_types::{NodeAvailability, NodeId, NodeState, ServiceId, Task, TaskId, TaskState};
+use skep_types::{
+    NodeAvailability, NodeId, NodeState, Service, ServiceId, Task, TaskId, TaskState,
+};
+
+use super::dirty::is_up_to_date;
 
 use crate::scheduler::constraint;
 use crate::{Draft, Store};
@@ -55,18 +59,18 @@ pub(crate) fn want(draft: &mut Draft, id: &TaskId, state: TaskState) {
 }
 
 /// Whether the task must leave its node: the node is gone, down or drained, or no longer satisfies the
-/// task's constraints.
-pub(crate) fn must_move(store: &Store, task: &Task) -> bool {
+/// constraints. These are the service's, if the task is as the service wants it: a change of placement
+/// alone does not reach the task's own spec.
+pub(crate) fn must_move(store: &Store, service: &Service, task: &Task) -> bool {
     if task.node_id.is_empty() {
         return false;
     }
-    store.node(&task.node_id).is_none_or(|node| {
-        node.status.state == NodeState::Down
-            || node.spec.availability == NodeAvailability::Drain
-            || !task
-                .spec
-                .placement
-                .as_ref()
-                .is_none_or(|placement| constraint::all_fit(&placement.constraints, node))
-    })
+    let Some(node) = store.node(&task.node_id) else { return true };
+    if node.status.state == NodeState::Down || node.spec.availability == NodeAvailability::Drain {
+        return true;
+    }
+    let spec =
+        if is_up_to_date(store, service, task) { &service.spec.task_template } else { &task.spec };
+    let constraints = spec.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
+    !constraint::all_fit(constraints, node)
 }

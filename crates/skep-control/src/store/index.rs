@@ -25,8 +25,6 @@ pub(crate) enum Entry {
     NewTask(TaskId),
     /// Waits for the scheduler.
     PendingTask(TaskId),
-    /// Desired state READY: waits for its predecessor's end or its restart delay.
-    WaitingTask(TaskId),
     /// Desired state REMOVE.
     RemovableTask(TaskId),
     Address(NetworkId, Ipv4Addr, ObjectKey),
@@ -68,10 +66,8 @@ fn of_task(task: &Task, list: &mut Vec<Entry>) {
         TaskState::Pending => list.push(Entry::PendingTask(id.clone())),
         _ => {}
     }
-    match task.desired_state {
-        TaskState::Ready => list.push(Entry::WaitingTask(id.clone())),
-        TaskState::Remove => list.push(Entry::RemovableTask(id.clone())),
-        _ => {}
+    if task.desired_state == TaskState::Remove {
+        list.push(Entry::RemovableTask(id.clone()));
     }
     if !task.status.state.is_terminal() {
         let key = ObjectKey::Task(id.clone());

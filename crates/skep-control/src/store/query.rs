@@ -99,11 +99,6 @@ impl Store {
         scan!(self, start, Entry::PendingTask(task) => task).filter_map(|task| self.task(task))
     }
 
-    pub(crate) fn waiting_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
-        let start = Entry::WaitingTask(TaskId::default());
-        scan!(self, start, Entry::WaitingTask(task) => task).filter_map(|task| self.task(task))
-    }
-
     pub(crate) fn removable_tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
         let start = Entry::RemovableTask(TaskId::default());
         scan!(self, start, Entry::RemovableTask(task) => task).filter_map(|task| self.task(task))

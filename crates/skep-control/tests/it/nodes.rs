@@ -149,3 +149,22 @@ fn a_node_of_unknown_state_keeps_its_tasks() {
     let after: Vec<_> = sim.running(&id).iter().map(|task| task.id.clone()).collect();
     assert_eq!(before, after);
 }
+
+#[test]
+fn a_placement_that_was_lifted_moves_nothing() {
+    let mut sim = Sim::new(1, 2);
+    let node = sim.nodes[0].clone();
+    sim.set_node(&node, |node| {
+        node.spec.annotations.labels.insert("disk".into(), "ssd".into());
+    });
+    let mut spec = replicated("web", 1);
+    placement(&mut spec).constraints = vec!["node.labels.disk==ssd".into()];
+    let id = sim.create(spec);
+    sim.run(10);
+    let before = sim.running(&id)[0].id.clone();
+    sim.update(&id, |spec| spec.task_template.placement = None);
+    sim.run(10);
+    sim.set_node(&node, |node| node.spec.annotations.labels.clear());
+    sim.run(10);
+    assert_eq!(sim.running(&id)[0].id, before);
+}
