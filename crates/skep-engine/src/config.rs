@@ -12,7 +12,7 @@ pub struct EngineConfig {
     pub data_root: PathBuf,
     /// State a reboot forgets: `containers/<id>/` bundles, `netns/`, `net/`.
     pub exec_root: PathBuf,
-    /// Executable that is started as `<exe> <shim_args…>` for each container.
+    /// Executable that is started as `<shim> shim <bundle>` for each container.
     pub shim: PathBuf,
     /// Name shown by `info`; the kernel's host name when `None`.
     pub name: Option<String>,

@@ -26,8 +26,6 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub config: EngineConfig,
     pub id: String,
-    /// The executable in its real place, for `--init`.
-    pub exe: PathBuf,
     pub images: Images,
     pub net: Net,
     pub runtime: Runtime,
@@ -65,16 +63,11 @@ impl Engine {
             util::blocking(move || Volumes::open(root)).await?
         };
         let net = Net::start(net_config(&config)).await?;
-        let exe = match std::fs::canonicalize(&config.shim) {
-            Ok(exe) => exe,
-            Err(source) => return Err(EngineError::File { action: "find", path: config.shim.clone(), source }),
-        };
         let engine = Self {
             inner: Arc::new(Inner {
                 runtime: Runtime::new(config.shim.clone()),
                 config,
                 id,
-                exe,
                 images,
                 net,
                 containers: Registry::default(),

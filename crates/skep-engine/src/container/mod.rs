@@ -40,7 +40,6 @@ mod wait;
 mod watch;
 
 pub use attachment::{Attachment, CreateExtras};
-pub(crate) use cell::Container;
 pub(crate) use exec::Execs;
 pub(crate) use record::Record;
 pub(crate) use registry::Registry;

@@ -1,7 +1,7 @@
 //! Published and exposed ports.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use bollard_stubs::models::{PortBinding as ApiBinding, PortMap, PortSummary, PortSummaryTypeEnum};
 use skep_net::{PortBinding, PortSpec, Protocol};
@@ -155,6 +155,7 @@ pub fn parse_extra_host(text: &str) -> Result<(String, Option<IpAddr>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn map(entries: &[(&str, &str, &str)]) -> PortMap {
         let mut map = PortMap::new();

@@ -18,16 +18,11 @@ use super::resources;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
 
-/// `docker-init`'s place in a container.
-const INIT_PATH: &str = "/sbin/docker-init";
-
 /// What the spec depends on beside the record.
 #[derive(Debug)]
 pub struct SpecInput<'a> {
     pub record: &'a Record,
     pub config: &'a EngineConfig,
-    /// The executable, for `--init`.
-    pub exe: &'a Path,
     /// The mounted root.
     pub rootfs: &'a Path,
     pub network: Namespace,
@@ -48,14 +43,10 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
     let record = input.record;
     let host = &record.host_config;
     let privileged = host.privileged.unwrap_or(false);
-    let init = host.init.unwrap_or(input.config.init);
 
     let mut process = process(input.record, input.rootfs, &input.config.default_ulimits)?;
     let mut args = vec![record.path.clone()];
     args.extend(record.args.clone());
-    if init {
-        args.splice(0..0, [INIT_PATH.to_owned(), "--".to_owned()]);
-    }
     process.set_args(Some(args));
     make_workdir(input.rootfs, process.cwd())?;
 
@@ -64,9 +55,6 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
     mounts.retain(|m| !extra.iter().any(|e| e.destination() == m.destination()));
     mounts.extend(file_mounts(input, &extra));
     mounts.extend(extra);
-    if init {
-        mounts.push(spec::init_mount(input.exe));
-    }
     // Parents before children; within one depth in the order given.
     mounts.sort_by_key(|m| m.destination().components().count());
 

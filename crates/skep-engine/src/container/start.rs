@@ -142,7 +142,6 @@ impl Engine {
                 spec::build(&SpecInput {
                     record: &record,
                     config: &this.inner.config,
-                    exe: &this.inner.exe,
                     rootfs: &merged,
                     network,
                     pid,
@@ -167,6 +166,7 @@ impl Engine {
             stdin_once: record.config.stdin_once.unwrap_or(false),
             console_size: record.host_config.console_size.as_deref().and_then(size),
             log,
+            init: record.host_config.init.unwrap_or(self.inner.config.init),
         };
         // The namespace exists: its interfaces are made while the runtime sets the process up.
         let connect = self.connect_all(around.sandbox.as_ref(), record);

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use bollard_stubs::models::{CreateImageInfo, DistributionInspect, OciDescriptor, OciPlatform, ProgressDetail};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use skep_image::{Credentials, Event, ImportOptions, Platform, Progress, Reference};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -32,26 +33,35 @@ impl Engine {
             None => None,
         };
         let (progress, events) = Progress::channel();
-        let this = self.clone();
-        let work = async move {
-            let references = if reference.is_name_only() {
-                let tags = this.inner.images.remote_tags(&reference, &options.credentials).await?;
-                tags.iter().map(|tag| Ok(reference.with_tag(tag).map_err(skep_image::Error::from)?)).collect::<Result<Vec<_>>>()?
-            } else {
-                vec![reference]
-            };
-            let mut last = Vec::new();
-            for reference in references {
-                let pulled =
-                    this.inner.images.pull(&reference, platform.as_ref(), &options.credentials, progress.clone()).await?;
-                let name = reference.familiar();
-                this.image_event("pull", &name, &reference.familiar_name());
-                tracing::info!(image = name, id = %pulled.id, changed = pulled.changed, "image pulled");
-                last.clear();
-            }
-            Ok(last)
-        };
+        let work = self.clone().pull_all(reference, platform, options.credentials, progress);
         Ok(progress_stream(events, work))
+    }
+
+    async fn pull_all(
+        self,
+        reference: Reference,
+        platform: Option<Platform>,
+        credentials: Credentials,
+        progress: Progress,
+    ) -> Result<Vec<CreateImageInfo>> {
+        let mut references = Vec::new();
+        if reference.is_name_only() {
+            for tag in self.inner.images.remote_tags(&reference, &credentials).await? {
+                references.push(reference.with_tag(&tag).map_err(skep_image::Error::from)?);
+            }
+        } else {
+            references.push(reference);
+        }
+        for reference in references {
+            // Boxed by type: the compiler cannot see through the whole future that it may move threads.
+            let pull: BoxFuture<'_, _> =
+                Box::pin(self.inner.images.pull(&reference, platform.as_ref(), &credentials, progress.clone()));
+            let pulled = pull.await?;
+            let name = reference.familiar();
+            self.image_event("pull", &name, &reference.familiar_name());
+            tracing::info!(image = name, id = %pulled.id, changed = pulled.changed, "image pulled");
+        }
+        Ok(Vec::new())
     }
 
     /// Pushes an image; every tag of the repository when `tag` is `None`.

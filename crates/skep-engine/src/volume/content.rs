@@ -11,7 +11,7 @@ use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{FchownatFlags, Gid, Uid, fchownat, symlinkat};
+use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use skep_container::spec::rootfs;
 
 /// Bytes of the files below a folder, each hard link counted once by its blocks' owner; what cannot
@@ -103,7 +103,7 @@ fn copy_entry(source: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &OsStr) -> i
 
 fn attributes(target: BorrowedFd<'_>, name: &OsStr, stat: &FileStat, kind: SFlag) -> io::Result<()> {
     let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-    fchownat(target, name, owner.0, owner.1, FchownatFlags::NoFollowSymlink)?;
+    fchownat(target, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     if kind != SFlag::S_IFLNK {
         // After the owner: a change of owner clears the set-id bits.
         fchmodat(target, name, Mode::from_bits_truncate(stat.st_mode), FchmodatFlags::FollowSymlink)?;

@@ -13,7 +13,7 @@ use nix::sys::stat::{
     FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{FchownatFlags, Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use skep_container::spec::rootfs;
 use tar::{Archive, Entry, EntryType};
 
@@ -151,7 +151,7 @@ impl Unpacker<'_> {
         }
         let id = |n: io::Result<u64>| n.ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let (uid, gid) = self.owner.unwrap_or((id(entry.header().uid()), id(entry.header().gid())));
-        fchownat(&dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), FchownatFlags::NoFollowSymlink)?;
+        fchownat(&dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         if kind != EntryType::Symlink {
             // After the owner: a change of owner clears the set-id bits. The name is ours: made above,
             // not a link.
