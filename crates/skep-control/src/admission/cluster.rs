@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use skep_types::{
-    Annotations, Bytes64, Cluster, ClusterId, ClusterSpec, Driver, EncryptionKey, IpamOptions,
-    Nanos, Network, NetworkSpec, PREDEFINED_LABEL, RootCa, Timestamp, Version,
+    Annotations, Cluster, ClusterId, ClusterSpec, Driver, IpamOptions, Nanos, Network, NetworkSpec,
+    PREDEFINED_LABEL, RootCa, Timestamp, Version,
 };
 
-use super::{ControlError, check_version};
+use super::{ControlError, check_version, keys};
 use crate::{Action, Draft, Rng, Store, below, new_id};
 
 /// The cluster object's name.
@@ -16,12 +16,6 @@ const DEFAULT_SUBNET_SIZE: u32 = 24;
 const MAX_SUBNET_SIZE: u32 = 29;
 const MIN_CERT_EXPIRY: Nanos = Nanos::from_secs(3600);
 const DEFAULT_CERT_EXPIRY: Nanos = Nanos::from_secs(90 * 24 * 3600);
-/// Subsystems with keys of the swarm's networks, in the order in which they get them.
-const KEYED_SUBSYSTEMS: [&str; 2] = ["networking:gossip", "networking:ipsec"];
-/// Agents refuse any other number of keys.
-const KEYS_PER_SUBSYSTEM: usize = 3;
-const UNLOCK_SUBSYSTEM: &str = "manager";
-
 /// What a new swarm begins with.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterSeed {
@@ -76,13 +70,9 @@ pub fn create_cluster(
         ..Cluster::default()
     };
     if spec.encryption_config.auto_lock_managers {
-        new_unlock_key(&mut cluster, rng);
+        keys::new_unlock_key(&mut cluster, rng);
     }
-    for subsystem in KEYED_SUBSYSTEMS {
-        for _ in 0..KEYS_PER_SUBSYSTEM {
-            add_network_key(&mut cluster, subsystem, rng);
-        }
-    }
+    keys::add_network_keys(&mut cluster, rng);
     cluster.spec = spec;
     let mut draft = Draft::new(store, now);
     draft.put(cluster);
@@ -117,80 +107,20 @@ pub fn update_cluster(
     }
     let tokens = &mut cluster.root_ca.join_tokens;
     if rotation.worker_join_token {
-        tokens.worker = with_new_secret(&tokens.worker, rng);
+        tokens.worker = keys::with_new_secret(&tokens.worker, rng);
     }
     if rotation.manager_join_token {
-        tokens.manager = with_new_secret(&tokens.manager, rng);
+        tokens.manager = keys::with_new_secret(&tokens.manager, rng);
     }
     if !spec.encryption_config.auto_lock_managers {
         cluster.unlock_keys.clear();
     } else if cluster.unlock_keys.is_empty() || rotation.manager_unlock_key {
-        new_unlock_key(&mut cluster, rng);
+        keys::new_unlock_key(&mut cluster, rng);
     }
     cluster.spec = spec;
     let mut draft = Draft::new(store, now);
     draft.put(Arc::new(cluster));
     Ok(draft.finish())
-}
-
-/// One turn of the networks' keys: drops each subsystem's oldest and adds a new one. The runner does
-/// this every 12 h, and never twice at once: nodes follow one turn at a time only.
-pub fn rotate_network_keys(store: &Store, now: Timestamp, rng: &mut dyn Rng) -> Vec<Action> {
-    let Some(old) = store.cluster() else { return Vec::new() };
-    let mut cluster = Cluster::clone(old);
-    for subsystem in KEYED_SUBSYSTEMS {
-        let oldest = (cluster.network_bootstrap_keys.iter())
-            .filter(|key| key.subsystem == subsystem)
-            .map(|key| key.lamport_time)
-            .min();
-        cluster
-            .network_bootstrap_keys
-            .retain(|key| key.subsystem != subsystem || Some(key.lamport_time) != oldest);
-        add_network_key(&mut cluster, subsystem, rng);
-    }
-    let mut draft = Draft::new(store, now);
-    draft.put(Arc::new(cluster));
-    draft.finish()
-}
-
-fn add_network_key(cluster: &mut Cluster, subsystem: &str, rng: &mut dyn Rng) {
-    let mut key = [0; 16];
-    rng.fill(&mut key);
-    cluster.encryption_key_lamport_clock += 1;
-    cluster.network_bootstrap_keys.push(EncryptionKey {
-        subsystem: subsystem.to_owned(),
-        key: Bytes64(key.to_vec()),
-        lamport_time: cluster.encryption_key_lamport_clock,
-    });
-}
-
-fn new_unlock_key(cluster: &mut Cluster, rng: &mut dyn Rng) {
-    let mut key = [0; 32];
-    rng.fill(&mut key);
-    cluster.unlock_keys = vec![EncryptionKey {
-        subsystem: UNLOCK_SUBSYSTEM.to_owned(),
-        key: Bytes64(key.to_vec()),
-        lamport_time: 0,
-    }];
-}
-
-/// The same join token (version and root digest) with another secret: 16 random bytes in base 36,
-/// padded to 25 digits.
-fn with_new_secret(token: &str, rng: &mut dyn Rng) -> String {
-    let mut bytes = [0; 16];
-    rng.fill(&mut bytes);
-    let mut number = u128::from_be_bytes(bytes);
-    let mut digits = [b'0'; 25];
-    for digit in digits.iter_mut().rev() {
-        let value = u32::try_from(number % 36).unwrap_or(0);
-        *digit = u8::try_from(char::from_digit(value, 36).unwrap_or('0')).unwrap_or(b'0');
-        number /= 36;
-    }
-    let secret: String = digits.iter().copied().map(char::from).collect();
-    match token.rsplit_once('-') {
-        Some((front, _)) => format!("{front}-{secret}"),
-        None => secret,
-    }
 }
 
 fn set_defaults(spec: &mut ClusterSpec) {

@@ -52,6 +52,7 @@ pub struct TaskFilter {
     pub id_prefixes: Vec<String>,
     /// Of the task's whole name, so a service's name fits its tasks too.
     pub name_prefixes: Vec<String>,
+    /// Of the task's service.
     pub labels: Labels,
     pub services: Vec<ServiceId>,
     pub nodes: Vec<NodeId>,
@@ -115,7 +116,7 @@ pub fn tasks(store: &Store, filter: &TaskFilter) -> Vec<Arc<Task>> {
             && any(&filter.nodes, &task.node_id)
             && any(&filter.desired_states, &task.desired_state)
             && (filter.name_prefixes.is_empty() || prefix(&filter.name_prefixes, &task.name()))
-            && has_labels(&filter.labels, &task.annotations.labels)
+            && has_labels(&filter.labels, &task.service_annotations.labels)
             && filter.up_to_date.is_none_or(|wanted| {
                 let service = store.service(&task.service_id);
                 service.is_some_and(|service| is_up_to_date(store, service, task)) == wanted

@@ -16,7 +16,7 @@ fn chaos(seed: u64) -> Sim {
     let mut sim = Sim::new(seed, 4);
     sim.images.insert("flaky:1".to_owned(), Behaviour::Flaky);
     sim.images.insert("bad:1".to_owned(), Behaviour::Rejected);
-    sim.lossy = seed % 2 == 0;
+    sim.lossy = seed.is_multiple_of(2);
     let mut number = 0;
     for _ in 0..EVENTS {
         event(&mut sim, &mut number);

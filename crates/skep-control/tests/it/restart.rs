@@ -107,3 +107,20 @@ fn a_new_spec_gives_a_slot_another_chance() {
     sim.run(30);
     assert_eq!(sim.running(&id).len(), 1);
 }
+
+#[test]
+fn the_delay_holds_even_without_history() {
+    let mut sim = Sim::new(1, 1);
+    let mut cluster = skep_types::Cluster::clone(sim.store.cluster().unwrap());
+    cluster.spec.orchestration.task_history_retention_limit = Some(0);
+    sim.apply(vec![skep_control::Action::Update(cluster.into())]);
+    let spec = crashing(&mut sim, 100);
+    let id = sim.create(spec);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        sim.run(1);
+        assert!(sim.tasks(&id).len() <= 2);
+        seen.extend(sim.tasks(&id).iter().map(|task| task.id.clone()));
+    }
+    assert!((5..=13).contains(&seen.len()), "{} tasks in a minute", seen.len());
+}

@@ -3,20 +3,23 @@
 //! Progress is read from the tasks; what an [`UpdateRun`] notes besides (when a slot was done, which
 //! failed) only keeps evidence that history may drop, and is gathered again by a new leader.
 
+mod progress;
+mod status;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use skep_types::{
     FailureAction, Nanos, RestartCondition, Service, ServiceId, Task, TaskId, TaskState, Timestamp,
-    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
+    UpdateConfig, UpdateOrder, UpdateState,
 };
 
 use super::Wake;
-use super::dirty::is_up_to_date;
 use super::new_task::{self, running_state};
-use super::restart::{observed_at, should_restart};
-use super::slot::{self, Slot, SlotKey, is_wanted, want};
-use crate::{Draft, Rng, Store};
+use super::restart::observed_at;
+use super::slot::{self, Slot, SlotKey, want};
+use crate::{Draft, Rng};
+use progress::{Progress, look};
+use status::{begin, complete, is_rollback, started_at, stop};
 
 const DEFAULT_MONITOR: Nanos = Nanos::from_secs(5);
 
@@ -36,18 +39,6 @@ struct UpdateRun {
 #[derive(Debug, Default)]
 pub(crate) struct Updater {
     runs: BTreeMap<ServiceId, UpdateRun>,
-}
-
-/// A slot as an update sees it.
-struct Progress {
-    key: SlotKey,
-    /// Wanted tasks of an old spec.
-    old: Vec<Arc<Task>>,
-    /// Wanted tasks of the present spec.
-    new: Vec<Arc<Task>>,
-    needs_update: bool,
-    /// Touched since the run began.
-    part_of_run: bool,
 }
 
 impl Updater {
@@ -204,38 +195,6 @@ impl UpdateRun {
     }
 }
 
-fn look(
-    store: &Store,
-    service: &Service,
-    slots: &BTreeMap<SlotKey, Slot>,
-    started: Option<Timestamp>,
-) -> Vec<Progress> {
-    let mut list = Vec::with_capacity(slots.len());
-    for (key, slot) in slots {
-        let (new, old): (Vec<_>, Vec<_>) = slot
-            .iter()
-            .filter(|task| is_wanted(task))
-            .cloned()
-            .partition(|task| is_up_to_date(store, service, task));
-        let given_up = new.is_empty() && old.is_empty() && !should_restart(service, slot);
-        let outdated = || slot.last().is_some_and(|task| !is_up_to_date(store, service, task));
-        // A rollback leaves alone what had ended under the spec it goes back to.
-        let rolling_back = is_rollback(service);
-        list.push(Progress {
-            key: key.clone(),
-            needs_update: !old.is_empty() || (given_up && !rolling_back && outdated()),
-            part_of_run: started.is_some_and(|started| {
-                slot.iter().any(|task| {
-                    task.meta.created_at >= started && task.spec_version == service.spec_version
-                })
-            }),
-            old,
-            new,
-        });
-    }
-    list
-}
-
 /// Puts a task of the present spec into a slot. Unless the new one shall start first, the old ones stop
 /// now and the new one gets ready meanwhile.
 fn replace(
@@ -254,89 +213,6 @@ fn replace(
         }
     }
     new_task::create(draft, service, &slot.key, desired, rng);
-}
-
-fn begin(draft: &mut Draft, id: &ServiceId, state: Option<UpdateState>) {
-    let now = draft.now();
-    let rollback =
-        matches!(state, Some(UpdateState::RollbackStarted | UpdateState::RollbackCompleted));
-    draft.service_mut(id, |service| {
-        service.update_status = Some(UpdateStatus {
-            state: if rollback { UpdateState::RollbackStarted } else { UpdateState::Updating },
-            started_at: Some(now),
-            completed_at: None,
-            message: if rollback { "rollback in progress" } else { "update in progress" }
-                .to_owned(),
-        });
-    });
-}
-
-/// Acts on too many failures; true if a rollback began.
-fn stop(draft: &mut Draft, service: &Service, config: &UpdateConfig, culprit: &TaskId) -> bool {
-    let now = draft.now();
-    let cause = format!("due to failure or early termination of task {culprit}");
-    let rolling_back = is_rollback(service);
-    let previous = match config.failure_action {
-        FailureAction::Rollback if !rolling_back => service.previous_spec.clone(),
-        _ => None,
-    };
-    let started = previous.is_some();
-    draft.service_mut(&service.id, |service| {
-        let started_at = started_at(service);
-        service.update_status = Some(if let Some(spec) = previous {
-            service.spec = spec;
-            service.spec_version = service.previous_spec_version.take();
-            service.previous_spec = None;
-            UpdateStatus {
-                state: UpdateState::RollbackStarted,
-                started_at: Some(now),
-                completed_at: None,
-                message: format!("update rolled back {cause}"),
-            }
-        } else if rolling_back {
-            UpdateStatus {
-                state: UpdateState::RollbackPaused,
-                started_at,
-                completed_at: None,
-                message: format!("rollback paused {cause}"),
-            }
-        } else {
-            UpdateStatus {
-                state: UpdateState::Paused,
-                started_at,
-                completed_at: None,
-                message: format!("update paused {cause}"),
-            }
-        });
-    });
-    started
-}
-
-fn complete(draft: &mut Draft, id: &ServiceId) {
-    let now = draft.now();
-    draft.service_mut(id, |service| {
-        let rollback = is_rollback(service);
-        let started_at = started_at(service);
-        let (state, message) = if rollback {
-            (UpdateState::RollbackCompleted, "rollback completed")
-        } else {
-            (UpdateState::Completed, "update completed")
-        };
-        service.update_status = Some(UpdateStatus {
-            state,
-            started_at,
-            completed_at: Some(now),
-            message: message.to_owned(),
-        });
-    });
-}
-
-fn is_rollback(service: &Service) -> bool {
-    service.update_status.as_ref().is_some_and(|s| s.state == UpdateState::RollbackStarted)
-}
-
-fn started_at(service: &Service) -> Option<Timestamp> {
-    service.update_status.as_ref().and_then(|status| status.started_at)
 }
 
 fn config_of(service: &Service) -> UpdateConfig {
