@@ -31,6 +31,7 @@ check: tools
 
 ## Speed and memory, beside a real Docker daemon.
 bench: packages
+	scripts/peer
 	$(CARGO) build --release --package skep --package skep-whoami --package skep-testbed
 	target/release/bench
 

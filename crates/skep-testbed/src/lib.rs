@@ -10,6 +10,7 @@ mod command;
 mod daemon;
 mod host;
 mod image;
+mod peer;
 mod registry;
 mod wait;
 
@@ -18,6 +19,7 @@ pub use command::{Finished, run};
 pub use daemon::Daemon;
 pub use host::Host;
 pub use image::Image;
+pub use peer::Peer;
 pub use registry::Registry;
 pub use wait::until;
 

@@ -1,1 +1,33 @@
-fn main() {}
+//! The executable: arguments, configuration, wiring.
+//!
+//! The same file is the daemon and the shim between a container and the daemon (`skep shim …`), which
+//! is decided before anything else is touched: it must stay tiny and single-threaded.
+//!
+//! Exit codes: 0 after a clean shutdown, 1 when the daemon could not start or had to end, 2 for wrong
+//! usage.
+
+mod args;
+mod checks;
+mod config;
+mod daemon;
+mod executor;
+mod listen;
+mod lock;
+mod logging;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == "shim") {
+        return skep_container::shim::main(words.split_off(2));
+    }
+    match Arguments::parse().command {
+        Command::Daemon(flags) => daemon::main(&flags),
+    }
+}

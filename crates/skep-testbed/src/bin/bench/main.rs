@@ -1,0 +1,63 @@
+//! `make bench`: what skep costs, beside a real Docker daemon in the same run where one is unpacked.
+//!
+//! Prints a table in Markdown for `docs/performance.md`. Ratios between two columns of one run mean
+//! something; single absolute times on a shared machine do not.
+
+mod memory;
+mod mesh;
+mod start;
+mod table;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use skep_testbed::{Bed, Host, Image, Peer, executable};
+
+use table::Table;
+
+const PEER: &str = "target/peer";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut bed = Bed::new(&executable("skep")?)?;
+    let ours = bed.host("skep")?;
+    let client = bed.host("client")?;
+    let daemon = ours.daemon(&["--log-level", "warn"])?;
+    prepare(&bed, &ours)?;
+
+    let theirs = match Path::new(PEER).exists() {
+        true => {
+            let host = bed.host("docker")?;
+            let peer = Peer::start(&host, Path::new(PEER))?;
+            prepare(&bed, &host)?;
+            Some((host, peer))
+        }
+        false => None,
+    };
+    let peer = theirs.as_ref().map(|(host, _)| host);
+
+    let mut table = Table::default();
+    start::run_to_end(&mut table, &ours, peer)?;
+    start::scale(&mut table, &ours, peer)?;
+    memory::measure(&mut table, &ours, &daemon, peer)?;
+    mesh::measure(&mut table, &ours, &client)?;
+    table.print()
+}
+
+/// Images and a swarm of one.
+fn prepare(bed: &Bed, host: &Host) -> Result<()> {
+    host.import(bed, &Image::busybox())?;
+    host.import(bed, &Image::nginx())?;
+    host.docker(&["swarm", "init", "--advertise-addr", "eth0"]).context("make a swarm")?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! `skep daemon`: everything is built, sockets are bound, and only then is anything served.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use skep_api::{Backend, Metrics, Product};
+use skep_engine::{Engine, EngineConfig};
+use skep_node::{NodeConfig, SwarmNode};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::args::DaemonFlags;
+use crate::config::Settings;
+use crate::executor::EngineExecutor;
+use crate::lock::{DataRoot, PidFile};
+use crate::{checks, listen, logging};
+
+/// Runs until SIGTERM or SIGINT. Containers go on running afterwards.
+pub fn main(flags: &DaemonFlags) -> ExitCode {
+    match run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("skep daemon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &DaemonFlags) -> Result<()> {
+    let settings = Settings::load(flags)?;
+    logging::start(&settings.log_level);
+    // Files of containers are made with the modes their images say.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    raise_descriptor_limit();
+    let _root = DataRoot::claim(&settings.data_root)?;
+    let _pid = PidFile::write(&settings.pidfile)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("skep")
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, data_root = %settings.data_root.display(), "skep daemon starts");
+
+    let listeners = listen::bind(&settings).await?;
+    let metrics_listener = match &settings.metrics_addr {
+        Some(address) => Some(
+            TcpListener::bind(address).await.with_context(|| format!("serve metrics on {address}"))?,
+        ),
+        None => None,
+    };
+    for check in checks::host().iter().filter(|check| !check.available) {
+        warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
+    }
+
+    let engine = Engine::start(engine_config(&settings)?).await.context("start the engine")?;
+    for check in engine.net().checks().iter().filter(|check| !check.available) {
+        warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
+    }
+    let files = settings.exec_root.join("swarm");
+    let executor = Arc::new(EngineExecutor::new(engine.clone(), files));
+    let swarm = SwarmNode::start(NodeConfig {
+        data_root: settings.data_root.clone(),
+        default_advertise_addr: String::new(),
+        is_own_interface: Arc::new(is_own_interface),
+        executor: Arc::clone(&executor) as _,
+        host: executor,
+    })
+    .await
+    .context("resume the swarm membership")?;
+
+    let metrics = Arc::new(Metrics::default());
+    let product = Product {
+        name: "skep".to_owned(),
+        version: version.to_owned(),
+        commit: option_env!("SKEP_COMMIT").unwrap_or_default().to_owned(),
+        built: String::new(),
+    };
+    let backend =
+        Backend { engine: engine.clone(), swarm: Arc::clone(&swarm), product, metrics: Arc::clone(&metrics) };
+
+    let shutdown = CancellationToken::new();
+    let mut served = tokio::task::JoinSet::new();
+    for listener in &listeners {
+        info!(address = %listener, "the Engine API is served");
+    }
+    served.spawn(skep_api::serve(listeners, backend, shutdown.clone()));
+    if let Some(listener) = metrics_listener {
+        info!(address = ?settings.metrics_addr, "metrics are served");
+        served.spawn(skep_api::serve_metrics(listener, metrics, Vec::new(), shutdown.clone()));
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        warn!(%error, "tell the service manager that the daemon is ready");
+    }
+
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: the daemon ends, containers go on running"),
+        _ = interrupt.recv() => info!("SIGINT: the daemon ends, containers go on running"),
+    }
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+        warn!(%error, "tell the service manager that the daemon ends");
+    }
+    shutdown.cancel();
+    while served.join_next().await.is_some() {}
+    swarm.shutdown().await;
+    engine.shutdown().await;
+    info!("skep daemon has ended");
+    Ok(())
+}
+
+/// Links that this daemon makes; their addresses are never advertised to a swarm.
+fn is_own_interface(name: &str) -> bool {
+    name == "docker0" || name == "docker_gwbridge" || name.starts_with("br-") || name.starts_with("veth")
+}
+
+fn engine_config(settings: &Settings) -> Result<EngineConfig> {
+    // After an upgrade the running file is another; shims of new containers are the new one.
+    let shim = std::env::current_exe().context("find the running executable")?;
+    let mut config = EngineConfig::new(&settings.data_root, &settings.exec_root, shim);
+    config.labels.clone_from(&settings.labels);
+    config.insecure_registries.clone_from(&settings.insecure_registries);
+    config.registry_mirrors.clone_from(&settings.registry_mirrors);
+    config.address_pools = settings
+        .default_address_pools
+        .iter()
+        .map(|pool| {
+            let base = pool.base.parse().with_context(|| format!("use the address pool {}", pool.base))?;
+            Ok(skep_net::AddressPool { base, size: pool.size })
+        })
+        .collect::<Result<_>>()?;
+    if let Some(mtu) = settings.mtu {
+        config.mtu = u16::try_from(mtu).context("use the MTU")?;
+    }
+    if let Some(bip) = &settings.bip {
+        config.default_bridge.address = Some(bip.parse().with_context(|| format!("use --bip {bip}"))?);
+    }
+    if let Some(parent) = &settings.cgroup_parent {
+        config.cgroup_parent.clone_from(parent);
+    }
+    config.log_driver.clone_from(&settings.log_driver);
+    config.log_options = settings.log_opts.clone().into_iter().collect();
+    config.debug = settings.log_level == "debug";
+    config.default_binding = Ipv4Addr::UNSPECIFIED;
+    Ok(config)
+}
+
+/// A busy host needs many descriptors: each container has a shim's socket and its resolver's.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "raise the limit of open files");
+    }
+}

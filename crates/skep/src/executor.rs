@@ -1,0 +1,180 @@
+//! The engine as the agent's [`Executor`]: tasks become containers, overlays and bindings.
+
+mod body;
+mod controller;
+mod describe;
+mod files;
+mod logs;
+mod overlay;
+mod pull;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use skep_agent::{Controller, Dependencies, ExecError, Executor};
+use skep_engine::Engine;
+use skep_net::{Cluster, NetError, OverlayNetwork};
+use skep_node::{Host, HostError, Membership};
+use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task};
+use tokio::sync::watch;
+
+use controller::TaskController;
+
+const DEFAULT_VXLAN_PORT: u16 = 4789;
+
+/// What the executor knows of this host's place in the swarm.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    membership: Option<Membership>,
+    /// Overlays that the network room was told of.
+    overlays: BTreeMap<NetworkId, OverlayNetwork>,
+}
+
+/// Shared by the executor and the controllers it made.
+pub(crate) struct Shared {
+    pub engine: Engine,
+    /// Folder on memory for tasks' secrets and configs.
+    pub files: PathBuf,
+    /// The node's object as last configured.
+    pub node: watch::Sender<Option<Node>>,
+    place: Mutex<Place>,
+}
+
+impl Shared {
+    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
+        // The place is only ever replaced field by field: a panic elsewhere leaves it whole.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node's object, empty before it was configured.
+    pub fn node(&self) -> Node {
+        self.node.borrow().clone().unwrap_or_default()
+    }
+
+    /// Makes an overlay known to the network room, with this node's load-balancer address on it.
+    pub async fn know_overlay(&self, network: &skep_types::Network) -> Result<(), ExecError> {
+        let overlay = {
+            let balancer = overlay::balancer_address(&self.node(), &network.id);
+            let overlay = overlay::describe(network, balancer)?;
+            self.place().overlays.insert(network.id.clone(), overlay.clone());
+            overlay
+        };
+        let name = &network.spec.annotations.name;
+        self.engine
+            .net()
+            .put_overlay(overlay)
+            .await
+            .map_err(|source| ExecError::temporary(format!("set up network {name}"), source))
+    }
+}
+
+pub struct EngineExecutor {
+    host: Arc<Shared>,
+}
+
+impl EngineExecutor {
+    /// `files` is a folder below the exec root, which is on memory.
+    pub fn new(engine: Engine, files: PathBuf) -> Self {
+        let (node, _) = watch::channel(None);
+        Self { host: Arc::new(Shared { engine, files, node, place: Mutex::default() }) }
+    }
+
+    async fn tell_cluster(&self) -> Result<(), NetError> {
+        let cluster = {
+            let place = self.host.place();
+            let Some(membership) = &place.membership else { return Ok(()) };
+            let port = self.host.node().vxlan_udp_port;
+            Cluster {
+                node_name: gossip_name(membership.node_id.as_str()),
+                data_path_addr: membership.data_path_ip,
+                vxlan_port: u16::try_from(port).ok().filter(|port| *port != 0).unwrap_or(DEFAULT_VXLAN_PORT),
+            }
+        };
+        self.host.engine.net().set_cluster(Some(cluster)).await
+    }
+}
+
+/// Twelve hexadecimal digits that name this node among a network's peers.
+fn gossip_name(node_id: &str) -> String {
+    let tail: Vec<u8> = node_id.bytes().rev().take(6).collect();
+    skep_net::hex_id(&tail)
+}
+
+#[async_trait]
+impl Host for EngineExecutor {
+    async fn joined(&self, membership: &Membership) -> Result<(), HostError> {
+        self.host.place().membership = Some(membership.clone());
+        Ok(self.tell_cluster().await?)
+    }
+
+    async fn left(&self) -> Result<(), HostError> {
+        let host = &self.host;
+        workload::remove_all(&host.engine).await?;
+        files::remove_all(&host.files)?;
+        *host.place() = Place::default();
+        host.node.send_replace(None);
+        Ok(host.engine.net().set_cluster(None).await?)
+    }
+}
+
+#[async_trait]
+impl Executor for EngineExecutor {
+    async fn describe(&self) -> Result<NodeDescription, ExecError> {
+        describe::description(&self.host.engine)
+            .await
+            .map_err(|source| ExecError::temporary("describe this host", source))
+    }
+
+    async fn configure(&self, node: &Node) -> Result<(), ExecError> {
+        let before = self.host.node.send_replace(Some(node.clone()));
+        if before.is_none_or(|before| before.vxlan_udp_port != node.vxlan_udp_port) {
+            self.tell_cluster()
+                .await
+                .map_err(|source| ExecError::temporary("tell the network about the swarm", source))?;
+        }
+        for attachment in &node.attachments {
+            if !overlay::is_predefined(&attachment.network) {
+                self.host.know_overlay(&attachment.network).await?;
+            }
+        }
+        self.forget_overlays(node).await;
+        Ok(())
+    }
+
+    async fn set_network_keys(&self, _keys: &[EncryptionKey]) -> Result<(), ExecError> {
+        // With one host there is nobody to talk to; gossip and encrypted overlays will use them.
+        Ok(())
+    }
+
+    async fn controller(
+        &self,
+        task: &Task,
+        dependencies: &Dependencies,
+    ) -> Result<Box<dyn Controller>, ExecError> {
+        let host = Arc::clone(&self.host);
+        Ok(Box::new(TaskController::new(host, task.clone(), dependencies.clone())))
+    }
+}
+
+impl EngineExecutor {
+    /// Overlays the node no longer has an address on go, unless something is still on them; then the
+    /// next change of the node tries again.
+    async fn forget_overlays(&self, node: &Node) {
+        let gone: Vec<NetworkId> = {
+            let place = self.host.place();
+            let kept = |id: &NetworkId| node.attachments.iter().any(|a| a.network.id == *id);
+            place.overlays.keys().filter(|id| !kept(id)).cloned().collect()
+        };
+        for id in gone {
+            match self.host.engine.net().remove_overlay(&id.as_str().into()).await {
+                Ok(()) => {
+                    self.host.place().overlays.remove(&id);
+                }
+                Err(error) => tracing::debug!(network = %id, %error, "an overlay is still in use"),
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One task as one container.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_agent::{Controller, Dependencies, ExecError, LogOptions, LogStream};
+use skep_engine::{
+    Attachment, CreateExtras, EngineError, ErrorKind, Glance, HealthStatus, Phase, StopOptions,
+};
+use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task};
+use tokio::sync::watch;
+
+use super::{Shared, body, files, logs, overlay, workload};
+
+/// How long a task waits for the addresses that a manager gives its node. Source: Docker's executor.
+const ATTACHMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Grace between the stop signal and the end, where the spec names none.
+const DEFAULT_GRACE: Nanos = Nanos::from_secs(10);
+
+pub struct TaskController {
+    host: Arc<Shared>,
+    task: Mutex<Task>,
+    dependencies: Dependencies,
+    /// The container's id, once it is known.
+    container: Mutex<Option<String>>,
+}
+
+fn engine_failed(what: &str, source: EngineError) -> ExecError {
+    match source.kind() {
+        ErrorKind::Unavailable => ExecError::temporary(what, source),
+        _ => ExecError::fatal(what, source),
+    }
+}
+
+impl TaskController {
+    pub fn new(host: Arc<Shared>, task: Task, dependencies: Dependencies) -> Self {
+        Self { host, task: Mutex::new(task), dependencies, container: Mutex::default() }
+    }
+
+    fn task(&self) -> Task {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The container of this task, looked for once if this controller did not make it.
+    async fn container(&self) -> Result<Option<String>, ExecError> {
+        let known = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let id = self.task().id;
+        let found = workload::find(&self.host.engine, &id)
+            .await
+            .map_err(|source| engine_failed("look for the task's container", source))?;
+        self.container.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
+        Ok(found)
+    }
+
+    async fn existing(&self) -> Result<String, ExecError> {
+        self.container().await?.ok_or_else(|| ExecError::refused("the task's container is gone"))
+    }
+
+    fn watch(&self, container: &str) -> Result<watch::Receiver<Glance>, ExecError> {
+        self.host
+            .engine
+            .container_watch(container)
+            .map_err(|source| engine_failed("watch the task's container", source))
+    }
+
+    /// Makes the task's overlays known here, and waits for this node's own addresses on them: without
+    /// them no name or virtual address would work.
+    async fn networks(&self, task: &Task) -> Result<Vec<Attachment>, ExecError> {
+        let overlays = || {
+            task.networks_attachments.iter().map(|a| &a.network).filter(|network| !overlay::is_predefined(network))
+        };
+        let ready = |node: &Option<Node>| {
+            let node = node.clone().unwrap_or_default();
+            overlays().all(|network| overlay::balancer_address(&node, &network.id).is_some())
+        };
+        let mut nodes = self.host.node.subscribe();
+        if tokio::time::timeout(ATTACHMENT_LIMIT, nodes.wait_for(ready)).await.is_err() {
+            return Err(ExecError::refused(
+                "node is missing network attachments, ip addresses may be exhausted",
+            ));
+        }
+        for network in overlays() {
+            self.host.know_overlay(network).await?;
+        }
+        overlay::attachments(task)
+    }
+
+    /// Makes sure of the image: the one at hand if the name fits it, else the registry's. A service
+    /// whose image has a digest, as the client adds where a registry answers, gets exactly that one.
+    async fn image(&self, spec: &ContainerSpec) -> Result<(), ExecError> {
+        match self.host.engine.image_inspect(&spec.image).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(engine_failed("look for the image", error)),
+        }
+        super::pull::pull(&self.host.engine, &spec.image, &spec.registry_auth).await
+    }
+
+    /// Puts the task into rotation.
+    async fn enable(&self, container: &str) -> Result<(), ExecError> {
+        let Some(sandbox) = self.sandbox(container)? else { return Ok(()) };
+        self.host.engine.net().enable_service(&sandbox).await.map_err(|source| ExecError::temporary("put the task into rotation", source))
+    }
+
+    /// Takes the task out of rotation. A failure is told and does not keep a task from ending.
+    async fn disable(&self, container: &str) {
+        let sandbox = match self.sandbox(container) {
+            Ok(Some(sandbox)) => sandbox,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(container, %error, "find the task's sandbox");
+                return;
+            }
+        };
+        if let Err(error) = self.host.engine.net().disable_service(&sandbox).await {
+            tracing::warn!(container, %error, "take the task out of rotation");
+        }
+    }
+
+    fn sandbox(&self, container: &str) -> Result<Option<skep_net::SandboxId>, ExecError> {
+        match self.host.engine.container_sandbox(container) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map_err(|source| engine_failed("find the task's sandbox", source)),
+        }
+    }
+
+    async fn stop(&self, container: &str, grace: Nanos) -> Result<(), ExecError> {
+        let timeout = i64::try_from(grace.to_std().as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
+        let options = StopOptions { signal: None, timeout: Some(timeout) };
+        match self.host.engine.container_stop(container, options).await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotModified | ErrorKind::NotFound) => Ok(()),
+            other => other.map_err(|source| engine_failed("stop the task's container", source)),
+        }
+    }
+}
+
+/// How a container that should run ended, if it did. Its end by itself with code 0 is `Ok`.
+fn ended(glance: &Glance) -> Option<Result<(), ExecError>> {
+    if glance.removed {
+        return Some(Err(ExecError::refused("the task's container was removed")));
+    }
+    let code = i32::try_from(glance.exit_code).unwrap_or(1);
+    let over = matches!(glance.phase, Phase::Exited | Phase::Dead | Phase::Removing);
+    over.then(|| match (code, glance.error.as_str()) {
+        (0, "") => Ok(()),
+        (_, "") => Err(ExecError::Exit { code, cause: glance.oom_killed.then(|| "OOM killed".to_owned()) }),
+        (_, error) => Err(ExecError::refused(error)),
+    })
+}
+
+#[async_trait]
+impl Controller for TaskController {
+    async fn update(&self, task: &Task) -> Result<(), ExecError> {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task.clone();
+        Ok(())
+    }
+
+    async fn prepare(&self) -> Result<(), ExecError> {
+        if self.container().await?.is_some() {
+            return Err(ExecError::AlreadyPrepared);
+        }
+        let task = self.task();
+        let Some(spec) = &task.spec.container_spec else {
+            // A plain container's wish for addresses: the container is its owner's.
+            self.networks(&task).await?;
+            return Ok(());
+        };
+        let (attachments, ()) = tokio::try_join!(self.networks(&task), self.image(spec))?;
+        let files = files::write(&self.host.files, &task, &self.dependencies)?;
+        let body = body::body(&task, spec, files)?;
+        let extras = CreateExtras { attachments: (!attachments.is_empty()).then_some(attachments) };
+        let created = self
+            .host
+            .engine
+            .container_create_with(Some(&task.name()), None, body, extras)
+            .await
+            .map_err(|source| engine_failed("create the task's container", source))?;
+        *self.container.lock().unwrap_or_else(PoisonError::into_inner) = Some(created.id);
+        Ok(())
+    }
+
+    async fn start(&self) -> Result<(), ExecError> {
+        if self.task().spec.container_spec.is_none() {
+            return Ok(());
+        }
+        let container = self.existing().await?;
+        match self.host.engine.container_start(&container).await {
+            Err(error) if error.kind() == ErrorKind::NotModified => {}
+            other => other.map_err(|source| ExecError::fatal("starting container failed", source))?,
+        }
+        let mut glances = self.watch(&container)?;
+        loop {
+            let glance = glances.borrow_and_update().clone();
+            if glance.phase.is_running() {
+                match glance.health {
+                    HealthStatus::None | HealthStatus::Healthy => return self.enable(&container).await,
+                    HealthStatus::Starting => {}
+                    HealthStatus::Unhealthy => {
+                        return Err(self.unhealthy(&container).await?);
+                    }
+                }
+            } else if let Some(outcome) = ended(&glance) {
+                // One that ran to a good end was started; `wait` says the rest.
+                return outcome;
+            }
+            if glances.changed().await.is_err() {
+                return Err(ExecError::refused("the task's container was removed"));
+            }
+        }
+    }
+
+    async fn wait(&self) -> Result<(), ExecError> {
+        if self.task().spec.container_spec.is_none() {
+            return std::future::pending().await;
+        }
+        let container = self.existing().await?;
+        let mut glances = self.watch(&container)?;
+        // After a restart of the daemon nobody else would put a running task back.
+        let mut enabled = false;
+        loop {
+            let glance = glances.borrow_and_update().clone();
+            if let Some(outcome) = ended(&glance) {
+                return outcome;
+            }
+            if glance.phase.is_running() && !enabled && glance.health != HealthStatus::Starting {
+                self.enable(&container).await?;
+                enabled = true;
+            }
+            if glance.health == HealthStatus::Unhealthy {
+                return Err(self.unhealthy(&container).await?);
+            }
+            if glances.changed().await.is_err() {
+                return Err(ExecError::refused("the task's container was removed"));
+            }
+        }
+    }
+
+    async fn shutdown(&self) -> Result<(), ExecError> {
+        if self.task().spec.container_spec.is_none() {
+            return Ok(());
+        }
+        let Some(container) = self.container().await? else { return Ok(()) };
+        self.disable(&container).await;
+        let grace = self.grace();
+        self.stop(&container, grace).await
+    }
+
+    async fn terminate(&self) -> Result<(), ExecError> {
+        let Some(container) = self.container().await? else { return Ok(()) };
+        self.disable(&container).await;
+        match self.host.engine.container_kill(&container, None).await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => Ok(()),
+            other => other.map_err(|source| engine_failed("kill the task's container", source)),
+        }
+    }
+
+    async fn remove(&self) -> Result<(), ExecError> {
+        let task = self.task();
+        if let Some(container) = self.container().await? {
+            self.disable(&container).await;
+            workload::remove(&self.host.engine, &container)
+                .await
+                .map_err(|source| engine_failed("remove the task's container", source))?;
+        }
+        files::remove(&self.host.files, &task.id)
+            .map_err(|source| ExecError::temporary("remove the task's files", source))
+    }
+
+    async fn close(&self) -> Result<(), ExecError> {
+        Ok(())
+    }
+
+    async fn container_status(&self) -> Option<ContainerStatus> {
+        let container = self.container().await.ok()??;
+        let glance = self.host.engine.container_watch(&container).ok()?.borrow().clone();
+        Some(ContainerStatus {
+            container_id: container,
+            pid: glance.pid.unwrap_or(0),
+            exit_code: i32::try_from(glance.exit_code).unwrap_or(1),
+        })
+    }
+
+    async fn port_status(&self) -> Option<PortStatus> {
+        let task = self.task();
+        let wanted = body::host_ports(&task);
+        if wanted.is_empty() {
+            return None;
+        }
+        let container = self.container().await.ok()??;
+        let sandbox = self.sandbox(&container).ok()??;
+        let bound = self.host.engine.net().sandbox(&sandbox).ok()?;
+        let ports = wanted
+            .into_iter()
+            .map(|port| {
+                let found = bound.ports.iter().find(|binding| {
+                    u32::from(binding.container_port) == port.target_port
+                        && binding.protocol.as_str() == port.protocol.as_str()
+                });
+                let mut port = port.clone();
+                if let Some(binding) = found {
+                    port.published_port = u32::from(binding.host_port);
+                }
+                port
+            })
+            .collect();
+        Some(PortStatus { ports })
+    }
+
+    async fn logs(&self, options: &LogOptions) -> Result<LogStream, ExecError> {
+        let container = self.existing().await?;
+        logs::read(&self.host.engine, &container, options).await
+    }
+}
+
+impl TaskController {
+    /// Stops a container that its health check gave up on; the error says so.
+    async fn unhealthy(&self, container: &str) -> Result<ExecError, ExecError> {
+        self.disable(container).await;
+        let grace = self.grace();
+        self.stop(container, grace).await?;
+        let watched = self.watch(container).ok();
+        let code = watched.map_or(1, |glances| glances.borrow().exit_code);
+        let code = i32::try_from(code).unwrap_or(1);
+        Ok(ExecError::Exit { code, cause: Some("unhealthy container".to_owned()) })
+    }
+
+    fn grace(&self) -> Nanos {
+        let task = self.task();
+        let spec = task.spec.container_spec.as_ref();
+        spec.and_then(|spec| spec.stop_grace_period).unwrap_or(DEFAULT_GRACE)
+    }
+}
