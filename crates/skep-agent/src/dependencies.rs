@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use skep_types::{Config, ConfigId, Secret, SecretId, Task, TaskId};
+use skep_types::{Config, ConfigId, Driver, NodeDescription, Secret, SecretId, Task, TaskId};
+
+use crate::TemplateError;
+use crate::template::Context;
 
 /// The secrets and configs that came with this node's tasks. Kept in memory only.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,7 @@ pub struct Dependencies {
     task: TaskId,
     secrets: BTreeSet<SecretId>,
     configs: BTreeSet<ConfigId>,
+    context: Context,
 }
 
 impl Dependencies {
@@ -48,11 +52,21 @@ impl Dependencies {
         self.store.read().configs.get(id).cloned()
     }
 
+    /// What goes into the container's file: the data of a secret or config as it is, or filled in for
+    /// this task if `templating` (of its spec) says that it is a template.
+    pub fn render(
+        &self,
+        templating: Option<&Driver>,
+        data: &[u8],
+    ) -> Result<Vec<u8>, TemplateError> {
+        self.context.render_data(templating, data)
+    }
+
     /// Dependencies that hold exactly these, for tests of executors.
     pub fn fixed(task: &Task, secrets: Vec<Secret>, configs: Vec<Config>) -> Self {
         let store = DependencyStore::default();
         store.replace(secrets, configs);
-        store.of(task)
+        store.of(task, &NodeDescription::default())
     }
 }
 
@@ -67,7 +81,7 @@ impl DependencyStore {
     }
 
     /// The part of the store that `task` may see.
-    pub(crate) fn of(&self, task: &Task) -> Dependencies {
+    pub(crate) fn of(&self, task: &Task, node: &NodeDescription) -> Dependencies {
         let container = task.spec.container_spec.as_ref();
         Dependencies {
             store: self.clone(),
@@ -78,6 +92,7 @@ impl DependencyStore {
             configs: container
                 .map(|c| c.configs.iter().map(|r| r.config_id.clone()).collect())
                 .unwrap_or_default(),
+            context: Context::of(task, node),
         }
     }
 

@@ -14,7 +14,8 @@ use crate::{Dependencies, ExecError, LogOptions, LogStream};
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// This host as managers should see it: name, platform, resources, engine with its plugins. The
-    /// agent adds `tls_info`. Asked again every 20 s; a different answer goes to the managers.
+    /// agent adds `tls_info`. Asked again every 20 s, where a different answer goes to the managers,
+    /// and once for each task, for its templates; so it should be cheap.
     async fn describe(&self) -> Result<NodeDescription, ExecError>;
 
     /// Follows the node's object: role, availability, load-balancer addresses in
@@ -48,7 +49,8 @@ pub trait Executor: Send + Sync + 'static {
 /// - Dropping a controller, or `close`, leaves the container as it is.
 #[async_trait]
 pub trait Controller: Send + Sync + 'static {
-    /// The task changed in what may change in a running task: desired state, endpoint, addresses.
+    /// The task changed in what may change in a running task: desired state, endpoint, addresses. An
+    /// error is logged; the next change brings everything again.
     async fn update(&self, task: &Task) -> Result<(), ExecError>;
 
     /// Gets everything ready so that `start` is quick: image, networks, volumes, the container itself.

@@ -34,6 +34,7 @@ pub use dependencies::Dependencies;
 pub use exec_error::{Cause, ExecError};
 pub use executor::{Controller, Executor};
 pub use logs::{LogOptions, LogRecord, LogSource, LogStream, Tail};
+pub use template::TemplateError;
 pub use view::{Link, ManagerAddress, SessionView};
 
 /// This moment.

@@ -4,11 +4,19 @@
 
 use std::collections::BTreeMap;
 
-use skep_types::{ContainerSpec, Mount, NodeDescription, StringMap, Task};
+use skep_types::{ContainerSpec, Driver, Mount, NodeDescription, StringMap, Task};
 use thiserror::Error;
 
+/// The one kind of template that secrets and configs may name.
+const GOLANG: &str = "golang";
+
+/// A template in a service's spec, secret or config that cannot be filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TemplateError {
+    #[error("templates of kind {name:?} are not supported: expected golang")]
+    Kind { name: String },
+    #[error("the template is not text in UTF-8")]
+    NotText,
     #[error("{field}: {{{{ without }}}} in {text:?}")]
     Open { field: String, text: String },
     #[error(
@@ -19,35 +27,20 @@ pub enum TemplateError {
     Unknown { field: String, expression: String },
 }
 
+#[derive(Clone, Debug)]
 enum Value {
     Text(String),
     Map(StringMap),
 }
 
-struct Context {
+/// What templates of one task may refer to.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
     values: BTreeMap<&'static str, Value>,
 }
 
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
-
-/// True if expanding the task would change it or fail.
-pub(crate) fn has_templates(task: &Task) -> bool {
-    let Some(container) = &task.spec.container_spec else { return false };
-    let open = |text: &String| text.contains(OPEN);
-    open(&container.hostname)
-        || container.env.iter().any(open)
-        || container.mounts.iter().any(|mount| {
-            let options = mount.volume_options.as_ref();
-            open(&mount.source)
-                || open(&mount.target)
-                || options.is_some_and(|options| {
-                    let driver = options.driver_config.as_ref();
-                    options.labels.values().any(open)
-                        || driver.is_some_and(|driver| driver.options.values().any(open))
-                })
-        })
-}
 
 /// Fills in the templates in environment, hostname and mounts.
 pub(crate) fn expand(task: &Task, node: &NodeDescription) -> Result<Task, TemplateError> {
@@ -88,7 +81,7 @@ fn expand_mount(mount: &mut Mount, context: &Context) -> Result<(), TemplateErro
 }
 
 impl Context {
-    fn of(task: &Task, node: &NodeDescription) -> Self {
+    pub(crate) fn of(task: &Task, node: &NodeDescription) -> Self {
         let text = |text: &str| Value::Text(text.to_owned());
         // A task of a global service is told apart by its node.
         let slot = match task.slot {
@@ -108,6 +101,20 @@ impl Context {
             (".Task.Slot", Value::Text(slot)),
         ]);
         Self { values }
+    }
+
+    /// The contents of a secret or config, filled in if it is a template.
+    pub(crate) fn render_data(
+        &self,
+        templating: Option<&Driver>,
+        data: &[u8],
+    ) -> Result<Vec<u8>, TemplateError> {
+        let Some(driver) = templating else { return Ok(data.to_vec()) };
+        if driver.name != GOLANG {
+            return Err(TemplateError::Kind { name: driver.name.clone() });
+        }
+        let text = std::str::from_utf8(data).map_err(|_| TemplateError::NotText)?;
+        self.render("contents", text).map(String::into_bytes)
     }
 
     fn fill(&self, field: &str, text: &mut String) -> Result<(), TemplateError> {
@@ -267,6 +274,18 @@ mod tests {
     }
 
     #[test]
+    fn contents_are_filled_in_only_where_they_are_templates() {
+        let context = Context::of(&task(), &NodeDescription::default());
+        let golang = Driver { name: "golang".to_owned(), ..Driver::default() };
+        let data = b"slot {{.Task.Slot}}";
+        assert_eq!(context.render_data(None, data).as_deref(), Ok(&data[..]));
+        assert_eq!(context.render_data(Some(&golang), data).as_deref(), Ok(&b"slot 2"[..]));
+        assert_eq!(context.render_data(Some(&golang), b"\xff"), Err(TemplateError::NotText));
+        let other = Driver { name: "jinja".to_owned(), ..Driver::default() };
+        assert!(context.render_data(Some(&other), data).is_err());
+    }
+
+    #[test]
     fn a_global_task_is_told_apart_by_its_node() {
         let mut task = task();
         task.slot = 0;
@@ -283,12 +302,10 @@ mod tests {
             mounts: vec![Mount { source: "v-{{.Task.Slot}}".to_owned(), ..Mount::default() }],
             ..ContainerSpec::default()
         });
-        assert!(has_templates(&task));
         let expanded = expand(&task, &NodeDescription::default()).unwrap();
         let container = expanded.spec.container_spec.as_ref().unwrap();
         assert_eq!(container.hostname, "web");
         assert_eq!(container.env, ["SLOT=2"]);
         assert_eq!(container.mounts[0].source, "v-2");
-        assert!(!has_templates(&expanded));
     }
 }

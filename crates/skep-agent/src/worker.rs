@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use skep_types::{Config, ConfigId, Secret, SecretId, Task, TaskId, TaskState, TaskStatus};
+use skep_types::{
+    Config, ConfigId, NodeDescription, Secret, SecretId, Task, TaskId, TaskState, TaskStatus,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -197,6 +199,7 @@ impl Worker {
             dependencies: self.dependencies.clone(),
             db: self.db.clone(),
             board: self.board.clone(),
+            node: NodeDescription::default(),
             stop: self.stop.clone(),
         };
         let worker = Arc::downgrade(self);

@@ -1,7 +1,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use skep_types::{Task, TaskId, TaskState, TaskStatus};
+use skep_types::{NodeDescription, Task, TaskId, TaskState, TaskStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,8 @@ pub(crate) struct Runner {
     pub dependencies: DependencyStore,
     pub db: Arc<TaskDb>,
     pub board: Arc<Board>,
+    /// What templates may refer to; as it is when the task is taken up.
+    pub node: NodeDescription,
     /// The agent is stopping: leave everything as it is.
     pub stop: CancellationToken,
 }
@@ -118,24 +120,15 @@ impl Runner {
         matches!(*self.orders.borrow(), Order::Remove)
     }
 
-    async fn try_make_controller(&self, task: &Task) -> Result<Box<dyn Controller>, ExecError> {
+    async fn try_make_controller(&mut self, task: &Task) -> Result<Box<dyn Controller>, ExecError> {
         let spec = &task.spec;
         if spec.container_spec.is_none() && spec.network_attachment_spec.is_none() {
             let reason = format!("tasks of runtime {:?} do not run on this node", spec.runtime);
             return Err(ExecError::refused(reason));
         }
-        let expanded = self.expand(task).await?;
-        self.executor.controller(&expanded, &self.dependencies.of(task)).await
-    }
-
-    /// The task with its templates filled in.
-    async fn expand(&self, task: &Task) -> Result<Task, ExecError> {
-        if !template::has_templates(task) {
-            return Ok(task.clone());
-        }
-        let node = self.executor.describe().await?;
-        template::expand(task, &node)
-            .map_err(|error| ExecError::fatal("expand the templates of the task", error))
+        self.node = self.executor.describe().await?;
+        let expanded = fill_in(task, &self.node)?;
+        self.executor.controller(&expanded, &self.dependencies.of(task, &self.node)).await
     }
 
     async fn wait_for_removal(&mut self) -> Ended {
@@ -246,7 +239,7 @@ impl Runner {
             );
         }
         *task = newer;
-        let result = match self.expand(task).await {
+        let result = match fill_in(task, &self.node) {
             Ok(expanded) => controller.update(&expanded).await,
             Err(error) => Err(error),
         };
@@ -386,4 +379,10 @@ impl Runner {
     fn warn(&self, message: &'static str, error: &ExecError) {
         tracing::warn!(task = %self.id, error = chain_text(error), message);
     }
+}
+
+/// The task with its templates filled in.
+fn fill_in(task: &Task, node: &NodeDescription) -> Result<Task, ExecError> {
+    template::expand(task, node)
+        .map_err(|error| ExecError::fatal("fill in the templates of the task", error))
 }

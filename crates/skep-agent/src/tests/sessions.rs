@@ -96,7 +96,7 @@ async fn a_session_brings_the_node_and_its_tasks_and_takes_reports() {
     node.wait_for(Option::is_some).await.unwrap();
     let view = node.borrow().clone().unwrap();
     assert_eq!(view.node.vxlan_udp_port, 4789);
-    assert_eq!(view.managers, [rig.manager.address.clone()]);
+    assert_eq!(view.managers, std::slice::from_ref(&rig.manager.address));
     assert_eq!(view.root_pem, rig.swarm.trust.pem());
     rig.reported("t", TaskState::Running).await;
     let link = rig.agent.link();

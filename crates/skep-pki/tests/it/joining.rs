@@ -25,17 +25,19 @@ async fn a_node_joins_and_renews() {
 async fn another_root_than_the_token_s_is_refused() {
     let ca = TestCa::start().await;
     let token = JoinToken::generate(Swarm::new().trust.pem());
-    let error = download_root(&[ca.address.clone()], Some(&token)).await.unwrap_err();
+    let error = download_root(std::slice::from_ref(&ca.address), Some(&token)).await.unwrap_err();
     assert!(matches!(error, JoinError::Digest { .. }), "{error:?}");
-    assert!(download_root(&[ca.address.clone()], None).await.is_ok());
+    assert!(download_root(std::slice::from_ref(&ca.address), None).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_wrong_secret_is_refused_with_the_manager_s_words() {
     let ca = TestCa::start().await;
-    let root = download_root(&[ca.address.clone()], None).await.unwrap();
+    let root = download_root(std::slice::from_ref(&ca.address), None).await.unwrap();
     let token = JoinToken::new(root.pem(), [0; 16]);
-    let error = join(&[ca.address.clone()], &token, NodeAvailability::Active).await.unwrap_err();
+    let error = join(std::slice::from_ref(&ca.address), &token, NodeAvailability::Active)
+        .await
+        .unwrap_err();
     let expected =
         "refused IssueNodeCertificate: A valid join token is necessary to join this cluster";
     assert!(error.to_string().ends_with(expected), "{error}");
@@ -45,7 +47,9 @@ async fn a_wrong_secret_is_refused_with_the_manager_s_words() {
 async fn a_failed_request_says_why() {
     let ca = TestCa::start().await;
     ca.fail_with("the CA is out of ink");
-    let error = join(&[ca.address.clone()], &ca.token, NodeAvailability::Active).await.unwrap_err();
+    let error = join(std::slice::from_ref(&ca.address), &ca.token, NodeAvailability::Active)
+        .await
+        .unwrap_err();
     assert!(
         matches!(&error, JoinError::Failed { reason, .. } if reason.contains("ink")),
         "{error:?}"

@@ -76,7 +76,7 @@ impl Make for Nanos {
 
 impl Make for Timestamp {
     fn make(chance: &mut Chance<'_>) -> Self {
-        if chance.byte() % 2 == 0 {
+        if !bool::make(chance) {
             return Self::ZERO;
         }
         let secs = i64::from(u32::make(chance)) - (1 << 31);
