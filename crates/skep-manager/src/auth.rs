@@ -46,5 +46,6 @@ pub(crate) fn caller<T>(
 
 /// The caller's certificate, if it showed one.
 pub(crate) fn certificate<T>(request: &Request<T>) -> Result<Option<Identity>, Status> {
-    peer_identity(request).map_err(|e| Status::permission_denied(format!("unusable certificate: {e}")))
+    peer_identity(request)
+        .map_err(|e| Status::permission_denied(format!("unusable certificate: {e}")))
 }

@@ -6,10 +6,10 @@
 //!  agents' reports ──┘     ▲                        └─▶ watchers         │
 //!                          └──────────────────────────────────────────────┘
 //! ```
-//! Every change of the swarm is a function of the store that runs in the [`store`]'s one writer, one
+//! Every change of the swarm is a function of the store that runs in the `store`'s one writer, one
 //! after another, and is answered once it is synced to disk and applied. Readers take a copy of the
 //! store, which costs nothing. What only the leader does begins and ends with its leadership
-//! ([`leader`]).
+//! (`leader`).
 //!
 //! To add a loop of the leader: give it the store and the writer, make it level-triggered (it re-reads
 //! the store when woken), and list it in `leader/lifetime.rs`. To add a remote call: a file in `rpc/`
@@ -32,5 +32,7 @@ mod store;
 
 pub use control::*;
 pub use manager::{Manager, ManagerConfig, ManagerStart, ManagerStartError, NewSwarm};
-pub use raft::{KeyFileError, LogError, RaftStartError, SealError, SnapshotError, StateMachineError};
+pub use raft::{
+    KeyFileError, LogError, RaftStartError, SealError, SnapshotError, StateMachineError,
+};
 pub use store::{TransactionError, Watched, Watcher, WriteError};

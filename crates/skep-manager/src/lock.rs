@@ -24,7 +24,10 @@ pub(crate) async fn keep_locked(shared: Arc<Shared>, mut node: RaftNode) {
                         node = returned;
                     }
                     Ok((returned, _, Err(error))) => {
-                        tracing::error!(error = &error as &dyn std::error::Error, "cannot store the raft log's keys");
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot store the raft log's keys"
+                        );
                         node = returned;
                     }
                     Err(_) => return,

@@ -143,8 +143,8 @@ impl Manager {
     /// Writes the first objects.
     async fn found(&self, new_swarm: NewSwarm) -> Result<(), ManagerStartError> {
         let mut leading = self.leading();
-        let led = tokio::time::timeout(LEAD_LIMIT, leading.wait_for(|leads| *leads)).await;
-        if !matches!(led, Ok(Ok(_))) {
+        let led = async { leading.wait_for(|leads| *leads).await.is_ok() };
+        if !tokio::time::timeout(LEAD_LIMIT, led).await.unwrap_or(false) {
             return Err(ManagerStartError::NoLeader);
         }
         let written = self.shared.writer.write(move |store, now| {
@@ -231,7 +231,10 @@ impl Manager {
         let mut closed = self.log_closed.clone();
         drop(self);
         // The log's last user may be a call that is just ending.
-        if tokio::time::timeout(DRAIN_LIMIT, async { while closed.changed().await.is_ok() {} }).await.is_err() {
+        if tokio::time::timeout(DRAIN_LIMIT, async { while closed.changed().await.is_ok() {} })
+            .await
+            .is_err()
+        {
             tracing::warn!("the raft log is still open after the manager stopped");
         }
     }

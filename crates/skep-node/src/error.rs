@@ -43,7 +43,9 @@ pub enum NodeError {
     /// The manager could not be reached or refused; the text is the remote's.
     #[error("{0}")]
     Join(String),
-    #[error("Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the \"docker info\" command to see the current swarm status of your node.")]
+    #[error(
+        "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the \"docker info\" command to see the current swarm status of your node."
+    )]
     JoinTimeout,
     #[error("Swarm is not locked, no unlock key needed")]
     NotLocked,
@@ -74,15 +76,18 @@ pub enum NodeError {
 impl NodeError {
     pub fn kind(&self) -> NodeErrorKind {
         match self {
-            Self::AlreadyInSwarm | Self::NotInSwarm | Self::NotManager(_) | Self::LeaveNeedsForce(_) => {
-                NodeErrorKind::Unavailable
-            }
+            Self::AlreadyInSwarm
+            | Self::NotInSwarm
+            | Self::NotManager(_)
+            | Self::LeaveNeedsForce(_) => NodeErrorKind::Unavailable,
             Self::Address(_) | Self::Invalid(_) | Self::NotLocked | Self::WrongUnlockKey => {
                 NodeErrorKind::InvalidArgument
             }
             Self::ManagerJoin => NodeErrorKind::Unimplemented,
             Self::Join(_) | Self::JoinTimeout => NodeErrorKind::Unavailable,
-            Self::Bind { .. } | Self::Disk { .. } | Self::Internal { .. } => NodeErrorKind::Internal,
+            Self::Bind { .. } | Self::Disk { .. } | Self::Internal { .. } => {
+                NodeErrorKind::Internal
+            }
         }
     }
 }

@@ -23,7 +23,10 @@ pub(crate) fn check_data_path_port(port: u32) -> Result<(), NodeError> {
 
 /// Checks `--default-addr-pool` and `--default-addr-pool-mask-length`; answers the pools in
 /// canonical form and the prefix length (24 when not given).
-pub(crate) fn check_pools(pools: &[String], subnet_size: u32) -> Result<(Vec<String>, u32), NodeError> {
+pub(crate) fn check_pools(
+    pools: &[String],
+    subnet_size: u32,
+) -> Result<(Vec<String>, u32), NodeError> {
     let size = if subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { subnet_size };
     let mut nets: Vec<(u32, u32)> = Vec::new();
     let mut texts = Vec::new();

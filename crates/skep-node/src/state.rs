@@ -77,7 +77,9 @@ impl Folder {
             Err(e) => return Err(self.failed("read", &path)(e)),
         };
         let bad = |e: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, e);
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| self.failed("understand", &path)(bad(e)))
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| self.failed("understand", &path)(bad(e)))
     }
 
     /// Whole or not at all, and synced.
@@ -109,7 +111,10 @@ impl Folder {
             match fs::remove_dir_all(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     let error = self.failed("remove", &path)(e);
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot remove swarm state");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot remove swarm state"
+                    );
                     first = first.and(Err(error));
                 }
                 _ => {}
@@ -121,7 +126,9 @@ impl Folder {
                 Err(self.failed("remove", &self.state())(e))
             }
             _ => match File::open(&self.path).and_then(|folder| folder.sync_all()) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.failed("sync", &self.path)(e)),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    Err(self.failed("sync", &self.path)(e))
+                }
                 _ => Ok(()),
             },
         }

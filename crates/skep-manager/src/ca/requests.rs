@@ -60,7 +60,11 @@ pub(crate) fn ask_first(
 }
 
 /// A node with a certificate asks for the next one, in the role that it is to have now.
-pub(crate) fn ask_renewal(store: &Store, id: &NodeId, csr: Vec<u8>) -> Result<Vec<Action>, RequestError> {
+pub(crate) fn ask_renewal(
+    store: &Store,
+    id: &NodeId,
+    csr: Vec<u8>,
+) -> Result<Vec<Action>, RequestError> {
     let node = store.node(id).ok_or_else(|| RequestError::NoNode(id.clone()))?;
     let mut node = Node::clone(node);
     node.certificate = Certificate {

@@ -68,7 +68,10 @@ fn sign_all(store: &Store, now: Timestamp) -> (Vec<Action>, bool) {
     let signer = match signer(cluster) {
         Ok(signer) => signer,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot sign node certificates");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot sign node certificates"
+            );
             return (Vec::new(), true);
         }
     };
@@ -89,7 +92,11 @@ fn sign_all(store: &Store, now: Timestamp) -> (Vec<Action>, bool) {
                 node.certificate.err.clear();
             }
             // The request itself is at fault; only another request helps.
-            Err(error @ (SignError::RequestPem(_) | SignError::RequestParse | SignError::RequestKey(_))) => {
+            Err(
+                error @ (SignError::RequestPem(_)
+                | SignError::RequestParse
+                | SignError::RequestKey(_)),
+            ) => {
                 tracing::warn!(node = %node.id, error = &error as &dyn std::error::Error, "refused a certificate request");
                 node.certificate.state = IssuanceState::Failed;
                 node.certificate.err = error.to_string();

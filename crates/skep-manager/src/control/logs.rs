@@ -15,7 +15,8 @@ impl Control {
     pub async fn logs(&self, selector: LogSelector, options: LogOptions) -> Result<LogMessages> {
         let shared = self.shared()?;
         let store = shared.cell.read();
-        let services = selector.services.iter().map(|r| Ok(reference::service(&store, r)?.id.clone()));
+        let services =
+            selector.services.iter().map(|r| Ok(reference::service(&store, r)?.id.clone()));
         let tasks = selector.tasks.iter().map(|r| Ok(reference::task(&store, r)?.id.clone()));
         let nodes = selector.nodes.iter().map(|r| Ok(reference::node(&store, r)?.id.clone()));
         let selector = Selector {
@@ -79,7 +80,10 @@ fn from_wire(message: v1::LogMessage) -> Result<LogMessage> {
         Ok(v1::LogStream::Stdout | v1::LogStream::Unknown) | Err(_) => LogStream::Stdout,
     };
     let timestamp = Timestamp::from_unix(timestamp.seconds, timestamp.nanos).ok_or_else(|| {
-        ControlError::new(ControlErrorKind::Internal, "a node sent a log line from no possible time")
+        ControlError::new(
+            ControlErrorKind::Internal,
+            "a node sent a log line from no possible time",
+        )
     })?;
     let attrs: StringMap = message.attrs.into_iter().map(|attr| (attr.key, attr.value)).collect();
     Ok(LogMessage {

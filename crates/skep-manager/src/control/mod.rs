@@ -71,7 +71,9 @@ impl Control {
     /// Decides on the latest store and commits; answers the store after it.
     async fn change<T: Send + 'static>(
         &self,
-        decide: impl FnOnce(&Store, Timestamp, &mut dyn Rng) -> Result<(T, Vec<Action>)> + Send + 'static,
+        decide: impl FnOnce(&Store, Timestamp, &mut dyn Rng) -> Result<(T, Vec<Action>)>
+        + Send
+        + 'static,
     ) -> Result<(Store, T)> {
         let shared = self.shared()?;
         let written = shared.writer.write(move |store, now| {
@@ -94,10 +96,16 @@ impl From<WriteError> for ControlError {
                 ApplyError::Exists { .. } | ApplyError::NameInUse { .. } => {
                     Self::new(ControlErrorKind::AlreadyExists, refused.to_string())
                 }
-                ApplyError::NotFound { .. } => Self::new(ControlErrorKind::NotFound, refused.to_string()),
-                ApplyError::StaleIndex { .. } => Self::new(ControlErrorKind::Internal, refused.to_string()),
+                ApplyError::NotFound { .. } => {
+                    Self::new(ControlErrorKind::NotFound, refused.to_string())
+                }
+                ApplyError::StaleIndex { .. } => {
+                    Self::new(ControlErrorKind::Internal, refused.to_string())
+                }
             },
-            WriteError::Overtaken(why) => Self::new(ControlErrorKind::OutOfSequence, why.to_string()),
+            WriteError::Overtaken(why) => {
+                Self::new(ControlErrorKind::OutOfSequence, why.to_string())
+            }
             WriteError::NotLeader { .. } | WriteError::Unknown => Self::new(
                 ControlErrorKind::Unavailable,
                 "The swarm does not have a leader. It's possible that too few managers are online. \

@@ -18,9 +18,8 @@ impl Control {
     }
 
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Network> {
-        let created = self.change(|store, now, rng| {
-            Ok(admission::create_network(store, spec, now, rng)?)
-        });
+        let created =
+            self.change(|store, now, rng| Ok(admission::create_network(store, spec, now, rng)?));
         let (store, id) = created.await?;
         let network = store.network(&id);
         let network = network.ok_or_else(|| ControlError::not_found("network", id.as_str()))?;

@@ -18,7 +18,12 @@ impl Control {
 
     /// # Errors
     /// Besides those of admission: promoting a worker is not possible yet.
-    pub async fn update_node(&self, reference: &str, version: Version, spec: NodeSpec) -> Result<Node> {
+    pub async fn update_node(
+        &self,
+        reference: &str,
+        version: Version,
+        spec: NodeSpec,
+    ) -> Result<Node> {
         let reference = reference.to_owned();
         let updated = self.change(move |store, now, _| {
             let node = reference::node(store, &reference)?;

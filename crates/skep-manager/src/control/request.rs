@@ -1,4 +1,6 @@
-use skep_types::{ClusterSpec, NodeId, ServiceId, ServiceSpec, StringMap, TaskId, Timestamp, Version};
+use skep_types::{
+    ClusterSpec, NodeId, ServiceId, ServiceSpec, StringMap, TaskId, Timestamp, Version,
+};
 
 /// Where an updated service takes its registry credentials from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

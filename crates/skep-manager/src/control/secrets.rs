@@ -17,16 +17,20 @@ impl Control {
     }
 
     pub async fn create_secret(&self, spec: SecretSpec) -> Result<Secret> {
-        let created = self.change(|store, now, rng| {
-            Ok(admission::create_secret(store, spec, now, rng)?)
-        });
+        let created =
+            self.change(|store, now, rng| Ok(admission::create_secret(store, spec, now, rng)?));
         let (store, id) = created.await?;
         let secret = store.secret(&id);
         Ok(without_data(secret.ok_or_else(|| ControlError::not_found("secret", id.as_str()))?))
     }
 
     /// Only labels can change.
-    pub async fn update_secret(&self, reference: &str, version: Version, spec: SecretSpec) -> Result<Secret> {
+    pub async fn update_secret(
+        &self,
+        reference: &str,
+        version: Version,
+        spec: SecretSpec,
+    ) -> Result<Secret> {
         let reference = reference.to_owned();
         let updated = self.change(move |store, now, _| {
             let id = reference::secret(store, &reference)?.id.clone();
@@ -68,16 +72,20 @@ impl Control {
     }
 
     pub async fn create_config(&self, spec: ConfigSpec) -> Result<Config> {
-        let created = self.change(|store, now, rng| {
-            Ok(admission::create_config(store, spec, now, rng)?)
-        });
+        let created =
+            self.change(|store, now, rng| Ok(admission::create_config(store, spec, now, rng)?));
         let (store, id) = created.await?;
         let config = store.config(&id);
         Ok(Config::clone(config.ok_or_else(|| ControlError::not_found("config", id.as_str()))?))
     }
 
     /// Only labels can change.
-    pub async fn update_config(&self, reference: &str, version: Version, spec: ConfigSpec) -> Result<Config> {
+    pub async fn update_config(
+        &self,
+        reference: &str,
+        version: Version,
+        spec: ConfigSpec,
+    ) -> Result<Config> {
         let reference = reference.to_owned();
         let updated = self.change(move |store, now, _| {
             let id = reference::config(store, &reference)?.id.clone();

@@ -27,9 +27,8 @@ impl Control {
     }
 
     pub async fn create_service(&self, spec: ServiceSpec) -> Result<Service> {
-        let created = self.change(|store, now, rng| {
-            Ok(admission::create_service(store, spec, now, rng)?)
-        });
+        let created =
+            self.change(|store, now, rng| Ok(admission::create_service(store, spec, now, rng)?));
         let (store, id) = created.await?;
         found(&store, &id)
     }
@@ -81,19 +80,26 @@ impl Control {
 }
 
 fn found(store: &skep_control::Store, id: &ServiceId) -> Result<Service> {
-    let service = store.service(id).ok_or_else(|| ControlError::not_found("service", id.as_str()))?;
+    let service =
+        store.service(id).ok_or_else(|| ControlError::not_found("service", id.as_str()))?;
     Ok(Service::clone(service))
 }
 
 /// Puts the registry credentials where the user wants them from.
 fn with_auth(current: &Service, mut spec: ServiceSpec, auth: RegistryAuth) -> ServiceSpec {
     let of = |spec: &ServiceSpec| {
-        spec.task_template.container_spec.as_ref().map(|c| c.registry_auth.clone()).unwrap_or_default()
+        spec.task_template
+            .container_spec
+            .as_ref()
+            .map(|c| c.registry_auth.clone())
+            .unwrap_or_default()
     };
     let auth = match auth {
         RegistryAuth::New(auth) => auth,
         RegistryAuth::FromSpec => of(&current.spec),
-        RegistryAuth::FromPreviousSpec => current.previous_spec.as_ref().map(of).unwrap_or_default(),
+        RegistryAuth::FromPreviousSpec => {
+            current.previous_spec.as_ref().map(of).unwrap_or_default()
+        }
     };
     if let Some(container) = &mut spec.task_template.container_spec {
         container.registry_auth = auth;

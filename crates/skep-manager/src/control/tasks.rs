@@ -29,8 +29,7 @@ impl Control {
 }
 
 fn resolve(store: &Store, filter: &TaskFilter) -> Result<list::TaskFilter> {
-    let services =
-        filter.services.iter().map(|r| Ok(reference::service(store, r)?.id.clone()));
+    let services = filter.services.iter().map(|r| Ok(reference::service(store, r)?.id.clone()));
     let nodes = filter.nodes.iter().map(|r| Ok(reference::node(store, r)?.id.clone()));
     let states = filter.desired_states.iter().map(|state| match state {
         DesiredStateFilter::Running => TaskState::Running,

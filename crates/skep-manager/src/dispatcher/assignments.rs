@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skep_control::{Change, Changes, Object, ObjectKey, Store};
 use skep_proto::v1;
-use skep_types::{Config, NodeId, Secret, Task, TaskState, TaskStatus, Meta};
+use skep_types::{Config, Meta, NodeId, Secret, Task, TaskState, TaskStatus};
 use v1::assignment::Item;
 use v1::assignment_change::AssignmentAction;
 use v1::assignments_message::Type;
@@ -74,9 +74,7 @@ impl Assignments {
     }
 
     fn is_ours(&self, change: &Change) -> bool {
-        let ours = |object: Option<&Object>| {
-            matches!(object, Some(Object::Task(task)) if task.node_id == self.node)
-        };
+        let ours = |object: Option<&Object>| matches!(object, Some(Object::Task(task)) if task.node_id == self.node);
         ours(change.old()) || ours(change.new_object())
     }
 
@@ -105,15 +103,30 @@ impl Assignments {
             }
         }
         let mut changes = Vec::new();
-        diff(&mut changes, &self.secrets, &secrets, |a, b| a.spec == b.spec, |s| Item::Secret(s.into()), |id| {
-            Item::Secret(v1::Secret { id, ..Default::default() })
-        });
-        diff(&mut changes, &self.configs, &configs, |a, b| a.spec == b.spec, |c| Item::Config(c.into()), |id| {
-            Item::Config(v1::Config { id, ..Default::default() })
-        });
-        diff(&mut changes, &self.tasks, &tasks, same_work, |t| Item::Task(t.into()), |id| {
-            Item::Task(v1::Task { id, ..Default::default() })
-        });
+        diff(
+            &mut changes,
+            &self.secrets,
+            &secrets,
+            |a, b| a.spec == b.spec,
+            |s| Item::Secret(s.into()),
+            |id| Item::Secret(v1::Secret { id, ..Default::default() }),
+        );
+        diff(
+            &mut changes,
+            &self.configs,
+            &configs,
+            |a, b| a.spec == b.spec,
+            |c| Item::Config(c.into()),
+            |id| Item::Config(v1::Config { id, ..Default::default() }),
+        );
+        diff(
+            &mut changes,
+            &self.tasks,
+            &tasks,
+            same_work,
+            |t| Item::Task(t.into()),
+            |id| Item::Task(v1::Task { id, ..Default::default() }),
+        );
         self.tasks = tasks;
         self.secrets = secrets;
         self.configs = configs;
@@ -123,7 +136,8 @@ impl Assignments {
 
 /// Whether the node would do the same for both: the observed state beyond ASSIGNED is its own.
 fn same_work(old: &Task, new: &Task) -> bool {
-    let bare = |task: &Task| Task { status: TaskStatus::default(), meta: Meta::default(), ..task.clone() };
+    let bare =
+        |task: &Task| Task { status: TaskStatus::default(), meta: Meta::default(), ..task.clone() };
     bare(old) == bare(new)
 }
 

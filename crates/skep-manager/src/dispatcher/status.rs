@@ -35,7 +35,12 @@ impl StatusReports {
     }
 
     /// Writes reports as they come, until `stop` or until writing fails.
-    pub async fn run(&self, writer: &Writer, leader: NodeId, stop: &CancellationToken) -> Result<(), WriteError> {
+    pub async fn run(
+        &self,
+        writer: &Writer,
+        leader: NodeId,
+        stop: &CancellationToken,
+    ) -> Result<(), WriteError> {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -81,6 +86,10 @@ fn apply(
 
 /// Equal but for the leader's own notes.
 fn same(a: &TaskStatus, b: &TaskStatus) -> bool {
-    let bare = |s: &TaskStatus| TaskStatus { applied_at: None, applied_by: NodeId::default(), ..s.clone() };
+    let bare = |s: &TaskStatus| TaskStatus {
+        applied_at: None,
+        applied_by: NodeId::default(),
+        ..s.clone()
+    };
     bare(a) == bare(b)
 }

@@ -30,9 +30,8 @@ pub(crate) async fn supervise(shared: Arc<Shared>, id: RaftId) {
         tracing::info!(term, "leading the swarm");
         let work = shared.stop.child_token();
         let lost = async {
-            let still = |m: &ServerMetrics| {
-                m.current_leader != Some(id) || m.vote.leader_id().term != term
-            };
+            let still =
+                |m: &ServerMetrics| m.current_leader != Some(id) || m.vote.leader_id().term != term;
             // An error means that raft has stopped.
             drop(metrics.wait_for(still).await);
         };
@@ -47,7 +46,11 @@ pub(crate) async fn supervise(shared: Arc<Shared>, id: RaftId) {
         match ended {
             Ok(()) => tracing::info!(term, "no longer leading"),
             Err(error) => {
-                tracing::error!(term, error = &error as &dyn std::error::Error, "the leader's work ended, starting it anew");
+                tracing::error!(
+                    term,
+                    error = &error as &dyn std::error::Error,
+                    "the leader's work ended, starting it anew"
+                );
                 tokio::select! {
                     () = shared.stop.cancelled() => return,
                     () = tokio::time::sleep(RESTART_PAUSE) => {}

@@ -93,7 +93,10 @@ async fn step(leader: &Arc<Mutex<Leader>>, writer: &Writer) -> Result<Next, Writ
         Ok(Ok((_, next))) => Ok(next),
         Ok(Err(never)) => match never {},
         Err(error @ WriteError::Refused(_)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the store refused the leader's step");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the store refused the leader's step"
+            );
             tokio::time::sleep(REFUSED_PAUSE).await;
             Ok(Next::Now)
         }

@@ -66,7 +66,12 @@ impl LogBroker {
 
     /// Asks every node that has a part of the answer. With `follow`, nodes that get a part later are
     /// asked when they do.
-    pub fn subscribe(&self, cell: &StoreCell, selector: Selector, options: v1::LogSubscriptionOptions) -> LogSource {
+    pub fn subscribe(
+        &self,
+        cell: &StoreCell,
+        selector: Selector,
+        options: v1::LogSubscriptionOptions,
+    ) -> LogSource {
         let id: String = crate::chance::id();
         let (sink, receiver) = mpsc::channel(SINK);
         let (store, mut watcher) = cell.watch();
@@ -138,7 +143,11 @@ impl LogBroker {
     }
 
     /// Passes lines on; waits while the subscriber is slow.
-    pub async fn publish(&self, id: &str, messages: Vec<v1::LogMessage>) -> Result<(), PublishError> {
+    pub async fn publish(
+        &self,
+        id: &str,
+        messages: Vec<v1::LogMessage>,
+    ) -> Result<(), PublishError> {
         let sink = {
             let inner = lock(&self.inner);
             inner.subscriptions.get(id).map(|s| s.sink.clone()).ok_or(PublishError::Unknown)?

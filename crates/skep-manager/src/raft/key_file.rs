@@ -133,7 +133,8 @@ impl KeyFile {
         let bad = |source| KeyFileError::Keys { path: self.path.clone(), source };
         let mut keys = Vec::with_capacity(self.keys.keys.len());
         for (id, key) in &self.keys.keys {
-            let key = key.0.as_slice().try_into().map_err(|_| bad(SealError::Short(key.0.len())))?;
+            let key =
+                key.0.as_slice().try_into().map_err(|_| bad(SealError::Short(key.0.len())))?;
             keys.push((*id, key));
         }
         Sealer::new(self.keys.active, &keys).map_err(bad)

@@ -129,9 +129,7 @@ impl Inner {
         let index = entry.log_id.index;
         let plain = serde_json::to_vec(entry)
             .map_err(|source| LogError::Format { key: index.to_string(), source })?;
-        self.sealer
-            .seal(&place(index), &plain)
-            .map_err(|source| LogError::Seal { index, source })
+        self.sealer.seal(&place(index), &plain).map_err(|source| LogError::Seal { index, source })
     }
 
     fn decode(&self, index: u64, sealed: &[u8]) -> Result<Entry, LogError> {
@@ -279,7 +277,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         vote.map_err(|e| StorageIOError::read_vote(any(&e)).into())
     }
 
-    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -331,4 +333,3 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         done.await.map_err(|e| StorageIOError::write_logs(any(&e)).into())
     }
 }
-

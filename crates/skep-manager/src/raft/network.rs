@@ -47,7 +47,12 @@ pub(crate) enum TransportError {
 /// An implementer authenticates the peer as a manager of this swarm and bounds the time of a call.
 #[async_trait]
 pub(crate) trait RaftTransport: Send + Sync + 'static {
-    async fn call(&self, to: &Member, call: RaftCall, message: Vec<u8>) -> Result<Vec<u8>, TransportError>;
+    async fn call(
+        &self,
+        to: &Member,
+        call: RaftCall,
+        message: Vec<u8>,
+    ) -> Result<Vec<u8>, TransportError>;
 }
 
 /// Makes a connection per member for openraft.
@@ -85,13 +90,15 @@ impl Connection {
         A: DeserializeOwned,
         E: std::error::Error + DeserializeOwned,
     {
-        let message = serde_json::to_vec(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
-        let answer = self.transport.call(&self.member, call, message).await.map_err(|e| match e {
-            TransportError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&e)),
-            TransportError::Failed { .. } => RPCError::Network(NetworkError::new(&e)),
-        })?;
-        let answer: Result<A, RaftError<RaftId, E>> =
-            serde_json::from_slice(&answer).map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
+        let message =
+            serde_json::to_vec(message).map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
+        let answer =
+            self.transport.call(&self.member, call, message).await.map_err(|e| match e {
+                TransportError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&e)),
+                TransportError::Failed { .. } => RPCError::Network(NetworkError::new(&e)),
+            })?;
+        let answer: Result<A, RaftError<RaftId, E>> = serde_json::from_slice(&answer)
+            .map_err(|e| RPCError::Network(NetworkError::new(&e)))?;
         answer.map_err(|e| RPCError::RemoteError(RemoteError::new(self.id, e)))
     }
 }
@@ -126,9 +133,15 @@ impl RaftNetwork<TypeConfig> for Connection {
 ///
 /// # Errors
 /// The message is not one of ours.
-pub(crate) async fn serve(raft: &Raft, call: RaftCall, message: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) async fn serve(
+    raft: &Raft,
+    call: RaftCall,
+    message: &[u8],
+) -> Result<Vec<u8>, serde_json::Error> {
     match call {
-        RaftCall::Append => serde_json::to_vec(&raft.append_entries(serde_json::from_slice(message)?).await),
+        RaftCall::Append => {
+            serde_json::to_vec(&raft.append_entries(serde_json::from_slice(message)?).await)
+        }
         RaftCall::Vote => serde_json::to_vec(&raft.vote(serde_json::from_slice(message)?).await),
         RaftCall::Snapshot => {
             serde_json::to_vec(&raft.install_snapshot(serde_json::from_slice(message)?).await)

@@ -88,7 +88,8 @@ impl RaftNode {
             let dir = dir.to_owned();
             tokio::task::spawn_blocking(move || open(&dir, unlock_key.as_deref()))
         };
-        let Opened { id, keys, mut log, state, cell } = opened.await.map_err(|_| RaftStartError::Lost)??;
+        let Opened { id, keys, mut log, state, cell } =
+            opened.await.map_err(|_| RaftStartError::Lost)??;
         if matches!(begin, Begin::ForceAlone) {
             make_alone(&mut log, id, member.clone()).await.map_err(raft_error)?;
         }
@@ -178,10 +179,9 @@ fn open(dir: &Path, unlock_key: Option<&[u8]>) -> Result<Opened, RaftStartError>
 fn member_id(path: &Path) -> Result<RaftId, RaftStartError> {
     let failed = |source| RaftStartError::Id { path: path.to_owned(), source };
     match fs::read_to_string(path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e))),
+        Ok(text) => {
+            text.trim().parse().map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e)))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let id: RaftId = (rand::random::<u64>() >> 1) + 1;
             disk::replace(path, id.to_string().as_bytes(), 0o600).map_err(failed)?;

@@ -23,7 +23,9 @@ pub enum SealError {
     Format(u8),
     #[error("sealed data was written with data key {0:08x}, which the key file does not have")]
     UnknownKey(KeyId),
-    #[error("sealed data does not open with data key {0:08x}: it was altered, or moved from its place")]
+    #[error(
+        "sealed data does not open with data key {0:08x}: it was altered, or moved from its place"
+    )]
     Forged(KeyId),
     #[error("no random bytes or no room in the cipher")]
     Cipher,

@@ -68,10 +68,10 @@ impl SnapshotFile {
     pub fn save(&self, meta: &SnapshotMeta, store: String) -> Result<(), SnapshotError> {
         let content = Content { meta: meta.clone(), store };
         let plain = serde_json::to_vec(&content).map_err(|e| self.format(e))?;
-        let sealed = self.sealer.seal(PLACE, &plain).map_err(|source| SnapshotError::Seal {
-            path: self.path.to_path_buf(),
-            source,
-        })?;
+        let sealed = self
+            .sealer
+            .seal(PLACE, &plain)
+            .map_err(|source| SnapshotError::Seal { path: self.path.to_path_buf(), source })?;
         disk::replace(&self.path, &sealed, 0o600).map_err(self.io("write"))
     }
 
@@ -82,10 +82,10 @@ impl SnapshotFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.io("read")(e)),
         };
-        let plain = self.sealer.open(PLACE, &sealed).map_err(|source| SnapshotError::Seal {
-            path: self.path.to_path_buf(),
-            source,
-        })?;
+        let plain = self
+            .sealer
+            .open(PLACE, &sealed)
+            .map_err(|source| SnapshotError::Seal { path: self.path.to_path_buf(), source })?;
         let content: Content = serde_json::from_slice(&plain).map_err(|e| self.format(e))?;
         let snapshot = Box::new(Cursor::new(content.store.into_bytes()));
         Ok(Some(Snapshot { meta: content.meta, snapshot }))

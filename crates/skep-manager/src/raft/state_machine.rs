@@ -6,7 +6,9 @@ use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Storag
 use skep_control::{Store, StoreSnapshot};
 
 use super::snapshot::{SnapshotError, SnapshotFile};
-use super::types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+use super::types::{
+    Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
+};
 use crate::store::{StoreCell, TransactionError, TransactionResult};
 
 /// Applies committed entries to the store. The store lives in memory: it is the last snapshot plus
@@ -21,14 +23,15 @@ pub(crate) struct StateMachine {
 impl StateMachine {
     /// Loads the last snapshot into a fresh cell. Blocks.
     pub fn open(file: SnapshotFile) -> Result<(Self, StoreCell), StateMachineError> {
-        let (store, last_applied, membership) = match file.load().map_err(StateMachineError::Snapshot)? {
-            Some(snapshot) => (
-                decode(snapshot.snapshot.get_ref())?,
-                snapshot.meta.last_log_id,
-                snapshot.meta.last_membership,
-            ),
-            None => (Store::default(), None, StoredMembership::default()),
-        };
+        let (store, last_applied, membership) =
+            match file.load().map_err(StateMachineError::Snapshot)? {
+                Some(snapshot) => (
+                    decode(snapshot.snapshot.get_ref())?,
+                    snapshot.meta.last_log_id,
+                    snapshot.meta.last_membership,
+                ),
+                None => (Store::default(), None, StoredMembership::default()),
+            };
         let cell = StoreCell::new(store);
         Ok((Self { cell: cell.clone(), file, last_applied, membership }, cell))
     }
@@ -44,7 +47,8 @@ pub enum StateMachineError {
 }
 
 fn decode(json: &[u8]) -> Result<Store, StateMachineError> {
-    let snapshot: StoreSnapshot = serde_json::from_slice(json).map_err(StateMachineError::Decode)?;
+    let snapshot: StoreSnapshot =
+        serde_json::from_slice(json).map_err(StateMachineError::Decode)?;
     Ok(Store::from(snapshot))
 }
 
@@ -110,13 +114,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                     for transaction in command.transactions {
                         // Versions count transactions, not entries, since an entry holds several.
                         let index = store.index() + 1;
-                        results.push(match store.apply(index, transaction.time, transaction.actions) {
-                            Ok(change) => {
-                                changes.push(Arc::new(change));
-                                Ok(index)
-                            }
-                            Err(e) => Err(TransactionError(e.to_string())),
-                        });
+                        results.push(
+                            match store.apply(index, transaction.time, transaction.actions) {
+                                Ok(change) => {
+                                    changes.push(Arc::new(change));
+                                    Ok(index)
+                                }
+                                Err(e) => Err(TransactionError(e.to_string())),
+                            },
+                        );
                     }
                 }
             }

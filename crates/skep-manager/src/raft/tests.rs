@@ -98,7 +98,9 @@ async fn snapshot_and_log_survive_and_show_nothing() {
 async fn truncated_entries_do_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path());
-    log.blocking_append([entry(1, 0, &["a"]), entry(1, 1, &["b"]), entry(1, 2, &["c"])]).await.unwrap();
+    log.blocking_append([entry(1, 0, &["a"]), entry(1, 1, &["b"]), entry(1, 2, &["c"])])
+        .await
+        .unwrap();
     log.truncate(LogId::new(openraft::LeaderId::new(1, 1), 1)).await.unwrap();
     log.blocking_append([entry(2, 1, &["d"])]).await.unwrap();
     let want = [entry(1, 0, &["a"]), entry(2, 1, &["d"])];
@@ -188,7 +190,12 @@ async fn a_lost_majority_can_be_given_up() {
     let other = Member { node_id: "m".into(), addr: "192.0.2.2:2377".to_owned() };
     node.raft.add_learner(99, other.clone(), false).await.unwrap();
     // The other one never answers, so this membership cannot be committed.
-    let change = node.raft.change_membership(BTreeMap::from([(node.id(), ()), (99, ())]).into_keys().collect::<std::collections::BTreeSet<_>>(), false);
+    let change = node.raft.change_membership(
+        BTreeMap::from([(node.id(), ()), (99, ())])
+            .into_keys()
+            .collect::<std::collections::BTreeSet<_>>(),
+        false,
+    );
     drop(tokio::time::timeout(std::time::Duration::from_millis(200), change).await);
     drop(writer);
     stop(node).await;

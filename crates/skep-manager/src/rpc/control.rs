@@ -1,13 +1,19 @@
 use std::sync::Arc;
 
 use skep_proto::v1;
-use skep_types::{ClusterSpec, ConfigSpec, NetworkSpec, NodeMembership, NodeRole, NodeSpec, SecretSpec, ServiceSpec};
+use skep_types::{
+    ClusterSpec, ConfigSpec, NetworkSpec, NodeMembership, NodeRole, NodeSpec, SecretSpec,
+    ServiceSpec,
+};
 use tonic::{Request, Response, Status};
 
 use super::convert::{labels, version};
 use super::status;
 use crate::auth::{Allowed, caller};
-use crate::control::{ClusterUpdate, Control, DesiredStateFilter, Filter, NodeFilter, ServiceFilter, ServiceUpdate, TaskFilter};
+use crate::control::{
+    ClusterUpdate, Control, DesiredStateFilter, Filter, NodeFilter, ServiceFilter, ServiceUpdate,
+    TaskFilter,
+};
 use crate::shared::Shared;
 
 /// The remote control API: the in-process one for another manager's door.
@@ -282,12 +288,13 @@ fn node_filter(filters: v1::list_nodes_request::Filters) -> Result<NodeFilter, S
 }
 
 fn task_filter(filters: v1::list_tasks_request::Filters) -> Result<TaskFilter, Status> {
-    let states = filters.desired_states.into_iter().map(|state| match v1::TaskState::try_from(state) {
-        Ok(v1::TaskState::Running) => Ok(DesiredStateFilter::Running),
-        Ok(v1::TaskState::Shutdown) => Ok(DesiredStateFilter::Shutdown),
-        Ok(v1::TaskState::Accepted) => Ok(DesiredStateFilter::Accepted),
-        _ => Err(Status::invalid_argument(format!("unknown desired state {state}"))),
-    });
+    let states =
+        filters.desired_states.into_iter().map(|state| match v1::TaskState::try_from(state) {
+            Ok(v1::TaskState::Running) => Ok(DesiredStateFilter::Running),
+            Ok(v1::TaskState::Shutdown) => Ok(DesiredStateFilter::Shutdown),
+            Ok(v1::TaskState::Accepted) => Ok(DesiredStateFilter::Accepted),
+            _ => Err(Status::invalid_argument(format!("unknown desired state {state}"))),
+        });
     Ok(TaskFilter {
         common: Filter {
             id_prefixes: filters.id_prefixes,

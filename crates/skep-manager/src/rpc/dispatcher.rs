@@ -36,7 +36,11 @@ type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Dispatcher {
     /// The calling node and the end of its session, if `session` is its current one.
-    fn session<T>(&self, request: &Request<T>, session: &str) -> Result<(NodeId, CancellationToken), Status> {
+    fn session<T>(
+        &self,
+        request: &Request<T>,
+        session: &str,
+    ) -> Result<(NodeId, CancellationToken), Status> {
         let node = caller(&self.0, request, Allowed::WorkersAndManagers)?.node_id;
         if !*self.0.leading.borrow() {
             return Err(Status::unavailable("this manager is not the leader"));
@@ -109,7 +113,9 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
         if !*self.0.leading.borrow() {
             return Err(Status::unavailable("this manager is not the leader"));
         }
-        let addr = request.remote_addr().map_or_else(String::new, |addr| self.seen_address(&node, addr.ip()));
+        let addr = request
+            .remote_addr()
+            .map_or_else(String::new, |addr| self.seen_address(&node, addr.ip()));
         let request = request.into_inner();
         let description = request.description.map(NodeDescription::try_from).transpose();
         let description = description.map_err(status::convert)?;

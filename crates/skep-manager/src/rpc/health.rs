@@ -19,7 +19,9 @@ impl v1::health_server::Health for Health {
         caller(&self.0, &request, Allowed::Managers)?;
         let status = match request.get_ref().service.as_str() {
             "" => ServingStatus::Serving,
-            "Raft" if self.0.raft.metrics().borrow().current_leader.is_some() => ServingStatus::Serving,
+            "Raft" if self.0.raft.metrics().borrow().current_leader.is_some() => {
+                ServingStatus::Serving
+            }
             "Raft" => ServingStatus::NotServing,
             other => return Err(Status::not_found(format!("unknown service {other:?}"))),
         };

@@ -85,7 +85,9 @@ impl Publishing {
         }
         let id = self.id.get_or_insert_with(|| message.subscription_id.clone()).clone();
         if id != message.subscription_id {
-            return Err(Status::invalid_argument("one stream can answer one log subscription only"));
+            return Err(Status::invalid_argument(
+                "one stream can answer one log subscription only",
+            ));
         }
         if !self.shared.logs.knows(&id) {
             return Err(status::publish(crate::logs::PublishError::Unknown));

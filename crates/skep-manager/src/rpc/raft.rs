@@ -162,10 +162,16 @@ impl GrpcTransport {
 
 #[async_trait]
 impl RaftTransport for GrpcTransport {
-    async fn call(&self, to: &Member, call: RaftCall, message: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+    async fn call(
+        &self,
+        to: &Member,
+        call: RaftCall,
+        message: Vec<u8>,
+    ) -> Result<Vec<u8>, TransportError> {
         let addr = to.addr.clone();
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
-            TransportError::Failed { addr: addr.clone(), source }
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Failed {
+            addr: addr.clone(),
+            source,
         };
         let channel = self.channel(&to.addr).await?;
         let limit = if call == RaftCall::Snapshot { SNAPSHOT_TIMEOUT } else { CALL_TIMEOUT };

@@ -14,26 +14,37 @@ use super::resource::ResourceAllocator;
 use crate::shared::Shared;
 
 /// Serves the remote API until the manager stops; streams under way end then.
-pub(crate) async fn serve(shared: Arc<Shared>, incoming: TlsIncoming) -> Result<(), tonic::transport::Error> {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    incoming: TlsIncoming,
+) -> Result<(), tonic::transport::Error> {
     let ca = Ca(shared.clone());
     let logs = Logs(shared.clone());
     let stop = shared.stop.clone();
     Server::builder()
-        .add_service(v1::ca_server::CaServer::new(ca.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(v1::node_ca_server::NodeCaServer::new(ca).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            v1::ca_server::CaServer::new(ca.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            v1::node_ca_server::NodeCaServer::new(ca).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
         .add_service(
             v1::dispatcher_server::DispatcherServer::new(Dispatcher(shared.clone()))
                 .max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(
-            v1::resource_allocator_server::ResourceAllocatorServer::new(ResourceAllocator(shared.clone()))
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
+            v1::resource_allocator_server::ResourceAllocatorServer::new(ResourceAllocator(
+                shared.clone(),
+            ))
+            .max_decoding_message_size(MAX_REQUEST_BYTES),
         )
         .add_service(
             v1::log_broker_server::LogBrokerServer::new(logs.clone())
                 .max_decoding_message_size(MAX_REQUEST_BYTES),
         )
-        .add_service(v1::logs_server::LogsServer::new(logs).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(
+            v1::logs_server::LogsServer::new(logs).max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
         .add_service(
             v1::health_server::HealthServer::new(Health(shared.clone()))
                 .max_decoding_message_size(MAX_REQUEST_BYTES),

@@ -102,7 +102,9 @@ impl Watcher {
             Ok(changes) if changes.index == u64::MAX => Some(self.reread()),
             Ok(changes) => Some(Watched::Changes(changes)),
             Err(broadcast::error::TryRecvError::Lagged(_)) => Some(self.reread()),
-            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => None,
+            Err(broadcast::error::TryRecvError::Empty | broadcast::error::TryRecvError::Closed) => {
+                None
+            }
         }
     }
 

@@ -7,6 +7,6 @@ mod writer;
 
 pub(crate) use cell::StoreCell;
 pub use cell::{Watched, Watcher};
-pub use error::{TransactionError, WriteError};
 pub(crate) use error::TransactionResult;
+pub use error::{TransactionError, WriteError};
 pub(crate) use writer::{Writer, now};

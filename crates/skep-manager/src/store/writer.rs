@@ -87,7 +87,8 @@ impl Writer {
 
     /// Commits actions decided elsewhere; their versions protect them from being stale.
     pub async fn propose(&self, actions: Vec<Action>) -> Result<u64, WriteError> {
-        let written = self.write(move |_, _| Ok::<_, std::convert::Infallible>((actions, ()))).await?;
+        let written =
+            self.write(move |_, _| Ok::<_, std::convert::Infallible>((actions, ()))).await?;
         match written {
             Ok((index, ())) => Ok(index),
             Err(never) => match never {},
@@ -153,18 +154,19 @@ impl Batch {
                     Some(result) => result.clone().map_err(WriteError::Overtaken),
                     None => Err(WriteError::Unknown),
                 },
-                (Ok(results), None) => {
-                    Ok(results.iter().filter_map(|r| r.as_ref().ok()).max().copied().unwrap_or(self.base))
-                }
+                (Ok(results), None) => Ok(results
+                    .iter()
+                    .filter_map(|r| r.as_ref().ok())
+                    .max()
+                    .copied()
+                    .unwrap_or(self.base)),
             };
             drop(done.send(result));
         }
     }
 }
 
-fn write_error(
-    error: RaftError<u64, ClientWriteError<u64, crate::raft::Member>>,
-) -> WriteError {
+fn write_error(error: RaftError<u64, ClientWriteError<u64, crate::raft::Member>>) -> WriteError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             let leader = forward.leader_node.map(|member| (member.node_id, member.addr));

@@ -63,10 +63,13 @@ async fn acknowledged_writes_survive_kill_9() {
         let stdout = child.stdout.take().unwrap();
         let reader = std::thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.filter_map(|line| Some(line.split_once("done ")?.1.to_owned())).collect::<Vec<_>>()
+            lines
+                .filter_map(|line| Some(line.split_once("done ")?.1.to_owned()))
+                .collect::<Vec<_>>()
         });
         // The moment is what is tried out; early ones hit the start itself.
-        tokio::time::sleep(Duration::from_millis(rand::random_range(1..=60 * (round as u64 + 1)))).await;
+        tokio::time::sleep(Duration::from_millis(rand::random_range(1..=60 * (round as u64 + 1))))
+            .await;
         child.kill().unwrap();
         let status = child.wait().unwrap();
         assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}");

@@ -13,7 +13,10 @@ use crate::rig::{Rig, default_spec, fast_heartbeat, until};
 
 type Client = DispatcherClient<Channel>;
 
-async fn open(client: &mut Client, session: &str) -> (Streaming<v1::SessionMessage>, v1::SessionMessage) {
+async fn open(
+    client: &mut Client,
+    session: &str,
+) -> (Streaming<v1::SessionMessage>, v1::SessionMessage) {
     let request = v1::SessionRequest {
         description: Some(v1::NodeDescription {
             hostname: "agent".to_owned(),
@@ -33,7 +36,12 @@ async fn open(client: &mut Client, session: &str) -> (Streaming<v1::SessionMessa
 
 fn service(name: &str, secret: Option<(&str, &str)>) -> ServiceSpec {
     let secrets = secret.map(|(id, name)| SecretReference {
-        file: Some(skep_types::FileTarget { name: name.to_owned(), uid: "0".into(), gid: "0".into(), mode: 0o444 }),
+        file: Some(skep_types::FileTarget {
+            name: name.to_owned(),
+            uid: "0".into(),
+            gid: "0".into(),
+            mode: 0o444,
+        }),
         secret_id: id.into(),
         secret_name: name.to_owned(),
     });
@@ -75,12 +83,16 @@ async fn a_session_tells_node_managers_keys_and_root() {
     assert_eq!(node.description.unwrap().hostname, "agent");
     assert_eq!(node.status.unwrap().state, i32::from(v1::node_status::State::Ready));
     assert_eq!(first.managers.len(), 1);
-    assert_eq!((first.managers[0].weight, &first.managers[0].peer.as_ref().unwrap().addr), (10, &rig.addr));
+    assert_eq!(
+        (first.managers[0].weight, &first.managers[0].peer.as_ref().unwrap().addr),
+        (10, &rig.addr)
+    );
     assert_eq!(first.network_bootstrap_keys.len(), 6);
     assert_eq!(first.root_ca, worker.current().trust().pem());
 
     let beat = |session: &str| v1::HeartbeatRequest { session_id: session.to_owned() };
-    let period = client.heartbeat(beat(&first.session_id)).await.unwrap().into_inner().period.unwrap();
+    let period =
+        client.heartbeat(beat(&first.session_id)).await.unwrap().into_inner().period.unwrap();
     assert!((4..=5).contains(&period.seconds), "{period:?}");
     assert_eq!(client.heartbeat(beat("other")).await.unwrap_err().code(), Code::InvalidArgument);
     let second = rig.worker().await;
@@ -168,7 +180,8 @@ async fn assignments_come_whole_then_as_differences() {
     let next = stream.message().await.unwrap().unwrap();
     assert_eq!(next.r#type, i32::from(Type::Incremental));
     assert_eq!((next.applies_to.as_str(), next.results_in.as_str()), ("1", "2"));
-    let items: Vec<Item> = next.changes.into_iter().map(|c| c.assignment.unwrap().item.unwrap()).collect();
+    let items: Vec<Item> =
+        next.changes.into_iter().map(|c| c.assignment.unwrap().item.unwrap()).collect();
     let task = match items.as_slice() {
         [Item::Secret(secret), Item::Task(task)] => {
             assert_eq!(secret.spec.as_ref().unwrap().data, b"hidden");
@@ -199,9 +212,11 @@ async fn assignments_come_whole_then_as_differences() {
     let second = rig.worker().await;
     let mut other = Client::new(rig.connect(&second).await);
     let (_other_session, opened) = open(&mut other, "").await;
-    let refused = other.update_task_status(report(&opened.session_id, &task.id, TaskState::Failed)).await;
+    let refused =
+        other.update_task_status(report(&opened.session_id, &task.id, TaskState::Failed)).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
-    let unknown = other.update_task_status(report(&opened.session_id, "nothing", TaskState::Failed)).await;
+    let unknown =
+        other.update_task_status(report(&opened.session_id, "nothing", TaskState::Failed)).await;
     assert!(unknown.is_ok(), "reports on forgotten tasks are ignored");
 
     rig.manager.stop().await;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use skep_control::admission::ClusterSeed;
 use skep_manager::{Control, Manager, ManagerConfig, ManagerStart, NewSwarm};
 use skep_pki::{
-    Credentials, JoinToken, MANAGER_SERVER_NAME, NodeKey, NodeSubject, Signer, TlsHandle, TrustRoot,
-    create_root, join,
+    Credentials, JoinToken, MANAGER_SERVER_NAME, NodeKey, NodeSubject, Signer, TlsHandle,
+    TrustRoot, create_root, join,
 };
 use skep_types::{
     Bytes64, Certificate, ClusterSpec, IssuanceState, JoinTokens, Nanos, Node, NodeAvailability,
@@ -153,7 +153,10 @@ pub async fn resume(dir: &Path) -> Manager {
 }
 
 /// Polls `probe` until it answers.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe().await {

@@ -5,7 +5,9 @@ use thiserror::Error;
 /// Why no address could be taken from a request or from the host; the texts are Docker's.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
-    #[error("listen address must be an IP address or network interface (with optional port number)")]
+    #[error(
+        "listen address must be an IP address or network interface (with optional port number)"
+    )]
     BadListen,
     #[error(
         "advertise address must be a non-zero IP address or network interface (with optional port \

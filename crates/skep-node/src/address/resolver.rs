@@ -83,7 +83,9 @@ impl Resolver {
         for wants_v4 in [true, false] {
             let mut of_family = usable().flat_map(|link| {
                 let addresses = link.addresses.iter().copied();
-                addresses.filter(|ip| ip.is_ipv4() == wants_v4 && is_global(ip)).map(move |ip| (link, ip))
+                addresses
+                    .filter(|ip| ip.is_ipv4() == wants_v4 && is_global(ip))
+                    .map(move |ip| (link, ip))
             });
             match (of_family.next(), of_family.next()) {
                 (None, _) => {}
@@ -218,7 +220,8 @@ mod tests {
 
     #[test]
     fn names_addresses_and_ports_are_taken() {
-        let resolver = Resolver::new(vec![link("eth0", &["192.0.2.7"]), link("eth1", &["198.51.100.7"])]);
+        let resolver =
+            Resolver::new(vec![link("eth0", &["192.0.2.7"]), link("eth1", &["198.51.100.7"])]);
         for (given, want) in [
             ("eth1", "198.51.100.7:2377"),
             ("eth1:4000", "198.51.100.7:4000"),
@@ -232,7 +235,11 @@ mod tests {
         }
         assert_eq!(resolver.advertise("", "eth0", listen()).unwrap().to_string(), "192.0.2.7:2377");
         for bad in ["0.0.0.0", "nosuch0", "eth0:port", "eth0:70000", "[::1"] {
-            assert_eq!(resolver.advertise(bad, "", listen()), Err(AddressError::BadAdvertise), "{bad}");
+            assert_eq!(
+                resolver.advertise(bad, "", listen()),
+                Err(AddressError::BadAdvertise),
+                "{bad}"
+            );
         }
         assert_eq!(resolver.listen("nosuch0"), Err(AddressError::BadListen));
         assert_eq!(resolver.listen("eth0").unwrap().to_string(), "192.0.2.7:2377");

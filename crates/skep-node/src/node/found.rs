@@ -3,7 +3,9 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use skep_control::admission::ClusterSeed;
 use skep_manager::{Manager, ManagerConfig, ManagerStart, ManagerStartError, NewSwarm};
-use skep_pki::{Credentials, JoinToken, NodeKey, NodeSubject, Signer, TlsHandle, TrustRoot, create_root};
+use skep_pki::{
+    Credentials, JoinToken, NodeKey, NodeSubject, Signer, TlsHandle, TrustRoot, create_root,
+};
 use skep_types::{
     Bytes64, Certificate, ClusterId, ClusterSpec, IssuanceState, JoinTokens, Node, NodeId,
     NodeMembership, NodeRole, NodeSpec, RootCa, id_from_random,
@@ -32,7 +34,9 @@ impl SwarmNode {
         let _change = self.change.lock().await;
         match self.slot() {
             Slot::Inactive | Slot::Pending => {}
-            slot if request.force_new_cluster => return self.force_new_cluster(slot, request).await,
+            slot if request.force_new_cluster => {
+                return self.force_new_cluster(slot, request).await;
+            }
             _ => return Err(NodeError::AlreadyInSwarm),
         }
         let state = self.state_for(&request)?;
@@ -53,7 +57,10 @@ impl SwarmNode {
                 // The cause matters more to the user than what cannot be cleaned up.
                 if let Err(error) = self.erase().await {
                     let error = crate::error::chain(&error);
-                    tracing::error!(error, "cannot clean up after a failed init; the next start tries again");
+                    tracing::error!(
+                        error,
+                        "cannot clean up after a failed init; the next start tries again"
+                    );
                 }
                 self.put(Slot::Inactive);
                 Err(error)
@@ -86,7 +93,11 @@ impl SwarmNode {
         self.on_disk(move |folder| folder.store(&started)).await?;
         let mut spec = request.spec;
         spec.encryption_config.auto_lock_managers |= request.autolock;
-        let port = if request.data_path_port == 0 { DEFAULT_DATA_PATH_PORT } else { request.data_path_port };
+        let port = if request.data_path_port == 0 {
+            DEFAULT_DATA_PATH_PORT
+        } else {
+            request.data_path_port
+        };
         let identity = first_identity(&spec)?;
         let node = Node {
             id: identity.node_id.clone(),
@@ -111,10 +122,11 @@ impl SwarmNode {
         };
         let credentials = identity.credentials;
         let store = skep_pki::Store::new(self.folder.certificates());
-        let credentials = tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials))
-            .await
-            .map_err(internal("store the node's certificate"))?
-            .map_err(internal("store the node's certificate"))?;
+        let credentials =
+            tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials))
+                .await
+                .map_err(internal("store the node's certificate"))?
+                .map_err(internal("store the node's certificate"))?;
         let tls = TlsHandle::new(credentials);
         let config = ManagerConfig {
             raft_dir: self.folder.raft(),
@@ -128,7 +140,9 @@ impl SwarmNode {
             ManagerStartError::Refused(refused) => NodeError::Invalid(refused.message),
             other => internal("make the swarm")(other),
         })?;
-        let member = Member::start(self, State { phase: Phase::Member, ..state }, tls, Some(manager)).await?;
+        let member =
+            Member::start(self, State { phase: Phase::Member, ..state }, tls, Some(manager))
+                .await?;
         let done = member.state.clone();
         if let Err(error) = self.on_disk(move |folder| folder.store(&done)).await {
             member.stop().await;
@@ -138,7 +152,11 @@ impl SwarmNode {
     }
 
     /// Keeps the state of a swarm that lost its managers, with this one as the only one.
-    async fn force_new_cluster(&self, slot: Slot, request: InitRequest) -> Result<NodeId, NodeError> {
+    async fn force_new_cluster(
+        &self,
+        slot: Slot,
+        request: InitRequest,
+    ) -> Result<NodeId, NodeError> {
         let old = match &slot {
             Slot::Active(member) if member.is_manager() => member.state.clone(),
             Slot::Active(_) => return Err(NotManager::Worker.into()),
@@ -164,7 +182,8 @@ impl SwarmNode {
         }
         drop(slot);
         let state = State { listen_addr, advertise_addr, data_path_addr, ..old };
-        let started = Member::resume_as(self, state.clone(), None, ManagerStart::ForceNewCluster).await;
+        let started =
+            Member::resume_as(self, state.clone(), None, ManagerStart::ForceNewCluster).await;
         match started {
             Ok(member) => {
                 let stored = state.clone();

@@ -116,7 +116,10 @@ impl SwarmNode {
     /// Removes everything of a membership: on the host first, then on disk.
     pub(super) async fn erase(&self) -> Result<(), NodeError> {
         let left = self.config.host.left().await;
-        left.map_err(|source| NodeError::Internal { action: "remove the swarm's tasks from this host", source })?;
+        left.map_err(|source| NodeError::Internal {
+            action: "remove the swarm's tasks from this host",
+            source,
+        })?;
         self.on_disk(Folder::clear).await
     }
 
@@ -127,7 +130,10 @@ impl SwarmNode {
     ) -> Result<T, NodeError> {
         let folder = self.folder.clone();
         let done = tokio::task::spawn_blocking(move || work(&folder)).await;
-        done.map_err(|e| NodeError::Internal { action: "work on the swarm's state folder", source: e.into() })?
+        done.map_err(|e| NodeError::Internal {
+            action: "work on the swarm's state folder",
+            source: e.into(),
+        })?
     }
 
     pub(super) fn slot(&self) -> Slot {

@@ -12,7 +12,9 @@ impl SwarmNode {
     pub async fn info(&self) -> SwarmInfo {
         match self.slot() {
             Slot::Inactive => SwarmInfo::default(),
-            Slot::Pending => SwarmInfo { local_state: LocalNodeState::Pending, ..SwarmInfo::default() },
+            Slot::Pending => {
+                SwarmInfo { local_state: LocalNodeState::Pending, ..SwarmInfo::default() }
+            }
             Slot::Locked(state) => SwarmInfo {
                 local_state: LocalNodeState::Locked,
                 node_addr: state.advertise_addr.ip().to_string(),
@@ -63,7 +65,8 @@ async fn of_member(member: &Member) -> SwarmInfo {
         Ok(control) => {
             info.control_available = true;
             if let Ok(nodes) = control.list_nodes(&NodeFilter::default()).await {
-                let managers = nodes.iter().filter(|node| node.spec.role == NodeRole::Manager).count();
+                let managers =
+                    nodes.iter().filter(|node| node.spec.role == NodeRole::Manager).count();
                 info.nodes = u64::try_from(nodes.len()).ok();
                 info.managers = u64::try_from(managers).ok();
             }

@@ -29,13 +29,20 @@ impl SwarmNode {
         let token: JoinToken = request.token.trim().parse().map_err(invalid)?;
         let resolver = self.resolver()?;
         let listen_addr = resolver.listen(&request.listen_addr)?;
-        let remote_addrs: Vec<String> =
-            request.remote_addrs.iter().filter(|addr| !addr.is_empty()).map(|addr| with_port(addr)).collect();
+        let remote_addrs: Vec<String> = request
+            .remote_addrs
+            .iter()
+            .filter(|addr| !addr.is_empty())
+            .map(|addr| with_port(addr))
+            .collect();
         // A worker need not know its address: it is the one its connection comes from.
         let default = &self.config.default_advertise_addr;
-        let advertise_addr = match resolver.advertise(&request.advertise_addr, default, listen_addr) {
+        let advertise_addr = match resolver.advertise(&request.advertise_addr, default, listen_addr)
+        {
             Ok(addr) => addr,
-            Err(error) if !request.advertise_addr.is_empty() || !default.is_empty() => return Err(error.into()),
+            Err(error) if !request.advertise_addr.is_empty() || !default.is_empty() => {
+                return Err(error.into());
+            }
             Err(error) => source_towards(&remote_addrs, listen_addr.port()).await.ok_or(error)?,
         };
         let state = State {
@@ -55,7 +62,10 @@ impl SwarmNode {
             Err(error) => {
                 if let Err(error) = self.erase().await {
                     let error = crate::error::chain(&error);
-                    tracing::error!(error, "cannot clean up after a failed join; the next start tries again");
+                    tracing::error!(
+                        error,
+                        "cannot clean up after a failed join; the next start tries again"
+                    );
                 }
                 self.put(Slot::Inactive);
                 Err(error)
@@ -74,16 +84,19 @@ impl SwarmNode {
         let joined = skep_pki::join(&state.remote_addrs, token, request.availability);
         let credentials = match tokio::time::timeout(JOIN_LIMIT, joined).await {
             Ok(joined) => joined.map_err(refused)?,
-            Err(_) => return Err(NodeError::Join("Timeout was reached before node joined.".to_owned())),
+            Err(_) => {
+                return Err(NodeError::Join("Timeout was reached before node joined.".to_owned()));
+            }
         };
         if credentials.identity().is_manager() {
             return Err(NodeError::ManagerJoin);
         }
         let store = skep_pki::Store::new(self.folder.certificates());
-        let credentials = tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials))
-            .await
-            .map_err(internal("store the node's certificate"))?
-            .map_err(internal("store the node's certificate"))?;
+        let credentials =
+            tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials))
+                .await
+                .map_err(internal("store the node's certificate"))?
+                .map_err(internal("store the node's certificate"))?;
         let state = State { phase: Phase::Member, ..state };
         let member = Member::start(self, state.clone(), TlsHandle::new(credentials), None).await?;
         if let Err(error) = self.on_disk(move |folder| folder.store(&state)).await {
@@ -108,7 +121,9 @@ fn refused(error: JoinError) -> NodeError {
 /// The address this host would use towards one of `remotes`.
 async fn source_towards(remotes: &[String], port: u16) -> Option<std::net::SocketAddr> {
     for remote in remotes {
-        let Ok(stream) = tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(remote)).await
+        let Ok(stream) =
+            tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(remote))
+                .await
         else {
             continue;
         };

@@ -4,8 +4,8 @@ use skep_types::{NodeRole, NodeState};
 use super::SwarmNode;
 use super::member::Member;
 use super::slot::Slot;
-use crate::state::{Phase, State};
 use crate::NodeError;
+use crate::state::{Phase, State};
 
 /// Docker's words about managers that leave.
 const LEAVING: &str =

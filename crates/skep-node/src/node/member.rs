@@ -135,7 +135,10 @@ impl Member {
             data_path_ip: state.data_path_addr.unwrap_or(advertise_ip),
         };
         let joined = node.config.host.joined(&membership).await;
-        joined.map_err(|source| NodeError::Internal { action: "prepare this host for the swarm", source })?;
+        joined.map_err(|source| NodeError::Internal {
+            action: "prepare this host for the swarm",
+            source,
+        })?;
         let managers = match manager {
             Some(_) => vec![ManagerAddress {
                 node_id: identity.node_id,
@@ -227,14 +230,16 @@ impl Member {
     /// Waits until the agent is in session, at most `limit`; true if it is.
     pub async fn in_session(&self, limit: Duration) -> bool {
         let mut view = self.view.clone();
-        matches!(tokio::time::timeout(limit, view.wait_for(Option::is_some)).await, Ok(Ok(_)))
+        let there = async { view.wait_for(Option::is_some).await.is_ok() };
+        tokio::time::timeout(limit, there).await.unwrap_or(false)
     }
 
     /// Waits until the manager leads, at most `limit`.
     pub async fn leads(&self, limit: Duration) -> bool {
         let Some(manager) = &self.manager else { return false };
         let mut leading = manager.leading.clone();
-        matches!(tokio::time::timeout(limit, leading.wait_for(|leads| *leads)).await, Ok(Ok(_)))
+        let leads = async { leading.wait_for(|leads| *leads).await.is_ok() };
+        tokio::time::timeout(limit, leads).await.unwrap_or(false)
     }
 
     /// Stops agent, then manager. Containers stay.
@@ -263,7 +268,10 @@ fn own_address(node: &SwarmNode, state: &State) -> SocketAddr {
     let advertised = state.advertise_addr;
     let listen = state.listen_addr;
     let local = node.resolver().is_ok_and(|resolver| resolver.has(advertised.ip()));
-    if local && (listen.ip().is_unspecified() || listen.ip() == advertised.ip()) && listen.port() == advertised.port() {
+    if local
+        && (listen.ip().is_unspecified() || listen.ip() == advertised.ip())
+        && listen.port() == advertised.port()
+    {
         return advertised;
     }
     let ip = match listen.ip() {

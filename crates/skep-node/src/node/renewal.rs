@@ -20,7 +20,12 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 type View = watch::Receiver<Option<Arc<SessionView>>>;
 
 /// Runs until it is aborted with its membership.
-pub(super) async fn run(tls: TlsHandle, mut view: View, certificates: PathBuf, first_managers: Vec<String>) {
+pub(super) async fn run(
+    tls: TlsHandle,
+    mut view: View,
+    certificates: PathBuf,
+    first_managers: Vec<String>,
+) {
     let store = skep_pki::Store::new(certificates);
     let mut pause = Duration::ZERO;
     let mut chance: f64 = rand::random();
@@ -62,7 +67,10 @@ pub(super) async fn run(tls: TlsHandle, mut view: View, certificates: PathBuf, f
                 }
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot renew the node's certificate");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot renew the node's certificate"
+                );
             }
         }
         pause = (pause * RETRY_FACTOR).clamp(RETRY_BASE, RETRY_MAX);
@@ -81,12 +89,16 @@ async fn follow_root(tls: &TlsHandle, store: &skep_pki::Store, root_pem: &[u8]) 
     if root_pem.is_empty() || current.trust().pem() == root_pem {
         return false;
     }
-    let moved = TrustRoot::from_pem(root_pem, now()).and_then(|trust| current.with_trust(trust, now()));
+    let moved =
+        TrustRoot::from_pem(root_pem, now()).and_then(|trust| current.with_trust(trust, now()));
     match moved {
         Ok(credentials) => keep(tls, store, credentials).await,
         Err(error) => {
             // The certificate has to be renewed first; then it will verify.
-            tracing::debug!(error = &error as &dyn std::error::Error, "not following the swarm's new root yet");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "not following the swarm's new root yet"
+            );
             false
         }
     }
@@ -95,14 +107,18 @@ async fn follow_root(tls: &TlsHandle, store: &skep_pki::Store, root_pem: &[u8]) 
 /// On disk first, then in use.
 async fn keep(tls: &TlsHandle, store: &skep_pki::Store, credentials: Credentials) -> bool {
     let store = store.clone();
-    let saved = tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials)).await;
+    let saved =
+        tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials)).await;
     match saved {
         Ok(Ok(credentials)) => {
             tls.replace(credentials);
             true
         }
         Ok(Err(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot store the node's certificate");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot store the node's certificate"
+            );
             false
         }
         Err(_) => false,

@@ -13,5 +13,8 @@ pub(super) enum Slot {
     /// A manager whose raft log waits for the unlock key.
     Locked(State),
     /// A member that could not be started; it stays one.
-    Failed { state: State, error: String },
+    Failed {
+        state: State,
+        error: String,
+    },
 }

@@ -11,7 +11,6 @@ use skep_manager::{Filter, NodeFilter};
 use skep_node::{InitRequest, LocalNodeState};
 use skep_types::{Annotations, Bytes64, ConfigSpec};
 
-use crate::fake::World;
 use crate::rig::{LIMIT, free_port, start, until};
 
 const DIR: &str = "SKEP_CRASH_DIR";
@@ -28,7 +27,8 @@ async fn child_inits_and_leaves_until_it_is_killed() {
     loop {
         if !node.is_member() {
             println!("step initing");
-            let request = InitRequest { listen_addr: listen_addr.clone(), ..InitRequest::default() };
+            let request =
+                InitRequest { listen_addr: listen_addr.clone(), ..InitRequest::default() };
             node.init(request).await.unwrap();
             println!("step inited");
         }
@@ -79,7 +79,12 @@ async fn a_host_is_a_member_or_not_after_kill_9() {
     let mut members = 0;
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::child_inits_and_leaves_until_it_is_killed", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "crash::child_inits_and_leaves_until_it_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(DIR, dir.path())
             .env(PORT, port.to_string())
             .stdout(Stdio::piped())
@@ -89,7 +94,9 @@ async fn a_host_is_a_member_or_not_after_kill_9() {
         let stdout = child.stdout.take().unwrap();
         let reader = std::thread::spawn(move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-            lines.filter_map(|line| Some(line.split_once("step ")?.1.to_owned())).collect::<Vec<_>>()
+            lines
+                .filter_map(|line| Some(line.split_once("step ")?.1.to_owned()))
+                .collect::<Vec<_>>()
         });
         tokio::time::sleep(Duration::from_millis(rand::random_range(1..=120))).await;
         child.kill().unwrap();
@@ -105,7 +112,10 @@ async fn a_host_is_a_member_or_not_after_kill_9() {
         }
         if node.is_member() {
             members += 1;
-            let led = tokio::time::timeout(LIMIT, until("the manager leads", || async { node.control().ok() }));
+            let led = tokio::time::timeout(
+                LIMIT,
+                until("the manager leads", || async { node.control().ok() }),
+            );
             let control = led.await.unwrap();
             let configs = control.list_configs(&Filter::default()).await.unwrap();
             for name in &told.wrote {

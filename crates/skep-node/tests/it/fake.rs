@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use skep_agent::{Controller, Dependencies, ExecError, Executor, LogOptions, LogRecord, LogSource, LogStream};
+use skep_agent::{
+    Controller, Dependencies, ExecError, Executor, LogOptions, LogRecord, LogSource, LogStream,
+};
 use skep_node::{Host, HostError, Membership};
 use skep_types::{
     ContainerStatus, EncryptionKey, EngineDescription, Node, NodeDescription, PluginDescription,
@@ -61,7 +63,8 @@ impl Host for FakeHost {
 #[async_trait]
 impl Executor for FakeHost {
     async fn describe(&self) -> Result<NodeDescription, ExecError> {
-        let plugin = |kind: &str, name: &str| PluginDescription { kind: kind.into(), name: name.into() };
+        let plugin =
+            |kind: &str, name: &str| PluginDescription { kind: kind.into(), name: name.into() };
         Ok(NodeDescription {
             hostname: self.hostname.to_owned(),
             resources: Resources {
@@ -128,7 +131,8 @@ impl Controller for FakeController {
     }
 
     async fn prepare(&self) -> Result<(), ExecError> {
-        let image = self.task.spec.container_spec.as_ref().map(|c| c.image.as_str()).unwrap_or_default();
+        let image =
+            self.task.spec.container_spec.as_ref().map(|c| c.image.as_str()).unwrap_or_default();
         if image.starts_with("missing") {
             return Err(ExecError::refused(format!("No such image: {image}")));
         }
@@ -174,7 +178,8 @@ impl Controller for FakeController {
     async fn logs(&self, options: &LogOptions) -> Result<LogStream, ExecError> {
         let line = |n: u32| {
             Ok(LogRecord {
-                timestamp: skep_types::Timestamp::from_unix(1_700_000_000 + i64::from(n), 0).unwrap(),
+                timestamp: skep_types::Timestamp::from_unix(1_700_000_000 + i64::from(n), 0)
+                    .unwrap(),
                 source: LogSource::Stdout,
                 data: format!("line {n} of {}\n", self.task.id).into_bytes(),
                 attributes: Vec::new(),

@@ -35,7 +35,11 @@ async fn init_create_scale_remove() {
     assert_eq!(duplicate.kind, ControlErrorKind::AlreadyExists, "{duplicate}");
 
     let start = Instant::now();
-    let stale = ServiceUpdate { version: Version { index: 1 }, spec: service("web", 5), ..Default::default() };
+    let stale = ServiceUpdate {
+        version: Version { index: 1 },
+        spec: service("web", 5),
+        ..Default::default()
+    };
     let refused = control.update_service("web", stale).await.unwrap_err();
     assert_eq!(refused.kind, ControlErrorKind::OutOfSequence);
     assert_eq!(refused.message, "update out of sequence");
@@ -51,14 +55,21 @@ async fn init_create_scale_remove() {
     let version = control.get_service("web", false).await.unwrap().meta.version;
     let mut spec = service("web", 2);
     spec.mode = ServiceMode::Replicated(ReplicatedService { replicas: Some(2) });
-    control.update_service("web", ServiceUpdate { version, spec, ..Default::default() }).await.unwrap();
+    control
+        .update_service("web", ServiceUpdate { version, spec, ..Default::default() })
+        .await
+        .unwrap();
     until_running(&control, "web", 2).await;
     until("the rest is gone", || async { (rig.world.containers().len() == 2).then_some(()) }).await;
 
     control.remove_service(&created.id.as_str()[..6]).await.unwrap();
-    until("no container is left", || async { rig.world.containers().is_empty().then_some(()) }).await;
+    until("no container is left", || async { rig.world.containers().is_empty().then_some(()) })
+        .await;
     let gone = control.get_service("web", false).await.unwrap_err();
-    assert_eq!((gone.kind, gone.message.as_str()), (ControlErrorKind::NotFound, "service web not found"));
+    assert_eq!(
+        (gone.kind, gone.message.as_str()),
+        (ControlErrorKind::NotFound, "service web not found")
+    );
     rig.node.shutdown().await;
 }
 
@@ -128,7 +139,10 @@ async fn a_restart_keeps_swarm_and_containers() {
     let after = until_running(&control, "web", 4).await;
     let ids = |tasks: &[skep_types::Task]| tasks.iter().map(|t| t.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&before), ids(&after));
-    assert!(rig.world.starts.lock().unwrap().values().all(|n| *n == 1), "nothing was started twice");
+    assert!(
+        rig.world.starts.lock().unwrap().values().all(|n| *n == 1),
+        "nothing was started twice"
+    );
     let version = control.get_service("web", false).await.unwrap().meta.version;
     let update = ServiceUpdate { version, spec: service("web", 6), ..Default::default() };
     control.update_service("web", update).await.unwrap();
@@ -164,7 +178,10 @@ async fn leaving_needs_force_and_leaves_nothing() {
     assert_eq!(rig.node.info().await.local_state, LocalNodeState::Inactive);
     let left: Vec<_> = std::fs::read_dir(rig.folder.path().join("swarm")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(rig.node.leave(true).await.unwrap_err().to_string(), "This node is not part of a swarm");
+    assert_eq!(
+        rig.node.leave(true).await.unwrap_err().to_string(),
+        "This node is not part of a swarm"
+    );
     assert_eq!(control.cluster().await.unwrap_err().kind, ControlErrorKind::Unavailable);
 
     // A new swarm can be made at once.

@@ -59,7 +59,10 @@ async fn a_new_cluster_can_be_forced_on_another_port() {
     until("the node is ready at its new address", || async {
         let nodes = control.list_nodes(&NodeFilter::default()).await.unwrap();
         let manager = nodes[0].manager_status.clone().unwrap_or_default();
-        (nodes.len() == 1 && nodes[0].status.state == NodeState::Ready && manager.addr == rig.addr()).then_some(())
+        (nodes.len() == 1
+            && nodes[0].status.state == NodeState::Ready
+            && manager.addr == rig.addr())
+        .then_some(())
     })
     .await;
     rig.restart().await;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use skep_manager::{Control, TaskFilter};
 use skep_node::{InitRequest, NodeConfig, SwarmNode};
 use skep_types::{
-    Annotations, ContainerSpec, ReplicatedService, ServiceMode, ServiceSpec, Task, TaskSpec, TaskState,
+    Annotations, ContainerSpec, ReplicatedService, ServiceMode, ServiceSpec, Task, TaskSpec,
+    TaskState,
 };
 
 use crate::fake::{FakeHost, World};
@@ -75,7 +76,10 @@ pub fn free_port() -> u16 {
 }
 
 /// Polls `probe` until it answers.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+pub async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe().await {
@@ -91,7 +95,10 @@ pub fn service(name: &str, replicas: u64) -> ServiceSpec {
         annotations: Annotations { name: name.to_owned(), ..Annotations::default() },
         mode: ServiceMode::Replicated(ReplicatedService { replicas: Some(replicas) }),
         task_template: TaskSpec {
-            container_spec: Some(ContainerSpec { image: "web:1".to_owned(), ..ContainerSpec::default() }),
+            container_spec: Some(ContainerSpec {
+                image: "web:1".to_owned(),
+                ..ContainerSpec::default()
+            }),
             ..TaskSpec::default()
         },
         ..ServiceSpec::default()
@@ -108,8 +115,22 @@ pub async fn until_running(control: &Control, service: &str, count: usize) -> Ve
     let what = format!("{count} tasks of {service} run");
     until(&what, || async {
         let all = tasks(control, service).await;
-        let live: Vec<Task> = all.into_iter().filter(|t| t.desired_state <= TaskState::Running).collect();
-        (live.len() == count && live.iter().all(|t| t.status.state == TaskState::Running)).then_some(live)
+        let live: Vec<Task> =
+            all.into_iter().filter(|t| t.desired_state <= TaskState::Running).collect();
+        (live.len() == count && live.iter().all(|t| t.status.state == TaskState::Running))
+            .then_some(live)
     })
     .await
+}
+
+/// Doors spawn these.
+#[test]
+fn membership_changes_can_be_spawned() {
+    fn spawnable<T: Send>(_: impl Fn(&'static SwarmNode) -> T) {}
+    spawnable(|node| node.init(InitRequest::default()));
+    spawnable(|node| node.join(skep_node::JoinRequest::default()));
+    spawnable(|node| node.leave(true));
+    spawnable(|node| node.unlock(""));
+    spawnable(SwarmNode::info);
+    spawnable(SwarmNode::shutdown);
 }
