@@ -54,8 +54,12 @@ pub(crate) fn decoder<'a, R: Read + Send + 'a>(
     let whole = Cursor::new(magic).chain(reader);
     let decoder: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(64 << 10, whole))),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(whole).map_err(ArchiveError::Read)?),
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(
+            io::BufReader::with_capacity(64 << 10, whole),
+        )),
+        Compression::Zstd => {
+            Box::new(zstd::stream::read::Decoder::new(whole).map_err(ArchiveError::Read)?)
+        }
     };
     Ok((compression, decoder))
 }
@@ -76,7 +80,10 @@ impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::FileTooLarge, "the content unpacks to more than the configured limit")
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "the content unpacks to more than the configured limit",
+            )
         })?;
         Ok(n)
     }

@@ -23,7 +23,12 @@ pub struct ImageConfig {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub variant: String,
     /// Operating system version (Windows).
-    #[serde(rename = "os.version", default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "os.version",
+        default,
+        deserialize_with = "nullable",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub os_version: String,
     /// RFC 3339 time of creation, as written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +95,12 @@ pub struct RunConfig {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `port/protocol`.
-    #[serde(default, deserialize_with = "keys", serialize_with = "as_keys", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "keys",
+        serialize_with = "as_keys",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub exposed_ports: Vec<String>,
     /// `NAME=value`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
@@ -108,7 +118,12 @@ pub struct RunConfig {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "is_false")]
     pub args_escaped: bool,
     /// Paths that get a volume each.
-    #[serde(default, deserialize_with = "keys", serialize_with = "as_keys", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "keys",
+        serialize_with = "as_keys",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub volumes: Vec<String>,
     /// Working directory.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]

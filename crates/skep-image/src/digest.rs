@@ -50,7 +50,9 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        text.strip_prefix("sha256:").and_then(Self::from_hex).ok_or_else(|| DigestError(text.into()))
+        text.strip_prefix("sha256:")
+            .and_then(Self::from_hex)
+            .ok_or_else(|| DigestError(text.into()))
     }
 }
 

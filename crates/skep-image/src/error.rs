@@ -182,7 +182,9 @@ pub enum ArchiveError {
     #[error("unrecognized image format")]
     Unrecognized,
     /// The format which Docker before 1.10 wrote.
-    #[error("image archives without a manifest.json, as written by Docker before 1.10, are not supported")]
+    #[error(
+        "image archives without a manifest.json, as written by Docker before 1.10, are not supported"
+    )]
     TooOld,
     /// Known, but not readable here.
     #[error("unsupported compression: {0}")]
@@ -215,7 +217,10 @@ impl std::error::Error for Shared {
 
 impl Error {
     /// Shorthand for a failed operation on a file of the store.
-    pub(crate) fn store(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn store(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Store { action, path, source }
     }

@@ -15,9 +15,11 @@ use crate::{
 /// When no scratch store can be made.
 pub fn fuzz_load(bytes: &[u8]) {
     let folder = std::env::temp_dir().join(format!("skep-image-fuzz-{}", std::process::id()));
-    let limits = Limits { layer_bytes: 1 << 20, entries: 1000, archive_bytes: 4 << 20, ..Limits::default() };
+    let limits =
+        Limits { layer_bytes: 1 << 20, entries: 1000, archive_bytes: 4 << 20, ..Limits::default() };
     let settings = Settings { limits, ..RegistryConfig::default().into() };
-    let images = Images::open_with(folder, settings).expect("a scratch store in the temporary folder");
+    let images =
+        Images::open_with(folder, settings).expect("a scratch store in the temporary folder");
     let work = Work::start(&images.inner).expect("a scratch folder");
     // Refusing is as good as accepting.
     let _outcome = crate::archive::load(bytes, &work, &Progress::none());
@@ -30,7 +32,8 @@ pub fn fuzz_manifest(bytes: &[u8]) {
             let _entry = index.choose(&crate::platform::Platform::host());
         }
     }
-    let _config = serde_json::from_slice::<ImageConfig>(bytes).map(|config| (config.created_at(), config.platform()));
+    let _config = serde_json::from_slice::<ImageConfig>(bytes)
+        .map(|config| (config.created_at(), config.platform()));
 }
 
 /// A tar stream, member by member.

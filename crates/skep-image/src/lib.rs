@@ -49,8 +49,8 @@ pub use config::{HealthConfig, History, ImageConfig, RootFs, RunConfig};
 pub use digest::{ChainId, DiffId, Digest, DigestError, ImageId};
 pub use error::{ArchiveError, Conflict, Error, Kind, Result, Shared, report};
 pub use image::{
-    Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser, LabelFilter,
-    ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, Removed, RemoveOptions,
+    Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser,
+    LabelFilter, ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, RemoveOptions, Removed,
 };
 pub use manifest::{Descriptor, media_type};
 pub use platform::Platform;

@@ -60,7 +60,14 @@ pub struct Descriptor {
 
 impl Descriptor {
     pub(crate) fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.into(), digest, size, platform: None, annotations: None, urls: None }
+        Self {
+            media_type: media_type.into(),
+            digest,
+            size,
+            platform: None,
+            annotations: None,
+            urls: None,
+        }
     }
 }
 
@@ -103,7 +110,9 @@ pub enum ManifestError {
     #[error("the manifest has both layers and manifests")]
     Ambiguous,
     /// Docker schema 1.
-    #[error("Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported")]
+    #[error(
+        "Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported"
+    )]
     Schema1,
     /// Some other document.
     #[error("unsupported manifest media type {0:?}")]
@@ -143,9 +152,14 @@ struct Probe {
 
 impl Document {
     /// Parses a manifest or index. `header` is the media type it was served with, if any.
-    pub(crate) fn parse(bytes: &[u8], header: Option<&str>, max_layers: usize) -> Result<Self, ManifestError> {
+    pub(crate) fn parse(
+        bytes: &[u8],
+        header: Option<&str>,
+        max_layers: usize,
+    ) -> Result<Self, ManifestError> {
         let probe: Probe = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
-        let header = header.map(|h| h.split(';').next().unwrap_or(h).trim()).filter(|h| is_manifest_type(h));
+        let header =
+            header.map(|h| h.split(';').next().unwrap_or(h).trim()).filter(|h| is_manifest_type(h));
         let schema1 = |t: &str| t.starts_with(media_type::DOCKER_SCHEMA1);
         if probe.fs_layers.is_some() || probe.schema_version == 1 || header.is_some_and(schema1) {
             return Err(ManifestError::Schema1);
@@ -157,9 +171,13 @@ impl Document {
             && !probe.media_type.is_empty()
             && header != probe.media_type
         {
-            return Err(ManifestError::MediaTypeMismatch { header: header.into(), document: probe.media_type });
+            return Err(ManifestError::MediaTypeMismatch {
+                header: header.into(),
+                document: probe.media_type,
+            });
         }
-        let kind = if probe.media_type.is_empty() { header.unwrap_or("") } else { &probe.media_type };
+        let kind =
+            if probe.media_type.is_empty() { header.unwrap_or("") } else { &probe.media_type };
         let is_index = probe.manifests.is_some();
         let expected: &[&str] = if is_index {
             &["", media_type::OCI_INDEX, media_type::DOCKER_LIST]

@@ -31,7 +31,8 @@ impl Platform {
             "loongarch64" => "loong64",
             other => other,
         };
-        Self { os: "linux".into(), architecture: architecture.into(), variant: String::new() }.normal()
+        Self { os: "linux".into(), architecture: architecture.into(), variant: String::new() }
+            .normal()
     }
 
     /// Parses `os/arch[/variant]`, or one of both alone, completed from the host.
@@ -41,7 +42,9 @@ impl Platform {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let bad = || Error::Platform(text.into());
         let parts: Vec<&str> = text.split('/').collect();
-        let odd = |p: &&str| p.is_empty() || !p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let odd = |p: &&str| {
+            p.is_empty() || !p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        };
         if parts.iter().any(odd) {
             return Err(bad());
         }
@@ -64,18 +67,19 @@ impl Platform {
     pub fn normal(mut self) -> Self {
         self.os = self.os.to_ascii_lowercase();
         self.variant = self.variant.to_ascii_lowercase();
-        let (architecture, variant) = match (self.architecture.to_ascii_lowercase().as_str(), self.variant.as_str()) {
-            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64".into(), String::new()),
-            ("x86_64" | "x86-64" | "amd64", v) => ("amd64".into(), v.into()),
-            ("i386", _) => ("386".into(), String::new()),
-            ("aarch64" | "arm64", "" | "8" | "v8") => ("arm64".into(), "v8".into()),
-            ("aarch64", v) => ("arm64".into(), v.into()),
-            ("armhf", _) => ("arm".into(), "v7".into()),
-            ("armel", _) => ("arm".into(), "v6".into()),
-            ("arm", "" | "7") => ("arm".into(), "v7".into()),
-            ("arm", v @ ("5" | "6" | "8")) => ("arm".into(), format!("v{v}")),
-            (arch, v) => (arch.into(), v.into()),
-        };
+        let (architecture, variant) =
+            match (self.architecture.to_ascii_lowercase().as_str(), self.variant.as_str()) {
+                ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64".into(), String::new()),
+                ("x86_64" | "x86-64" | "amd64", v) => ("amd64".into(), v.into()),
+                ("i386", _) => ("386".into(), String::new()),
+                ("aarch64" | "arm64", "" | "8" | "v8") => ("arm64".into(), "v8".into()),
+                ("aarch64", v) => ("arm64".into(), v.into()),
+                ("armhf", _) => ("arm".into(), "v7".into()),
+                ("armel", _) => ("arm".into(), "v6".into()),
+                ("arm", "" | "7") => ("arm".into(), "v7".into()),
+                ("arm", v @ ("5" | "6" | "8")) => ("arm".into(), format!("v{v}")),
+                (arch, v) => (arch.into(), v.into()),
+            };
         self.architecture = architecture;
         self.variant = variant;
         self
@@ -92,7 +96,8 @@ impl Platform {
         if want.variant == offer.variant {
             return Some(0);
         }
-        let number = |v: &str| if v.is_empty() { Some(1) } else { v.strip_prefix('v')?.parse::<u32>().ok() };
+        let number =
+            |v: &str| if v.is_empty() { Some(1) } else { v.strip_prefix('v')?.parse::<u32>().ok() };
         let gap = number(&want.variant)?.checked_sub(number(&offer.variant)?)?;
         (gap > 0).then_some(gap)
     }

@@ -59,12 +59,24 @@ impl Progress {
 
     /// A line about one layer or tag.
     pub(crate) fn status(&self, id: impl Into<String>, status: impl Into<Cow<'static, str>>) {
-        self.send(Event { id: Some(id.into()), status: status.into(), current: None, total: None, pushed: None });
+        self.send(Event {
+            id: Some(id.into()),
+            status: status.into(),
+            current: None,
+            total: None,
+            pushed: None,
+        });
     }
 
     /// A line about the whole operation.
     pub(crate) fn line(&self, status: impl Into<Cow<'static, str>>) {
-        self.send(Event { id: None, status: status.into(), current: None, total: None, pushed: None });
+        self.send(Event {
+            id: None,
+            status: status.into(),
+            current: None,
+            total: None,
+            pushed: None,
+        });
     }
 
     /// A bar.

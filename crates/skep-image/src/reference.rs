@@ -69,7 +69,9 @@ impl Reference {
         }
         let (domain, remainder) = split_domain(text);
         let (name_and_tag, digest) = match remainder.split_once('@') {
-            Some((name, digest)) => (name, Some(digest.parse().map_err(|_| ReferenceError::Format)?)),
+            Some((name, digest)) => {
+                (name, Some(digest.parse().map_err(|_| ReferenceError::Format)?))
+            }
             None => (remainder.as_str(), None),
         };
         let (path, tag) = match name_and_tag.split_once(':') {
@@ -330,7 +332,13 @@ mod tests {
             (tag.as_str(), "invalid reference format"),
             ("Foo", "invalid reference format: repository name (library/Foo) must be lowercase"),
             (long.as_str(), "repository name must not be more than 255 characters"),
-            (&D[7..], &format!("invalid repository name ({}), cannot specify 64-byte hexadecimal strings", &D[7..])),
+            (
+                &D[7..],
+                &format!(
+                    "invalid repository name ({}), cannot specify 64-byte hexadecimal strings",
+                    &D[7..]
+                ),
+            ),
         ] {
             assert_eq!(Reference::parse(text).unwrap_err().to_string(), want, "{text}");
         }

@@ -98,6 +98,12 @@ impl Default for Settings {
 
 impl From<RegistryConfig> for Settings {
     fn from(registry: RegistryConfig) -> Self {
-        Self { registry, limits: Limits::default(), retry: Retry::default(), max_downloads: 3, max_uploads: 5 }
+        Self {
+            registry,
+            limits: Limits::default(),
+            retry: Retry::default(),
+            max_downloads: 3,
+            max_uploads: 5,
+        }
     }
 }

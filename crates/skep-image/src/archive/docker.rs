@@ -37,7 +37,8 @@ fn image(spool: &Spool, limits: &Limits, item: Item) -> Result<Found> {
     }
     let mut names = Vec::new();
     for tag in item.repo_tags.unwrap_or_default() {
-        let name = Reference::parse(&tag).map_err(|e| invalid("manifest.json", &format!("{tag:?}: {e}")))?;
+        let name = Reference::parse(&tag)
+            .map_err(|e| invalid("manifest.json", &format!("{tag:?}: {e}")))?;
         if name.tag().is_none() || name.digest().is_some() {
             return Err(invalid("manifest.json", &format!("{tag:?} is no name with a tag")));
         }
@@ -58,7 +59,11 @@ fn image(spool: &Spool, limits: &Limits, item: Item) -> Result<Found> {
 
 /// The manifest which an OCI layout in the same archive has for this configuration: with it, the
 /// image keeps its digest when it is pushed.
-fn original_manifest(spool: &Spool, limits: &Limits, config: &[u8]) -> Result<Option<(String, Vec<u8>, Manifest)>> {
+fn original_manifest(
+    spool: &Spool,
+    limits: &Limits,
+    config: &[u8],
+) -> Result<Option<(String, Vec<u8>, Manifest)>> {
     let Some(index) = spool.json::<Index>("index.json")? else { return Ok(None) };
     let id = Digest::of(config);
     for entry in index.manifests {

@@ -40,7 +40,12 @@ impl Images {
     /// # Errors
     /// [`Error::Change`] before anything is read; [`Error::Unpack`] and [`Error::Archive`] for a
     /// malformed archive. Nothing is left behind.
-    pub async fn import<R>(&self, archive: R, options: ImportOptions, progress: Progress) -> Result<ImageId>
+    pub async fn import<R>(
+        &self,
+        archive: R,
+        options: ImportOptions,
+        progress: Progress,
+    ) -> Result<ImageId>
     where
         R: AsyncRead + Send + Unpin + 'static,
     {
@@ -90,9 +95,11 @@ fn import<R: Read + Send>(
         history: vec![History { created, comment, ..History::default() }],
         ..ImageConfig::default()
     };
-    let config = serde_json::to_vec(&document).map_err(|e| Error::store("write", work.store().files.root())(e.into()))?;
+    let config = serde_json::to_vec(&document)
+        .map_err(|e| Error::store("write", work.store().files.root())(e.into()))?;
     let names = options.reference.map(Reference::tagged).into_iter().collect();
-    let registered = work.store().register(work, NewImage { config, manifest: None, names, parent: None })?;
+    let registered =
+        work.store().register(work, NewImage { config, manifest: None, names, parent: None })?;
     progress.line(registered.id.to_string());
     Ok(registered.id)
 }

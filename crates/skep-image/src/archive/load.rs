@@ -53,7 +53,11 @@ impl Images {
 }
 
 /// Loads all images of an archive. Blocking.
-pub(crate) fn load<R: Read + Send>(archive: R, work: &Work, progress: &Progress) -> Result<Vec<LoadedImage>> {
+pub(crate) fn load<R: Read + Send>(
+    archive: R,
+    work: &Work,
+    progress: &Progress,
+) -> Result<Vec<LoadedImage>> {
     let limits = work.store().settings.limits;
     let spool = Spool::read(archive, work, &limits)?;
     let found = if spool.find("manifest.json")?.is_some() {
@@ -81,7 +85,8 @@ fn store(found: Found, work: &Work, progress: &Progress) -> Result<LoadedImage> 
         return Err(invalid("image configuration", "its rootfs is not made of layers"));
     }
     if diff_ids.len() != found.layers.len() {
-        let reason = format!("it has {} diff ids for {} layers", diff_ids.len(), found.layers.len());
+        let reason =
+            format!("it has {} diff ids for {} layers", diff_ids.len(), found.layers.len());
         return Err(invalid("image configuration", &reason));
     }
     if diff_ids.len() > inner.settings.limits.layers {
@@ -91,7 +96,12 @@ fn store(found: Found, work: &Work, progress: &Progress) -> Result<LoadedImage> 
     for (diff_id, (member, media_type)) in diff_ids.iter().zip(&found.layers) {
         parent = Some(add(work, parent, *diff_id, member, media_type.as_deref(), progress)?);
     }
-    let new = NewImage { config: found.config, manifest: found.manifest, names: found.names.clone(), parent: None };
+    let new = NewImage {
+        config: found.config,
+        manifest: found.manifest,
+        names: found.names.clone(),
+        parent: None,
+    };
     let registered = inner.register(work, new)?;
     Ok(LoadedImage {
         id: registered.id,

@@ -20,7 +20,8 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const MAX_NESTING: usize = 4;
 
 pub(super) fn images(spool: &Spool, limits: &Limits, platform: &Platform) -> Result<Vec<Found>> {
-    let index: Index = spool.json("index.json")?.ok_or_else(|| invalid("index.json", "it is missing"))?;
+    let index: Index =
+        spool.json("index.json")?.ok_or_else(|| invalid("index.json", "it is missing"))?;
     // Several entries without names for several platforms are one image.
     if index.manifests.len() > 1 && index.manifests.iter().all(|entry| name_of(entry).is_none()) {
         let entry = index.choose(platform).ok_or_else(|| no_platform(platform))?;
@@ -36,10 +37,16 @@ pub(super) fn images(spool: &Spool, limits: &Limits, platform: &Platform) -> Res
     Ok(found)
 }
 
-fn image(spool: &Spool, limits: &Limits, platform: &Platform, entry: &Descriptor) -> Result<Option<Found>> {
+fn image(
+    spool: &Spool,
+    limits: &Limits,
+    platform: &Platform,
+    entry: &Descriptor,
+) -> Result<Option<Found>> {
     let names = match name_of(entry) {
         Some(text) => {
-            let name = Reference::parse(text).map_err(|e| invalid("index.json", &format!("{text:?}: {e}")))?;
+            let name = Reference::parse(text)
+                .map_err(|e| invalid("index.json", &format!("{text:?}: {e}")))?;
             let name = name.tagged();
             // With both, the tag is the name and the digest follows from the content.
             match name.tag() {
@@ -49,7 +56,9 @@ fn image(spool: &Spool, limits: &Limits, platform: &Platform, entry: &Descriptor
         }
         None => Vec::new(),
     };
-    let Some((kind, bytes, manifest)) = resolve(spool, limits, platform, entry, 0)? else { return Ok(None) };
+    let Some((kind, bytes, manifest)) = resolve(spool, limits, platform, entry, 0)? else {
+        return Ok(None);
+    };
     spool.blob(&manifest.config)?;
     let config = spool.bytes(&blob_name(&manifest.config.digest), limits.config_bytes)?;
     let mut layers = Vec::new();

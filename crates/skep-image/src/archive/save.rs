@@ -83,9 +83,13 @@ impl Inner {
         let state = self.state();
         if let AnyReference::Name(reference) = Reference::parse_any(name)? {
             if reference.is_name_only() {
-                let all = state.names.iter().filter(|(n, _)| n.tag().is_some() && n.repository() == reference);
-                let all: Vec<_> =
-                    all.filter_map(|(n, id)| Some((state.images.get(id)?.clone(), Some(n.clone())))).collect();
+                let all = state
+                    .names
+                    .iter()
+                    .filter(|(n, _)| n.tag().is_some() && n.repository() == reference);
+                let all: Vec<_> = all
+                    .filter_map(|(n, id)| Some((state.images.get(id)?.clone(), Some(n.clone()))))
+                    .collect();
                 if !all.is_empty() {
                     return Ok(all);
                 }
@@ -125,14 +129,20 @@ impl Plan {
                 ("org.opencontainers.image.ref.name".to_owned(), short.clone()),
             ]);
             self.index.push(Descriptor { annotations: Some(annotations), ..descriptor.clone() });
-            self.repositories.entry(tag.familiar_name()).or_default().insert(short, record.id.hex());
+            self.repositories
+                .entry(tag.familiar_name())
+                .or_default()
+                .insert(short, record.id.hex());
         }
         let diff_ids = record.config.rootfs.diff_ids.iter();
         self.items.push(Item {
             config: blob_name(&record.id.0),
             repo_tags: (!tags.is_empty()).then(|| tags.iter().map(Reference::familiar).collect()),
             layers: manifest.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
-            layer_sources: diff_ids.map(ToString::to_string).zip(manifest.layers.iter().cloned()).collect(),
+            layer_sources: diff_ids
+                .map(ToString::to_string)
+                .zip(manifest.layers.iter().cloned())
+                .collect(),
         });
         Ok(())
     }
@@ -140,7 +150,8 @@ impl Plan {
     fn write(&self, inner: &Inner, out: &mut ChunkWriter) -> io::Result<()> {
         folder(out, "blobs/")?;
         folder(out, "blobs/sha256/")?;
-        let digests: BTreeSet<Digest> = self.blobs.iter().chain(self.made.keys()).copied().collect();
+        let digests: BTreeSet<Digest> =
+            self.blobs.iter().chain(self.made.keys()).copied().collect();
         for digest in digests {
             let name = blob_name(&digest);
             match self.made.get(&digest) {
@@ -182,7 +193,10 @@ fn member(out: &mut dyn Write, name: &str, size: u64, data: &mut dyn io::Read) -
     let meta = Meta { mode: 0o644, size, ..Meta::default() };
     write_header(out, name.as_bytes(), b'0', &meta, b"", &[])?;
     if io::copy(&mut io::Read::take(data, size), out)? != size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file of the image store has shrunk"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "a file of the image store has shrunk",
+        ));
     }
     let padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
     io::copy(&mut io::Read::take(io::repeat(0), padding), out).map(drop)

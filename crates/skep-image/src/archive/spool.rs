@@ -48,7 +48,11 @@ impl Spool {
         while let Some(entry) = reader.next().map_err(tar_error)? {
             count += 1;
             if count > limits.entries {
-                return Err(ArchiveError::Limit { what: "the number of entries", limit: limits.entries }.into());
+                return Err(ArchiveError::Limit {
+                    what: "the number of entries",
+                    limit: limits.entries,
+                }
+                .into());
             }
             let name = normal(&entry.path)?;
             match entry.kind {
@@ -58,7 +62,9 @@ impl Spool {
                     let mut out = Hashing::new(file);
                     io::copy(&mut reader.data(), &mut out).map_err(|e| write_error(e, &path))?;
                     let (_, digest, size) = out.finish();
-                    if let Some(old) = spool.files.insert(name.clone(), Member { path, digest, size }) {
+                    if let Some(old) =
+                        spool.files.insert(name.clone(), Member { path, digest, size })
+                    {
                         // The later one counts, as it would on disk.
                         fs::remove_file(&old.path).map_err(Error::store("remove", &old.path))?;
                     }
@@ -66,7 +72,11 @@ impl Spool {
                 }
                 EntryKind::Symlink(to) => {
                     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    let target = if to.starts_with(b"/") { to } else { [folder.as_bytes(), b"/", &to].concat() };
+                    let target = if to.starts_with(b"/") {
+                        to
+                    } else {
+                        [folder.as_bytes(), b"/", &to].concat()
+                    };
                     spool.links.insert(name, normal(&target)?);
                 }
                 EntryKind::HardLink(to) => _ = spool.links.insert(name, normal(&to)?),
@@ -140,12 +150,15 @@ pub(super) fn invalid(member: &str, reason: &str) -> Error {
 
 /// Plain components joined by `/`; climbing above the top is refused.
 fn normal(raw: &[u8]) -> Result<String> {
-    let text = std::str::from_utf8(raw).map_err(|_| invalid(&String::from_utf8_lossy(raw), "its name is not UTF-8"))?;
+    let text = std::str::from_utf8(raw)
+        .map_err(|_| invalid(&String::from_utf8_lossy(raw), "its name is not UTF-8"))?;
     let mut parts: Vec<&str> = Vec::new();
     for part in text.split('/') {
         match part {
             "" | "." => {}
-            ".." if parts.pop().is_none() => return Err(invalid(text, "its name points outside of the archive")),
+            ".." if parts.pop().is_none() => {
+                return Err(invalid(text, "its name points outside of the archive"));
+            }
             ".." => {}
             part => parts.push(part),
         }
@@ -155,7 +168,8 @@ fn normal(raw: &[u8]) -> Result<String> {
 
 fn check_space(work: &Work, size: u64, limits: &Limits) -> Result<()> {
     let root = work.store().files.root();
-    let stat = rustix::fs::statvfs(root).map_err(|e| Error::store("look at the free space of", root)(e.into()))?;
+    let stat = rustix::fs::statvfs(root)
+        .map_err(|e| Error::store("look at the free space of", root)(e.into()))?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     if free < size.saturating_add(limits.min_free_bytes) {
         return Err(ArchiveError::Limit { what: "the free space, in bytes", limit: free }.into());

@@ -30,7 +30,9 @@ pub(super) fn parse(rest: &str) -> Result<HealthConfig, ChangeError> {
         "" => return Err(ChangeError::MissingArgument(NAME)),
         "NONE" if command.is_empty() => vec!["NONE".into()],
         "NONE" => return Err(bad(NAME, command, "NONE takes no arguments")),
-        "CMD" if command.is_empty() => return Err(bad(NAME, rest, "missing command after HEALTHCHECK CMD")),
+        "CMD" if command.is_empty() => {
+            return Err(bad(NAME, rest, "missing command after HEALTHCHECK CMD"));
+        }
         "CMD" => match list(command) {
             Some(words) => std::iter::once("CMD".to_owned()).chain(words).collect(),
             None => vec!["CMD-SHELL".into(), command.into()],

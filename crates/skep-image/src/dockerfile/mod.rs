@@ -59,7 +59,12 @@ pub fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), ChangeErr
     Ok(())
 }
 
-fn one(config: &mut RunConfig, word: &str, rest: &str, command_given: bool) -> Result<(), ChangeError> {
+fn one(
+    config: &mut RunConfig,
+    word: &str,
+    rest: &str,
+    command_given: bool,
+) -> Result<(), ChangeError> {
     let env = config.env.clone();
     let text = |text: &str| expand(text, &env);
     match word {
@@ -99,7 +104,9 @@ fn one(config: &mut RunConfig, word: &str, rest: &str, command_given: bool) -> R
                 }
             }
         }
-        "WORKDIR" => config.working_dir = join(&config.working_dir, &text(single("WORKDIR", rest)?)),
+        "WORKDIR" => {
+            config.working_dir = join(&config.working_dir, &text(single("WORKDIR", rest)?))
+        }
         "STOPSIGNAL" => {
             let signal = text(single("STOPSIGNAL", rest)?);
             if !is_signal(&signal) {
@@ -140,11 +147,17 @@ fn list(text: &str) -> Option<Vec<String>> {
 }
 
 /// `name=value …`, or `name value with spaces`.
-fn pairs(instruction: &'static str, rest: &str, env: &[String]) -> Result<Vec<(String, String)>, ChangeError> {
+fn pairs(
+    instruction: &'static str,
+    rest: &str,
+    env: &[String],
+) -> Result<Vec<(String, String)>, ChangeError> {
     let words = required(instruction, split(rest))?;
     if words[0].contains('=') {
         let pair = |word: &String| match word.split_once('=') {
-            Some((name, value)) if !expand(name, env).is_empty() => Ok((expand(name, env), expand(value, env))),
+            Some((name, value)) if !expand(name, env).is_empty() => {
+                Ok((expand(name, env), expand(value, env)))
+            }
             Some(_) => Err(bad(instruction, word, "the name is empty")),
             None => Err(bad(instruction, word, "expected name=value")),
         };
@@ -171,8 +184,12 @@ fn bad(instruction: &'static str, argument: &str, reason: &'static str) -> Chang
 fn trigger(rest: &str) -> Result<String, ChangeError> {
     let word = rest.split_whitespace().next().ok_or(ChangeError::MissingArgument("ONBUILD"))?;
     match word.to_ascii_uppercase().as_str() {
-        "ONBUILD" => Err(bad("ONBUILD", rest, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
-        "FROM" | "MAINTAINER" => Err(bad("ONBUILD", rest, "it isn't allowed as an ONBUILD trigger")),
+        "ONBUILD" => {
+            Err(bad("ONBUILD", rest, "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"))
+        }
+        "FROM" | "MAINTAINER" => {
+            Err(bad("ONBUILD", rest, "it isn't allowed as an ONBUILD trigger"))
+        }
         _ => Ok(rest.into()),
     }
 }
@@ -197,7 +214,9 @@ fn is_signal(text: &str) -> bool {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let real_time = |rest: Option<&str>| rest.is_some_and(|rest| rest.is_empty() || rest[1..].parse::<u32>().is_ok_and(|n| n <= 30));
+    let real_time = |rest: Option<&str>| {
+        rest.is_some_and(|rest| rest.is_empty() || rest[1..].parse::<u32>().is_ok_and(|n| n <= 30))
+    };
     real_time(name.strip_prefix("RTMIN").filter(|r| r.is_empty() || r.starts_with('+')))
         || real_time(name.strip_prefix("RTMAX").filter(|r| r.is_empty() || r.starts_with('-')))
         || matches!(name, "CLD" | "POLL")

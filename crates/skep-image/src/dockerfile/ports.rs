@@ -10,7 +10,9 @@ pub(super) fn add(ports: &mut Vec<String>, text: &str) -> Result<(), ChangeError
     }
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    let (Some(first), Some(last)) = (port(first), port(last)) else { return Err(bad("EXPOSE", text, "invalid port")) };
+    let (Some(first), Some(last)) = (port(first), port(last)) else {
+        return Err(bad("EXPOSE", text, "invalid port"));
+    };
     if first > last {
         return Err(bad("EXPOSE", text, "the range ends before it starts"));
     }

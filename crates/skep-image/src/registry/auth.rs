@@ -45,7 +45,10 @@ pub(super) enum TokenRequest {
 impl Challenge {
     /// The strongest challenge of an answer.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let all = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let all = headers
+            .get_all(header::WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         let mut basic = None;
         for text in all {
             match Self::parse(text) {
@@ -93,7 +96,10 @@ impl Challenge {
             return Err(RegistryError::Plain(realm.into()));
         }
         if let Credentials::IdentityToken(token) = who {
-            let mut form = format!("grant_type=refresh_token&client_id=skep&refresh_token={}", url::encode(token));
+            let mut form = format!(
+                "grant_type=refresh_token&client_id=skep&refresh_token={}",
+                url::encode(token)
+            );
             form.push_str(&format!("&service={}", url::encode(service.unwrap_or_default())));
             form.push_str(&format!("&scope={}", url::encode(&scopes.join(" "))));
             return Ok(TokenRequest::Post { url: realm.into(), form });
@@ -185,7 +191,10 @@ mod tests {
                 "Bearer realm=\"https://a/t\",service=\"r.io\",scope=\"repository:a/b:pull,push\"",
                 bearer("https://a/t", Some("r.io"), Some("repository:a/b:pull,push")),
             ),
-            ("bearer realm=https://a , service=\"a\\\"b\"", bearer("https://a ", Some("a\"b"), None)),
+            (
+                "bearer realm=https://a , service=\"a\\\"b\"",
+                bearer("https://a ", Some("a\"b"), None),
+            ),
             ("Bearer service=x", None),
             ("Negotiate", None),
             ("Bearer ,,,=", None),
@@ -197,10 +206,15 @@ mod tests {
     #[test]
     fn token_requests() {
         let scopes = ["repository:a/b:pull".to_owned()];
-        let ask = |who: &Credentials, realm: &str| Challenge::token_request(realm, Some("s"), &scopes, who, false, false);
+        let ask = |who: &Credentials, realm: &str| {
+            Challenge::token_request(realm, Some("s"), &scopes, who, false, false)
+        };
         assert_eq!(
             ask(&Credentials::Anonymous, "http://t").unwrap(),
-            TokenRequest::Get { url: "http://t?service=s&scope=repository%3Aa%2Fb%3Apull".into(), basic: false }
+            TokenRequest::Get {
+                url: "http://t?service=s&scope=repository%3Aa%2Fb%3Apull".into(),
+                basic: false
+            }
         );
         let who = Credentials::Password { username: "u".into(), password: "p".into() };
         assert!(matches!(ask(&who, "http://t"), Err(RegistryError::Plain(_))));
@@ -211,7 +225,10 @@ mod tests {
                 basic: true
             }
         );
-        assert!(matches!(ask(&Credentials::IdentityToken("i".into()), "https://t"), Ok(TokenRequest::Post { .. })));
+        assert!(matches!(
+            ask(&Credentials::IdentityToken("i".into()), "https://t"),
+            Ok(TokenRequest::Post { .. })
+        ));
         assert_eq!(basic(&who).unwrap(), "Basic dTpw");
     }
 }

@@ -64,14 +64,18 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             tokio::time::timeout(limit, connect(uri, trust))
                 .await
-                .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))
+                .unwrap_or_else(|_| {
+                    Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"))
+                })
                 .map(TokioIo::new)
         })
     }
 }
 
 async fn connect(uri: Uri, trust: Trust) -> io::Result<Stream> {
-    let host = uri.host().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host"))?;
+    let host = uri
+        .host()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the URL has no host"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let secure = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
@@ -81,7 +85,9 @@ async fn connect(uri: Uri, trust: Trust) -> io::Result<Stream> {
         return Ok(Stream(Box::new(tcp)));
     }
     let authority = uri.authority().map(|a| a.as_str().to_owned()).unwrap_or_default();
-    let config = crate::store::blocking_io(move || trust.config(&authority).map_err(io::Error::other)).await?;
+    let config =
+        crate::store::blocking_io(move || trust.config(&authority).map_err(io::Error::other))
+            .await?;
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let tls = TlsConnector::from(config).connect(name, tcp).await?;
     Ok(Stream(Box::new(tls)))
@@ -100,13 +106,21 @@ impl Connection for Stream {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0).poll_write(cx, buf)
     }
 

@@ -50,7 +50,11 @@ impl Download {
 impl Registry {
     /// Joins the download of a blob, or starts it. `true`: it was started here, with this session's
     /// credentials.
-    pub(super) fn download(&self, session: &Arc<Session>, blob: &Descriptor) -> Result<(Arc<Download>, bool)> {
+    pub(super) fn download(
+        &self,
+        session: &Arc<Session>,
+        blob: &Descriptor,
+    ) -> Result<(Arc<Download>, bool)> {
         let mut running = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, download| download.strong_count() > 0);
         if let Some(download) = running.get(&blob.digest).and_then(Weak::upgrade)
@@ -77,11 +81,17 @@ impl Registry {
     }
 }
 
-async fn fetch(session: &Session, blob: &Descriptor, work: &Work, report: &watch::Sender<Stage>) -> Result<()> {
+async fn fetch(
+    session: &Session,
+    blob: &Descriptor,
+    work: &Work,
+    report: &watch::Sender<Stage>,
+) -> Result<()> {
     if work.pin_blob(blob.digest).is_some() {
         return Ok(());
     }
-    let _slot = session.inner.registry.download_slots.acquire().await.map_err(|_| Error::Cancelled)?;
+    let _slot =
+        session.inner.registry.download_slots.acquire().await.map_err(|_| Error::Cancelled)?;
     check_space(session, blob)?;
     let (file, path) = work.scratch_file()?;
     let mut part = Part { file: tokio::fs::File::from_std(file), hasher: Hasher::new(), done: 0 };
@@ -140,7 +150,9 @@ impl Part {
         let answer = session.send(ask).await?;
         match answer.status() {
             StatusCode::PARTIAL_CONTENT if starts_at(&answer, self.done) => {}
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if self.done > 0 => {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+                if self.done > 0 =>
+            {
                 // It does not resume. Start again.
                 self.restart().await?;
                 if answer.status() != StatusCode::OK {

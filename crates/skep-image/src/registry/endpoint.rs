@@ -66,11 +66,18 @@ impl Rules {
             let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
                 return Err(bad("use http://host[:port] or https://host[:port]"));
             };
-            if !matches!(scheme, "http" | "https") || uri.query().is_some() || authority.as_str().contains('@') {
+            if !matches!(scheme, "http" | "https")
+                || uri.query().is_some()
+                || authority.as_str().contains('@')
+            {
                 return Err(bad("use http://host[:port] or https://host[:port]"));
             }
             let verify = !rules.is_insecure(authority.as_str(), &[]);
-            rules.mirrors.push(Endpoint { base: value.trim_end_matches('/').into(), verify, mirror: true });
+            rules.mirrors.push(Endpoint {
+                base: value.trim_end_matches('/').into(),
+                verify,
+                mirror: true,
+            });
         }
         Ok(rules)
     }
@@ -93,7 +100,8 @@ impl Rules {
                 Err(error) => tracing::debug!(host, %error, "cannot look the registry up"),
             }
         }
-        let at = |scheme, verify| Endpoint { base: format!("{scheme}://{host}"), verify, mirror: false };
+        let at =
+            |scheme, verify| Endpoint { base: format!("{scheme}://{host}"), verify, mirror: false };
         if self.is_insecure(host, &addresses) {
             vec![at("https", false), at("http", false)]
         } else {
@@ -108,7 +116,10 @@ impl Rules {
         host == "localhost"
             || literal.is_some_and(|address| address.is_loopback())
             || self.names.iter().any(|name| *name == authority || *name == host)
-            || literal.iter().chain(addresses).any(|address| self.blocks.iter().any(|block| block.has(address)))
+            || literal
+                .iter()
+                .chain(addresses)
+                .any(|address| self.blocks.iter().any(|block| block.has(address)))
     }
 }
 
@@ -145,7 +156,11 @@ mod tests {
 
     fn rules(insecure: &[&str], mirrors: &[&str]) -> Result<Rules, RegistryError> {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Rules::new(&RegistryConfig { insecure_registries: owned(insecure), mirrors: owned(mirrors), certs_dir: None })
+        Rules::new(&RegistryConfig {
+            insecure_registries: owned(insecure),
+            mirrors: owned(mirrors),
+            certs_dir: None,
+        })
     }
 
     #[test]
@@ -171,16 +186,24 @@ mod tests {
     #[tokio::test]
     async fn order_of_places() {
         let rules = rules(&[], &["https://m.lan/", "http://127.0.0.1:1"]).unwrap();
-        let bases = |all: Vec<Endpoint>| all.into_iter().map(|e| (e.base, e.verify)).collect::<Vec<_>>();
+        let bases =
+            |all: Vec<Endpoint>| all.into_iter().map(|e| (e.base, e.verify)).collect::<Vec<_>>();
         let hub = ("https://registry-1.docker.io".to_owned(), true);
         assert_eq!(
             bases(rules.for_pull("docker.io").await),
-            [("https://m.lan".to_owned(), true), ("http://127.0.0.1:1".to_owned(), false), hub.clone()]
+            [
+                ("https://m.lan".to_owned(), true),
+                ("http://127.0.0.1:1".to_owned(), false),
+                hub.clone()
+            ]
         );
         assert_eq!(bases(rules.for_push("docker.io").await), [hub]);
         assert_eq!(
             bases(rules.for_pull("localhost:5000").await),
-            [("https://localhost:5000".to_owned(), false), ("http://localhost:5000".to_owned(), false)]
+            [
+                ("https://localhost:5000".to_owned(), false),
+                ("http://localhost:5000".to_owned(), false)
+            ]
         );
     }
 

@@ -58,7 +58,9 @@ pub enum RegistryError {
         message: String,
     },
     /// The repository does not exist, or not for this caller.
-    #[error("pull access denied for {repository}, repository does not exist or may require 'docker login': {message}")]
+    #[error(
+        "pull access denied for {repository}, repository does not exist or may require 'docker login': {message}"
+    )]
     PullDenied {
         /// Familiar name.
         repository: String,
@@ -160,9 +162,10 @@ impl RegistryError {
     /// What kind of failure this is.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoManifest { .. } | Self::PullDenied { .. } | Self::NoPlatform(_) | Self::NotLocal(_) => {
-                Kind::NotFound
-            }
+            Self::NoManifest { .. }
+            | Self::PullDenied { .. }
+            | Self::NoPlatform(_)
+            | Self::NotLocal(_) => Kind::NotFound,
             Self::Setting { .. } => Kind::InvalidParameter,
             Self::Unauthorized { .. } => Kind::Unauthorized,
             Self::PushDenied { .. } | Self::Plain(_) => Kind::Forbidden,
@@ -182,7 +185,11 @@ impl RegistryError {
 /// the first failure to get one.
 pub(super) fn telling(first: Option<RegistryError>, next: RegistryError) -> Option<RegistryError> {
     match first {
-        None | Some(RegistryError::Unreachable { .. }) if !matches!(next, RegistryError::Unreachable { .. }) => Some(next),
+        None | Some(RegistryError::Unreachable { .. })
+            if !matches!(next, RegistryError::Unreachable { .. }) =>
+        {
+            Some(next)
+        }
         None => Some(next),
         known => known,
     }

@@ -1,9 +1,15 @@
 //! Manifests and small blobs.
 
+use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderName, Method, StatusCode, header};
 use serde::Deserialize;
 
-use super::{Credentials, RegistryError, error::{no_place, telling}, session::{Ask, Session}, url};
+use super::{
+    Credentials, RegistryError,
+    error::{no_place, telling},
+    session::{Ask, Session},
+    url,
+};
 use crate::{
     digest::Digest,
     error::Result,
@@ -29,7 +35,11 @@ pub(super) struct Fetched {
 
 impl Session {
     /// Fetches a manifest or index by tag or digest, verified.
-    pub(super) async fn manifest(&self, name: &Reference, at: &str) -> Result<Fetched, RegistryError> {
+    pub(super) async fn manifest(
+        &self,
+        name: &Reference,
+        at: &str,
+    ) -> Result<Fetched, RegistryError> {
         let reference = || name.familiar();
         let mut ask = Ask::new(Method::GET, self.url(&format!("manifests/{at}")));
         for kind in ACCEPT_MANIFEST {
@@ -50,10 +60,15 @@ impl Session {
         let actual = Digest::of(&bytes);
         let expected = at.parse::<Digest>().ok().or(promised).unwrap_or(actual);
         if actual != expected {
-            return Err(RegistryError::Digest { what: format!("manifest of {}", reference()), expected, actual });
+            return Err(RegistryError::Digest {
+                what: format!("manifest of {}", reference()),
+                expected,
+                actual,
+            });
         }
-        let document = Document::parse(&bytes, header_type.as_deref(), self.inner.settings.limits.layers)
-            .map_err(|source| RegistryError::Manifest { reference: reference(), source })?;
+        let document =
+            Document::parse(&bytes, header_type.as_deref(), self.inner.settings.limits.layers)
+                .map_err(|source| RegistryError::Manifest { reference: reference(), source })?;
         let media_type = match &document {
             Document::Manifest(manifest) if manifest.media_type.is_empty() => header_type,
             Document::Index(index) if index.media_type.is_empty() => header_type,
@@ -65,7 +80,11 @@ impl Session {
     }
 
     /// Fetches a blob that fits into memory, verified.
-    pub(super) async fn small_blob(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>, RegistryError> {
+    pub(super) async fn small_blob(
+        &self,
+        blob: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
         let url = self.url(&format!("blobs/{}", blob.digest));
         if blob.size > limit {
             return Err(RegistryError::TooLarge { url, limit });
@@ -77,7 +96,11 @@ impl Session {
         let bytes = self.bytes(answer, limit).await?;
         let what = format!("blob {}", blob.digest);
         if bytes.len() as u64 != blob.size {
-            return Err(RegistryError::Size { what, expected: blob.size, actual: bytes.len() as u64 });
+            return Err(RegistryError::Size {
+                what,
+                expected: blob.size,
+                actual: bytes.len() as u64,
+            });
         }
         let actual = Digest::of(&bytes);
         if actual != blob.digest {
@@ -102,13 +125,16 @@ impl Session {
             }
             // Link: </v2/a/tags/list?n=…&last=…>; rel="next"
             let link = answer.header(header::LINK).filter(|link| link.contains("next"));
-            let link = link.and_then(|link| link.split_once('<')?.1.split_once('>')).map(|(target, _)| target.to_owned());
+            let link = link
+                .and_then(|link| link.split_once('<')?.1.split_once('>'))
+                .map(|(target, _)| target.to_owned());
             next = link.map(|link| url::resolve(&answer.url, &link)).transpose()?;
             let bytes = self.bytes(answer, MAX_TAGS).await?;
-            let page: Page = serde_json::from_slice(&bytes).map_err(|e| RegistryError::Protocol {
-                url,
-                reason: format!("its list of tags is malformed: {e}"),
-            })?;
+            let page: Page =
+                serde_json::from_slice(&bytes).map_err(|e| RegistryError::Protocol {
+                    url,
+                    reason: format!("its list of tags is malformed: {e}"),
+                })?;
             tags.extend(page.tags.unwrap_or_default());
         }
         Ok(tags)
@@ -126,18 +152,33 @@ impl Images {
         let platforms = match &fetched.document {
             Document::Index(index) => {
                 let known = |p: &&Platform| p.os != "unknown";
-                index.manifests.iter().filter_map(|entry| entry.platform.as_ref()).filter(known).cloned().collect()
+                index
+                    .manifests
+                    .iter()
+                    .filter_map(|entry| entry.platform.as_ref())
+                    .filter(known)
+                    .cloned()
+                    .collect()
             }
             Document::Manifest(manifest) => {
                 let limit = self.inner.settings.limits.config_bytes;
                 let bytes = session.small_blob(&manifest.config, limit).await?;
-                let config: crate::config::ImageConfig = serde_json::from_slice(&bytes)
-                    .map_err(|source| RegistryError::Config { reference: name.familiar(), source })?;
+                let config: crate::config::ImageConfig =
+                    serde_json::from_slice(&bytes).map_err(|source| RegistryError::Config {
+                        reference: name.familiar(),
+                        source,
+                    })?;
                 vec![config.platform()]
             }
         };
         let size = fetched.bytes.len() as u64;
-        Ok(Distribution { reference: name, media_type: fetched.media_type, digest: fetched.digest, size, platforms })
+        Ok(Distribution {
+            reference: name,
+            media_type: fetched.media_type,
+            digest: fetched.digest,
+            size,
+            platforms,
+        })
     }
 
     /// All tags of a repository, for `pull --all-tags`.
@@ -145,7 +186,7 @@ impl Images {
     /// # Errors
     /// [`crate::Error::Registry`].
     pub async fn remote_tags(&self, name: &Reference, who: &Credentials) -> Result<Vec<String>> {
-        let session = self.any_place(name, who, async |session| session.tags().await).await?;
+        let session = self.any_place(name, who, |session| session.tags().boxed()).await?;
         Ok(session.1)
     }
 
@@ -159,7 +200,12 @@ impl Images {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or(crate::reference::DEFAULT_TAG).to_owned(),
         };
-        self.any_place(name, who, async |session| session.manifest(name, &at).await).await
+        let wanted = name.clone();
+        self.any_place(name, who, move |session| {
+            let (name, at) = (wanted.clone(), at.clone());
+            async move { session.manifest(&name, &at).await }.boxed()
+        })
+        .await
     }
 
     /// Tries the places of a registry in order. A mirror may fail in any way; of several ways to
@@ -168,7 +214,7 @@ impl Images {
         &self,
         name: &Reference,
         who: &Credentials,
-        what: impl AsyncFn(&Session) -> Result<T, RegistryError>,
+        what: impl for<'s> Fn(&'s Session) -> BoxFuture<'s, Result<T, RegistryError>> + Send + Sync,
     ) -> Result<(Session, T), RegistryError> {
         let scope = format!("repository:{}:pull", name.path());
         let mut first = None;
@@ -182,7 +228,9 @@ impl Images {
             };
             match result {
                 Ok(value) => return Ok((session, value)),
-                Err(error) if mirror => tracing::warn!(mirror = base, error = %crate::error::report(&error), "a mirror failed"),
+                Err(error) if mirror => {
+                    tracing::warn!(mirror = base, error = %crate::error::report(&error), "a mirror failed")
+                }
                 Err(error) if error.is_passing() => first = telling(first, error),
                 Err(error) => return Err(error),
             }
@@ -194,7 +242,8 @@ impl Images {
 /// Docker's words for a repository that is not there or not for everybody.
 fn denied_pull(error: RegistryError, name: &Reference) -> RegistryError {
     match error {
-        RegistryError::Unauthorized { message } | RegistryError::Status { status: 403, message, .. } => {
+        RegistryError::Unauthorized { message }
+        | RegistryError::Status { status: 403, message, .. } => {
             RegistryError::PullDenied { repository: name.familiar_name(), message }
         }
         other => other,

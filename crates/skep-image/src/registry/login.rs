@@ -18,7 +18,11 @@ impl Images {
     pub async fn login(&self, server: &str, who: &Credentials) -> Result<Option<String>> {
         let host = server.trim_start_matches("https://").trim_start_matches("http://");
         let host = host.split('/').next().unwrap_or(host);
-        let domain = if matches!(host, "" | "index.docker.io" | "docker.io") { DEFAULT_DOMAIN } else { host };
+        let domain = if matches!(host, "" | "index.docker.io" | "docker.io") {
+            DEFAULT_DOMAIN
+        } else {
+            host
+        };
         let places: Vec<Endpoint> = self.inner.registry.rules.for_push(domain).await;
         let mut first = None;
         for place in places {

@@ -74,7 +74,8 @@ impl Images {
         progress.status(label, format!("Pulling from {}", name.path()));
         let digest = top.digest;
         let host = Platform::host();
-        let (bytes, kind, manifest) = resolve(&session, &name, top, platform.unwrap_or(&host)).await?;
+        let (bytes, kind, manifest) =
+            resolve(&session, &name, top, platform.unwrap_or(&host)).await?;
         let limit = self.inner.settings.limits.config_bytes;
         let document = session.small_blob(&manifest.config, limit).await?;
         let config: ImageConfig = serde_json::from_slice(&document)
@@ -132,7 +133,12 @@ impl Images {
         tokio::try_join!(try_join_all(watchers), unpack).map(drop)
     }
 
-    async fn unpack_layer(&self, work: &Arc<Work>, layer: &Wanted, progress: &Progress) -> Result<()> {
+    async fn unpack_layer(
+        &self,
+        work: &Arc<Work>,
+        layer: &Wanted,
+        progress: &Progress,
+    ) -> Result<()> {
         let lock = self.inner.unpacking(layer.chain);
         let _guard = lock.lock().await;
         let (work, progress, short) = (Arc::clone(work), progress.clone(), layer.short.clone());
@@ -219,10 +225,14 @@ async fn resolve(
     let mut fetched = top;
     for _ in 0..=MAX_NESTING {
         let index = match fetched.document {
-            Document::Manifest(manifest) => return Ok((fetched.bytes, fetched.media_type, manifest)),
+            Document::Manifest(manifest) => {
+                return Ok((fetched.bytes, fetched.media_type, manifest));
+            }
             Document::Index(index) => index,
         };
-        let entry = index.choose(platform).ok_or_else(|| RegistryError::NoPlatform(platform.to_string()))?;
+        let entry = index
+            .choose(platform)
+            .ok_or_else(|| RegistryError::NoPlatform(platform.to_string()))?;
         fetched = session.manifest(name, &entry.digest.to_string()).await?;
         let actual = fetched.bytes.len() as u64;
         if actual != entry.size {
@@ -230,13 +240,23 @@ async fn resolve(
             return Err(RegistryError::Size { what, expected: entry.size, actual });
         }
     }
-    Err(RegistryError::Protocol { url: session.url("manifests"), reason: "indexes are nested too deeply".into() })
+    Err(RegistryError::Protocol {
+        url: session.url("manifests"),
+        reason: "indexes are nested too deeply".into(),
+    })
 }
 
-fn check_platform(name: &Reference, platform: Option<&Platform>, config: &ImageConfig) -> Result<()> {
+fn check_platform(
+    name: &Reference,
+    platform: Option<&Platform>,
+    config: &ImageConfig,
+) -> Result<()> {
     match platform {
         Some(platform) if platform.rank(&config.platform()).is_none() => {
-            Err(Error::PlatformMismatch { reference: name.familiar(), platform: platform.to_string() })
+            Err(Error::PlatformMismatch {
+                reference: name.familiar(),
+                platform: platform.to_string(),
+            })
         }
         _ => Ok(()),
     }

@@ -37,7 +37,12 @@ impl Images {
     ///
     /// # Errors
     /// [`Error::Registry`].
-    pub async fn push(&self, name: &Reference, who: &Credentials, progress: Progress) -> Result<Pushed> {
+    pub async fn push(
+        &self,
+        name: &Reference,
+        who: &Credentials,
+        progress: Progress,
+    ) -> Result<Pushed> {
         let name = name.clone().tagged();
         let Some(tag) = name.tag().map(ToOwned::to_owned) else {
             return Err(crate::reference::ReferenceError::Format.into());
@@ -83,7 +88,12 @@ impl Images {
         Ok(pushed)
     }
 
-    async fn push_session(&self, name: &Reference, who: &Credentials, plan: &Plan) -> Result<Session, RegistryError> {
+    async fn push_session(
+        &self,
+        name: &Reference,
+        who: &Credentials,
+        plan: &Plan,
+    ) -> Result<Session, RegistryError> {
         let mut scopes = vec![format!("repository:{}:pull,push", name.path())];
         for blob in &plan.manifest.layers {
             for source in self.sources(name, &blob.digest) {
@@ -109,7 +119,10 @@ impl Images {
     fn sources(&self, name: &Reference, blob: &Digest) -> Vec<String> {
         let state = self.inner.state();
         let has = |record: &Record| {
-            record.chain.iter().any(|id| state.layers.get(id).is_some_and(|layer| layer.blob.digest == *blob))
+            record
+                .chain
+                .iter()
+                .any(|id| state.layers.get(id).is_some_and(|layer| layer.blob.digest == *blob))
         };
         let others = state.names.iter().filter(|(other, id)| {
             // Only what came from there or went there is there.
@@ -126,10 +139,17 @@ impl Images {
 }
 
 impl Session {
-    async fn put_manifest(&self, tag: &str, kind: &str, bytes: &[u8]) -> Result<Digest, RegistryError> {
+    async fn put_manifest(
+        &self,
+        tag: &str,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<Digest, RegistryError> {
         let body = || Ok((full(bytes.to_vec()), bytes.len() as u64));
         let url = self.url(&format!("manifests/{tag}"));
-        let answer = self.send(Ask::new(Method::PUT, url).header(header::CONTENT_TYPE, kind).body(&body)).await?;
+        let answer = self
+            .send(Ask::new(Method::PUT, url).header(header::CONTENT_TYPE, kind).body(&body))
+            .await?;
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => Ok(Digest::of(bytes)),
             _ => Err(denied(self.failure(answer).await)),
@@ -140,7 +160,8 @@ impl Session {
 /// Docker's word for what may not be pushed.
 pub(super) fn denied(error: RegistryError) -> RegistryError {
     match error {
-        RegistryError::Unauthorized { message } | RegistryError::Status { status: 403, message, .. } => {
+        RegistryError::Unauthorized { message }
+        | RegistryError::Status { status: 403, message, .. } => {
             RegistryError::PushDenied { message }
         }
         other => other,
@@ -159,32 +180,45 @@ fn plan(inner: &Inner, work: &Work, record: &Record) -> Result<Plan> {
     let diff_ids = &record.config.rootfs.diff_ids;
     if manifest.layers.iter().all(|layer| layer.media_type != media_type::OCI_LAYER) {
         let layers = manifest.layers.iter().zip(diff_ids);
-        let layers = layers.map(|(layer, id)| (inner.files.blob(&layer.digest), id.short())).collect();
+        let layers =
+            layers.map(|(layer, id)| (inner.files.blob(&layer.digest), id.short())).collect();
         return Ok(Plan { kind, bytes, manifest, layers });
     }
     let (mut blobs, mut layers) = (Vec::new(), Vec::new());
     for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
         let path = inner.files.blob(&layer.digest);
-        let (blob, path) =
-            if layer.media_type == media_type::OCI_LAYER { gzip(work, &path, diff_id)? } else { (layer.clone(), path) };
+        let (blob, path) = if layer.media_type == media_type::OCI_LAYER {
+            gzip(work, &path, diff_id)?
+        } else {
+            (layer.clone(), path)
+        };
         blobs.push(blob);
         layers.push((path, diff_id.short()));
     }
     let manifest = Manifest::new(manifest.config.clone(), blobs);
-    let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::store("write", inner.files.root())(e.into()))?;
+    let bytes = serde_json::to_vec(&manifest)
+        .map_err(|e| Error::store("write", inner.files.root())(e.into()))?;
     Ok(Plan { kind: manifest.kind().to_owned(), bytes, manifest, layers })
 }
 
 /// Compresses a layer; the same bytes each time, so that a registry knows it again.
-fn gzip(work: &Work, path: &std::path::Path, diff_id: &DiffId) -> Result<(Descriptor, std::path::PathBuf)> {
+fn gzip(
+    work: &Work,
+    path: &std::path::Path,
+    diff_id: &DiffId,
+) -> Result<(Descriptor, std::path::PathBuf)> {
     let mut source = Hashing::new(std::fs::File::open(path).map_err(Error::store("open", path))?);
     let (file, target) = work.scratch_file()?;
-    let mut encoder = flate2::GzBuilder::new().write(Hashing::new(file), flate2::Compression::fast());
+    let mut encoder =
+        flate2::GzBuilder::new().write(Hashing::new(file), flate2::Compression::fast());
     std::io::copy(&mut source, &mut encoder).map_err(Error::store("compress", path))?;
     let (_, digest, size) = encoder.finish().map_err(Error::store("compress", path))?.finish();
     let (_, actual, _) = source.finish();
     if actual != diff_id.0 {
-        return Err(Error::Damaged { path: path.into(), reason: format!("its content has the digest {actual}") });
+        return Err(Error::Damaged {
+            path: path.into(),
+            reason: format!("its content has the digest {actual}"),
+        });
     }
     Ok((Descriptor::new(Compression::Gzip.layer_media_type(), digest, size), target))
 }

@@ -3,7 +3,9 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -71,7 +73,10 @@ impl Answer {
     pub(super) fn location(&self) -> Result<String, RegistryError> {
         match self.header(header::LOCATION) {
             Some(location) => url::resolve(&self.url, location),
-            None => Err(RegistryError::Protocol { url: self.url.to_string(), reason: "it gives no Location".into() }),
+            None => Err(RegistryError::Protocol {
+                url: self.url.to_string(),
+                reason: "it gives no Location".into(),
+            }),
         }
     }
 }
@@ -112,7 +117,10 @@ impl Session {
 
     /// Asks whether a registry is there and settles credentials. The token server's answer to a
     /// login is returned.
-    pub(super) async fn hello(&self, for_login: bool) -> Result<Option<TokenAnswer>, RegistryError> {
+    pub(super) async fn hello(
+        &self,
+        for_login: bool,
+    ) -> Result<Option<TokenAnswer>, RegistryError> {
         let url = format!("{}/v2/", self.endpoint.base);
         let answer = self.once(&Ask::new(Method::GET, url.as_str()), None).await?;
         match answer.status() {
@@ -128,9 +136,10 @@ impl Session {
                 }
                 Ok(token)
             }
-            StatusCode::NOT_FOUND => {
-                Err(RegistryError::Protocol { url, reason: "it is no registry with API version 2".into() })
-            }
+            StatusCode::NOT_FOUND => Err(RegistryError::Protocol {
+                url,
+                reason: "it is no registry with API version 2".into(),
+            }),
             _ => Err(self.failure(answer).await),
         }
     }
@@ -154,17 +163,24 @@ impl Session {
                     continue;
                 }
             }
-            let follow = answer.status().is_redirection() && matches!(ask.method, Method::GET | Method::HEAD);
+            let follow = answer.status().is_redirection()
+                && matches!(ask.method, Method::GET | Method::HEAD);
             if !follow || answer.status() == StatusCode::NOT_MODIFIED {
                 return Ok(answer);
             }
             redirects += 1;
             let target = answer.location()?;
-            let bad = |reason: &str| RegistryError::Protocol { url: answer.url.to_string(), reason: reason.into() };
+            let bad = |reason: &str| RegistryError::Protocol {
+                url: answer.url.to_string(),
+                reason: reason.into(),
+            };
             if redirects > MAX_REDIRECTS {
                 return Err(bad("it redirects in circles"));
             }
-            if ask.url.starts_with("https:") && target.starts_with("http:") && !self.may_be_plain(&target) {
+            if ask.url.starts_with("https:")
+                && target.starts_with("http:")
+                && !self.may_be_plain(&target)
+            {
                 return Err(bad("it redirects to an unencrypted address"));
             }
             ask.url = target;
@@ -186,12 +202,18 @@ impl Session {
     }
 
     /// The next piece of a body.
-    pub(super) async fn chunk(&self, body: &mut Incoming, url: &str) -> Result<Option<Bytes>, RegistryError> {
+    pub(super) async fn chunk(
+        &self,
+        body: &mut Incoming,
+        url: &str,
+    ) -> Result<Option<Bytes>, RegistryError> {
         loop {
             let frame = tokio::time::timeout(self.inner.settings.retry.idle, body.frame()).await;
             match frame.map_err(|_| RegistryError::Timeout(url.into()))? {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(RegistryError::Broken { url: url.into(), source: error.into() }),
+                Some(Err(error)) => {
+                    return Err(RegistryError::Broken { url: url.into(), source: error.into() });
+                }
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
@@ -205,17 +227,23 @@ impl Session {
     pub(super) async fn failure(&self, answer: Answer) -> RegistryError {
         let (url, status) = (answer.url.to_string(), answer.status());
         let body = self.bytes(answer, MAX_SMALL).await.unwrap_or_default();
-        let message = message(&body).unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason").into());
+        let message = message(&body)
+            .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason").into());
         match status {
             StatusCode::UNAUTHORIZED => RegistryError::Unauthorized { message },
-            _ => RegistryError::Status { url: without_query(&url), status: status.as_u16(), message },
+            _ => {
+                RegistryError::Status { url: without_query(&url), status: status.as_u16(), message }
+            }
         }
     }
 
-    async fn once(&self, ask: &Ask<'_>, authorization: Option<HeaderValue>) -> Result<Answer, RegistryError> {
-        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| RegistryError::Unreachable {
-            url: without_query(&ask.url),
-            source,
+    async fn once(
+        &self,
+        ask: &Ask<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, RegistryError> {
+        let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| {
+            RegistryError::Unreachable { url: without_query(&ask.url), source }
         };
         let uri: Uri = ask.url.parse().map_err(|e: http::uri::InvalidUri| unreachable(e.into()))?;
         let mut request = Request::builder().method(ask.method.clone()).uri(uri.clone());
@@ -242,18 +270,24 @@ impl Session {
         };
         let request = request.body(body).map_err(|e| unreachable(e.into()))?;
         let registry = &self.inner.registry;
-        let client = if self.trusts_anyone(&ask.url) { &registry.unverified } else { &registry.verified };
+        let client =
+            if self.trusts_anyone(&ask.url) { &registry.unverified } else { &registry.verified };
         let response = tokio::time::timeout(limit, client.request(request)).await;
         let response = response.map_err(|_| RegistryError::Timeout(without_query(&ask.url)))?;
         Ok(Answer { url: uri, response: response.map_err(|e| unreachable(e.into()))? })
     }
 
-    async fn authorize(&self, answer: &Answer, for_login: bool) -> Result<Option<TokenAnswer>, RegistryError> {
+    async fn authorize(
+        &self,
+        answer: &Answer,
+        for_login: bool,
+    ) -> Result<Option<TokenAnswer>, RegistryError> {
         let headers: &HeaderMap = answer.response.headers();
         match Challenge::of(headers) {
             Some(Challenge::Basic) => {
-                let value = basic(&self.who)
-                    .ok_or_else(|| RegistryError::Unauthorized { message: "authentication required".into() })?;
+                let value = basic(&self.who).ok_or_else(|| RegistryError::Unauthorized {
+                    message: "authentication required".into(),
+                })?;
                 if !self.endpoint.is_private() && self.endpoint.verify {
                     return Err(RegistryError::Plain(self.endpoint.base.clone()));
                 }
@@ -268,7 +302,10 @@ impl Session {
                     }
                 }
                 let token = self.token(&realm, service.as_deref(), &scopes, for_login).await?;
-                let protocol = || RegistryError::Protocol { url: realm.clone(), reason: "it gives no token".into() };
+                let protocol = || RegistryError::Protocol {
+                    url: realm.clone(),
+                    reason: "it gives no token".into(),
+                };
                 *self.authorization.lock().await = Some(token.header().ok_or_else(protocol)?);
                 Ok(Some(token))
             }
@@ -284,24 +321,31 @@ impl Session {
         for_login: bool,
     ) -> Result<TokenAnswer, RegistryError> {
         let plain = self.may_be_plain(realm);
-        let answer = match Challenge::token_request(realm, service, scopes, &self.who, plain, for_login)? {
-            TokenRequest::Get { url, basic: with } => {
-                self.once(&Ask::new(Method::GET, url), if with { basic(&self.who) } else { None }).await?
-            }
-            TokenRequest::Post { url, form } => {
-                let body = || Ok((full(form.clone().into_bytes()), form.len() as u64));
-                let ask = Ask::new(Method::POST, url)
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(&body);
-                self.once(&ask, None).await?
-            }
-        };
+        let answer =
+            match Challenge::token_request(realm, service, scopes, &self.who, plain, for_login)? {
+                TokenRequest::Get { url, basic: with } => {
+                    self.once(
+                        &Ask::new(Method::GET, url),
+                        if with { basic(&self.who) } else { None },
+                    )
+                    .await?
+                }
+                TokenRequest::Post { url, form } => {
+                    let body = || Ok((full(form.clone().into_bytes()), form.len() as u64));
+                    let ask = Ask::new(Method::POST, url)
+                        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                        .body(&body);
+                    self.once(&ask, None).await?
+                }
+            };
         if !answer.status().is_success() {
             return Err(self.failure(answer).await);
         }
         let bytes = self.bytes(answer, MAX_SMALL).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| RegistryError::Protocol { url: realm.into(), reason: format!("its token is malformed: {e}") })
+        serde_json::from_slice(&bytes).map_err(|e| RegistryError::Protocol {
+            url: realm.into(),
+            reason: format!("its token is malformed: {e}"),
+        })
     }
 
     /// The registry itself, not where it redirects to: only it gets the credentials.

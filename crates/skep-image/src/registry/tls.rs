@@ -26,13 +26,16 @@ impl Trust {
     /// connection then fails with what is missing.
     pub(super) fn config(&self, authority: &str) -> Result<Arc<ClientConfig>, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
         let folder = match self {
             Self::Verified(Some(folder)) => Some(folder.join(authority)),
             _ => None,
         };
         let builder = match self {
-            Self::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerifier(provider))),
+            Self::Anyone => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerifier(provider)))
+            }
             Self::Verified(_) => {
                 let mut roots = system_roots().clone();
                 for file in folder.iter().flat_map(|folder| files(folder, "crt")) {
@@ -41,7 +44,8 @@ impl Trust {
                 builder.with_root_certificates(roots)
             }
         };
-        let identity = folder.iter().flat_map(|folder| files(folder, "cert")).find_map(|file| identity(&file));
+        let identity =
+            folder.iter().flat_map(|folder| files(folder, "cert")).find_map(|file| identity(&file));
         let config = match identity {
             Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
             None => builder.with_no_client_auth(),
@@ -69,19 +73,22 @@ fn system_roots() -> &'static RootCertStore {
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut found: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    let mut found: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
     found.sort();
     found
 }
 
 fn add_roots(roots: &mut RootCertStore, file: &Path) {
-    let added = CertificateDer::pem_file_iter(file).map(|certs| certs.filter_map(Result::ok)).map(|certs| {
-        for cert in certs {
-            if let Err(error) = roots.add(cert) {
-                tracing::warn!(path = %file.display(), %error, "unusable root certificate");
+    let added = CertificateDer::pem_file_iter(file).map(|certs| certs.filter_map(Result::ok)).map(
+        |certs| {
+            for cert in certs {
+                if let Err(error) = roots.add(cert) {
+                    tracing::warn!(path = %file.display(), %error, "unusable root certificate");
+                }
             }
-        }
-    });
+        },
+    );
     if let Err(error) = added {
         tracing::warn!(path = %file.display(), %error, "cannot read a root certificate");
     }

@@ -71,11 +71,16 @@ impl Session {
         path: &Path,
         report: Report<'_>,
     ) -> Result<(), RegistryError> {
-        if self.has_blob(&blob.digest).await? { Ok(()) } else { self.send_blob(blob, path, report).await }
+        if self.has_blob(&blob.digest).await? {
+            Ok(())
+        } else {
+            self.send_blob(blob, path, report).await
+        }
     }
 
     async fn has_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
-        let answer = self.send(Ask::new(Method::HEAD, self.url(&format!("blobs/{digest}")))).await?;
+        let answer =
+            self.send(Ask::new(Method::HEAD, self.url(&format!("blobs/{digest}")))).await?;
         match answer.status() {
             StatusCode::OK => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
@@ -102,7 +107,12 @@ impl Session {
         }
     }
 
-    async fn send_blob(&self, blob: &Descriptor, path: &Path, report: Report<'_>) -> Result<(), RegistryError> {
+    async fn send_blob(
+        &self,
+        blob: &Descriptor,
+        path: &Path,
+        report: Report<'_>,
+    ) -> Result<(), RegistryError> {
         let answer = self.send(Ask::new(Method::POST, self.url("blobs/uploads/"))).await?;
         if answer.status() != StatusCode::ACCEPTED {
             return Err(denied(self.failure(answer).await));
@@ -132,7 +142,8 @@ impl Session {
             }
         }
         let close = Ask::new(Method::PUT, url::with(&location, "digest", &blob.digest.to_string()));
-        let answer = self.send(close.header(header::CONTENT_TYPE, "application/octet-stream")).await?;
+        let answer =
+            self.send(close.header(header::CONTENT_TYPE, "application/octet-stream")).await?;
         match answer.status() {
             StatusCode::CREATED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
             _ => Err(denied(self.failure(answer).await)),
@@ -170,7 +181,9 @@ impl Session {
             }
         };
         match answer.status() {
-            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => answer.location(),
+            StatusCode::ACCEPTED | StatusCode::CREATED | StatusCode::NO_CONTENT => {
+                answer.location()
+            }
             _ => Err(denied(self.failure(answer).await)),
         }
     }
@@ -184,31 +197,41 @@ impl Session {
         }
         // `Range: 0-<last>`; an empty upload has `0-0`, as has one of a single byte: sending that
         // byte again does no harm, skipping it would.
-        let last = answer.header(RANGE).and_then(|range| range.rsplit_once('-')?.1.parse::<u64>().ok());
+        let last =
+            answer.header(RANGE).and_then(|range| range.rsplit_once('-')?.1.parse::<u64>().ok());
         let next = answer.location().unwrap_or_else(|_| location.to_owned());
         Ok((last.filter(|last| *last > 0).map_or(0, |last| last + 1), next))
     }
 }
 
 /// The bytes of a file from `offset` to `end`.
-fn file_body(path: &Path, offset: u64, end: u64, count: std::sync::mpsc::Sender<u64>) -> io::Result<Body> {
+fn file_body(
+    path: &Path,
+    offset: u64,
+    end: u64,
+    count: std::sync::mpsc::Sender<u64>,
+) -> io::Result<Body> {
     let mut file = std::fs::File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let reader = BufReader::with_capacity(256 << 10, tokio::fs::File::from_std(file));
-    let frames = stream::try_unfold((reader, offset, count), move |(mut reader, at, count)| async move {
-        if at >= end {
-            return Ok(None);
-        }
-        let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-        let mut chunk = BytesMut::with_capacity(want);
-        let n = (&mut reader).take(want as u64).read_buf(&mut chunk).await?;
-        if n == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file of the image store has shrunk"));
-        }
-        let at = at + n as u64;
-        // The other end leaves with the request.
-        let _gone = count.send(at);
-        Ok::<_, io::Error>(Some((Frame::data(chunk.freeze()), (reader, at, count))))
-    });
+    let frames =
+        stream::try_unfold((reader, offset, count), move |(mut reader, at, count)| async move {
+            if at >= end {
+                return Ok(None);
+            }
+            let want = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let mut chunk = BytesMut::with_capacity(want);
+            let n = (&mut reader).take(want as u64).read_buf(&mut chunk).await?;
+            if n == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "a file of the image store has shrunk",
+                ));
+            }
+            let at = at + n as u64;
+            // The other end leaves with the request.
+            let _gone = count.send(at);
+            Ok::<_, io::Error>(Some((Frame::data(chunk.freeze()), (reader, at, count))))
+        });
     Ok(BodyExt::boxed(StreamBody::new(frames)))
 }

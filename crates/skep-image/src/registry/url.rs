@@ -25,7 +25,10 @@ pub(super) fn with(url: &str, key: &str, value: &str) -> String {
 
 /// A `Location` seen from the URL that gave it.
 pub(super) fn resolve(base: &Uri, location: &str) -> Result<String, RegistryError> {
-    let bad = || RegistryError::Protocol { url: base.to_string(), reason: format!("it redirects to {location:?}") };
+    let bad = || RegistryError::Protocol {
+        url: base.to_string(),
+        reason: format!("it redirects to {location:?}"),
+    };
     let scheme = base.scheme_str().unwrap_or("https");
     let authority = base.authority().map(ToString::to_string).unwrap_or_default();
     let whole = if location.starts_with("http://") || location.starts_with("https://") {
@@ -63,6 +66,9 @@ mod tests {
             assert_eq!(resolve(&base, location).unwrap(), want);
         }
         assert!(resolve(&base, "http://").is_err());
-        assert_eq!(with("http://a?b=c", "digest", "sha256:1/2"), "http://a?b=c&digest=sha256%3A1%2F2");
+        assert_eq!(
+            with("http://a?b=c", "digest", "sha256:1/2"),
+            "http://a?b=c&digest=sha256%3A1%2F2"
+        );
     }
 }

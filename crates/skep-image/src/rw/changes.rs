@@ -87,7 +87,8 @@ fn folder(
             match openat(dir, name, flags, Mode::empty()) {
                 Ok(fd) => {
                     let opaque = is_opaque(fd.as_fd());
-                    let lowers = below.as_ref().map(|below| below.folders.as_slice()).unwrap_or_default();
+                    let lowers =
+                        below.as_ref().map(|below| below.folders.as_slice()).unwrap_or_default();
                     folder(fd.as_fd(), &child, lowers, opaque, depth + 1, changes)?;
                 }
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -169,8 +170,15 @@ fn differs(upper: &Stat, lower: &Metadata) -> bool {
         || (upper.st_uid, upper.st_gid) != (lower.uid(), lower.gid())
         || upper.st_rdev != lower.rdev()
         || (!folder
-            && (i128::from(upper.st_mtime), i128::from(upper.st_mtime_nsec), i128::from(upper.st_size))
-                != (i128::from(lower.mtime()), i128::from(lower.mtime_nsec()), i128::from(lower.size())))
+            && (
+                i128::from(upper.st_mtime),
+                i128::from(upper.st_mtime_nsec),
+                i128::from(upper.st_size),
+            ) != (
+                i128::from(lower.mtime()),
+                i128::from(lower.mtime_nsec()),
+                i128::from(lower.size()),
+            ))
 }
 
 fn is_mount_point(path: &Path) -> bool {

@@ -56,22 +56,40 @@ impl Images {
             let (base, top) = {
                 let state = inner.state();
                 let base = match &options.base {
-                    Some(id) => Some(state.images.get(id).cloned().ok_or_else(|| Error::NoSuchImage(id.to_string()))?),
+                    Some(id) => Some(
+                        state
+                            .images
+                            .get(id)
+                            .cloned()
+                            .ok_or_else(|| Error::NoSuchImage(id.to_string()))?,
+                    ),
                     None => None,
                 };
-                let top = state.rw.get(&container).copied().ok_or_else(|| RwError::NotFound(container.clone()))?;
+                let top = state
+                    .rw
+                    .get(&container)
+                    .copied()
+                    .ok_or_else(|| RwError::NotFound(container.clone()))?;
                 (base, top)
             };
             let (file, path) = work.scratch_file()?;
             let failed = |e| Error::store("write", &path)(e);
-            let mut out = Hashing::new(flate2::GzBuilder::new().write(Hashing::new(file), flate2::Compression::fast()));
-            pack(&upper, &mut out, &PackOptions { whiteouts: true, ..PackOptions::default() }).map_err(failed)?;
+            let mut out = Hashing::new(
+                flate2::GzBuilder::new().write(Hashing::new(file), flate2::Compression::fast()),
+            );
+            pack(&upper, &mut out, &PackOptions { whiteouts: true, ..PackOptions::default() })
+                .map_err(failed)?;
             out.flush().map_err(failed)?;
             let (gzip, diff_id, _) = out.finish();
             let (_, digest, size) = gzip.finish().map_err(failed)?.finish();
             work.publish(&path, digest, size)?;
             let blob = Descriptor::new(Compression::Gzip.layer_media_type(), digest, size);
-            let new = NewLayer { parent: top, diff_id: Some(crate::digest::DiffId(diff_id)), blob, progress: &|_| {} };
+            let new = NewLayer {
+                parent: top,
+                diff_id: Some(crate::digest::DiffId(diff_id)),
+                blob,
+                progress: &|_| {},
+            };
             let (_, diff_id) = inner.add_layer(&work, new)?;
             let created = OffsetDateTime::now_utc().format(&Rfc3339).ok();
             let mut document = match &base {
@@ -79,7 +97,12 @@ impl Images {
                 None => {
                     let platform = Platform::host();
                     let (os, architecture) = (platform.os, platform.architecture);
-                    ImageConfig { os, architecture, variant: platform.variant, ..ImageConfig::default() }
+                    ImageConfig {
+                        os,
+                        architecture,
+                        variant: platform.variant,
+                        ..ImageConfig::default()
+                    }
                 }
             };
             document.created.clone_from(&created);
@@ -95,7 +118,8 @@ impl Images {
                 comment: options.message,
                 empty_layer: false,
             });
-            let config = serde_json::to_vec(&document).map_err(|e| Error::store("write", inner.files.root())(e.into()))?;
+            let config = serde_json::to_vec(&document)
+                .map_err(|e| Error::store("write", inner.files.root())(e.into()))?;
             let names = options.reference.map(Reference::tagged).into_iter().collect();
             let new = NewImage { config, manifest: None, names, parent: options.base };
             inner.register(&work, new).map(|registered| registered.id)

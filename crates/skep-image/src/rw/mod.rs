@@ -98,7 +98,8 @@ impl Images {
         check_name(container)?;
         let top = {
             let mut state = inner.state();
-            let record = state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
+            let record =
+                state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
             let top = record.chain.last().copied();
             if state.rw.contains_key(container) {
                 return Err(RwError::Exists(container.into()).into());
@@ -206,7 +207,10 @@ impl Images {
     /// [`RwError::NotFound`], [`RwError::Io`].
     pub async fn rw_size(&self, container: &str) -> Result<u64> {
         let upper = self.rw(container)?.upper;
-        self.blocking(move |_| size::of(&upper).map_err(|e| RwError::io("measure", &upper)(e).into())).await
+        self.blocking(move |_| {
+            size::of(&upper).map_err(|e| RwError::io("measure", &upper)(e).into())
+        })
+        .await
     }
 
     /// `docker diff`: what a container changed since its image, sorted by path.
@@ -216,7 +220,8 @@ impl Images {
     pub async fn changes(&self, container: &str) -> Result<Vec<crate::image::Change>> {
         let rw = self.rw(container)?;
         self.blocking(move |_| {
-            changes::between(&rw.upper, &rw.lowerdirs).map_err(|e| RwError::io("compare", &rw.upper)(e).into())
+            changes::between(&rw.upper, &rw.lowerdirs)
+                .map_err(|e| RwError::io("compare", &rw.upper)(e).into())
         })
         .await
     }

@@ -15,8 +15,8 @@ use rustix::{
     fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-        fsconfig_set_string, fsmount, fsopen, move_mount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
     },
 };
 
@@ -36,7 +36,12 @@ pub struct MountOptions {
 /// `docker diff`, `commit` and copying rely on plain uppers.
 const PLAIN: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")];
 
-pub(super) fn mount(root: &Path, rw: &RwLayer, links: &[String], options: &MountOptions) -> Result<(), RwError> {
+pub(super) fn mount(
+    root: &Path,
+    rw: &RwLayer,
+    links: &[String],
+    options: &MountOptions,
+) -> Result<(), RwError> {
     if is_mounted(&rw.merged)? {
         return Ok(());
     }
@@ -83,7 +88,12 @@ fn by_context(rw: &RwLayer, options: &MountOptions) -> Result<(), Errno> {
 
 /// One string of options, from the store's root so that it stays short. Changing directory would
 /// move the whole process, so a thread of its own does it.
-fn by_string(root: &Path, rw: &RwLayer, links: &[String], options: &MountOptions) -> io::Result<()> {
+fn by_string(
+    root: &Path,
+    rw: &RwLayer,
+    links: &[String],
+    options: &MountOptions,
+) -> io::Result<()> {
     let relative = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
     let lowers: Vec<String> = if links.len() == rw.lowerdirs.len() {
         links.iter().map(|link| format!("l/{link}")).collect()
@@ -110,9 +120,15 @@ fn by_string(root: &Path, rw: &RwLayer, links: &[String], options: &MountOptions
             let task = scope.spawn(|| -> io::Result<()> {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
                 std::env::set_current_dir(root)?;
-            
+
                 let target = rw.merged.strip_prefix(root).unwrap_or(&rw.merged);
-                nix::mount::mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(data.as_str()))?;
+                nix::mount::mount(
+                    Some("overlay"),
+                    target,
+                    Some("overlay"),
+                    MsFlags::empty(),
+                    Some(data.as_str()),
+                )?;
                 Ok(())
             });
             task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -144,5 +160,42 @@ fn is_mounted(path: &Path) -> Result<bool, RwError> {
         Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(RwError::io("look at", path)(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What kernels before 6.8 get, with more layers than fit into a page under their full names.
+    #[test]
+    fn one_string_of_options_takes_many_layers() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let dir = |path: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let mut rw = RwLayer {
+            container: "c".into(),
+            lowerdirs: Vec::new(),
+            upper: dir("rw/c/upper"),
+            work: dir("rw/c/work"),
+            merged: dir("rw/c/merged"),
+        };
+        dir("l");
+        let mut links = Vec::new();
+        for n in 0..200 {
+            let layer = dir(&format!("layers/{n:064}/diff"));
+            std::fs::write(layer.join(format!("f{n}")), b"x").unwrap();
+            links.push(format!("{n:010}"));
+            std::os::unix::fs::symlink(&layer, root.join("l").join(&links[n])).unwrap();
+            rw.lowerdirs.push(layer);
+        }
+        by_string(&root, &rw, &links, &MountOptions { volatile: true, label: None }).unwrap();
+        let seen = std::fs::read_dir(&rw.merged).unwrap().count();
+        unmount(&rw.merged).unwrap();
+        assert_eq!(seen, 200);
     }
 }

@@ -1,6 +1,11 @@
 //! How much a tree holds.
 
-use std::{collections::HashSet, io, os::fd::{AsFd, BorrowedFd}, path::Path};
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, openat, statat},
@@ -36,7 +41,9 @@ fn folder(dir: BorrowedFd<'_>, seen: &mut HashSet<(u64, u64)>, depth: usize) -> 
                     Err(errno) => return Err(errno.into()),
                 }
             }
-            FileType::RegularFile if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) => {
+            FileType::RegularFile
+                if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) =>
+            {
                 sum += u64::try_from(stat.st_size).unwrap_or_default();
             }
             _ => {}

@@ -94,7 +94,9 @@ impl Token {
             Self::Char(want) => *want == c,
             Self::Any => c != '/',
             Self::Star => false,
-            Self::Class(negated, ranges) => ranges.iter().any(|(a, b)| (*a..=*b).contains(&c)) != *negated,
+            Self::Class(negated, ranges) => {
+                ranges.iter().any(|(a, b)| (*a..=*b).contains(&c)) != *negated
+            }
         }
     }
 }

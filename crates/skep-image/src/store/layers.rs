@@ -43,7 +43,10 @@ impl Inner {
         let folder = work.scratch();
         let diff = folder.join("diff");
         fs::create_dir(&folder).map_err(Error::store("make folder", &folder))?;
-        fs::DirBuilder::new().mode(0o755).create(&diff).map_err(Error::store("make folder", &diff))?;
+        fs::DirBuilder::new()
+            .mode(0o755)
+            .create(&diff)
+            .map_err(Error::store("make folder", &diff))?;
         let result = self.unpack_blob(&new, &diff).and_then(|(diff_id, size)| {
             let chain = ChainId::of(new.parent.as_ref(), &diff_id);
             self.adopt(work, &folder, chain, diff_id, size, &new)?;
@@ -64,11 +67,13 @@ impl Inner {
         let name = new.diff_id.map_or_else(|| new.blob.digest.to_string(), |id| id.to_string());
         let failed = |source| Error::Unpack { layer: name.clone(), source };
         let limits = self.settings.limits;
-        let (_, plain) = decoder(Counting { inner: file, read: 0, report: new.progress }).map_err(|e| match e {
-            ArchiveError::Read(e) => failed(UnpackError::Read(e)),
-            ArchiveError::Compression(name) => failed(UnpackError::Compression(name)),
-            other => other.into(),
-        })?;
+        let (_, plain) = decoder(Counting { inner: file, read: 0, report: new.progress }).map_err(
+            |e| match e {
+                ArchiveError::Read(e) => failed(UnpackError::Read(e)),
+                ArchiveError::Compression(name) => failed(UnpackError::Compression(name)),
+                other => other.into(),
+            },
+        )?;
         let stream = Hashing::new(Bounded::new(plain, limits.layer_bytes));
         let options = UnpackOptions { whiteouts: true, limits, ..UnpackOptions::default() };
         let (unpacked, mut rest) = unpack_reader(stream, diff, &options).map_err(failed)?;
@@ -95,7 +100,7 @@ impl Inner {
         new: &NewLayer<'_>,
     ) -> Result<()> {
         let mut state = self.state();
-        if !state.layers.contains_key(&chain) {
+        if let std::collections::hash_map::Entry::Vacant(vacant) = state.layers.entry(chain) {
             let target = self.files.layer(&chain);
             let link = self.make_link(&chain)?;
             let layer = Layer { diff_id, parent: new.parent, size, link, blob: new.blob.clone() };
@@ -103,7 +108,7 @@ impl Inner {
             let json = serde_json::to_vec(&layer).map_err(io::Error::from);
             json.and_then(|bytes| fs::write(&meta, bytes)).map_err(Error::store("write", &meta))?;
             fs::rename(folder, &target).map_err(Error::store("move into place", &target))?;
-            state.layers.insert(chain, Arc::new(layer));
+            vacant.insert(Arc::new(layer));
         }
         work.keep_new_layer(&mut state, chain);
         Ok(())
@@ -125,17 +130,25 @@ impl Inner {
                 Err(e) => return Err(Error::store("link", path)(e)),
             }
         }
-        Err(Error::Damaged { path: self.files.link(&hex), reason: "it points to another layer".into() })
+        Err(Error::Damaged {
+            path: self.files.link(&hex),
+            reason: "it points to another layer".into(),
+        })
     }
 
     /// Overlay lower directories of an image, top first.
     pub(crate) fn lowerdirs(&self, image: &ImageId) -> Result<Vec<PathBuf>> {
         let state = self.state();
-        let record = state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
+        let record =
+            state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
         Ok(self.lowerdirs_of(&state, record.chain.last().copied()))
     }
 
-    pub(crate) fn lowerdirs_of(&self, state: &super::state::State, top: Option<ChainId>) -> Vec<PathBuf> {
+    pub(crate) fn lowerdirs_of(
+        &self,
+        state: &super::state::State,
+        top: Option<ChainId>,
+    ) -> Vec<PathBuf> {
         let mut dirs: Vec<PathBuf> =
             state.ancestry(top).map(|(id, _)| self.files.layer(&id).join("diff")).collect();
         if dirs.is_empty() {

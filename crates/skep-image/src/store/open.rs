@@ -45,7 +45,10 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     read_names(&files, &mut state)?;
     let swept = state.sweep(&files);
     if !swept.is_empty() {
-        tracing::info!(layers = swept.layers.len(), "removed what an interrupted operation left in the image store");
+        tracing::info!(
+            layers = swept.layers.len(),
+            "removed what an interrupted operation left in the image store"
+        );
         swept.remove();
     }
     remove_stray_links(&files, &state)?;
@@ -77,7 +80,8 @@ fn read_blobs(files: &Files, state: &mut State) -> Result<()> {
 fn read_layers(files: &Files, state: &mut State) -> Result<()> {
     for name in list(&files.root().join("layers"))? {
         let path = files.root().join("layers").join(&name);
-        let layer = Digest::from_hex(&name).and_then(|id| Some((id, read_json::<Layer>(&path.join("layer.json")).ok()?)));
+        let layer = Digest::from_hex(&name)
+            .and_then(|id| Some((id, read_json::<Layer>(&path.join("layer.json")).ok()?)));
         match layer {
             Some((id, layer)) => _ = state.layers.insert(ChainId(id), Arc::new(layer)),
             None => {
@@ -123,13 +127,21 @@ fn read_images(files: &Files, state: &mut State) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn read_image(files: &Files, state: &State, id: ImageId, mut file: RecordFile) -> Result<Record> {
+pub(super) fn read_image(
+    files: &Files,
+    state: &State,
+    id: ImageId,
+    mut file: RecordFile,
+) -> Result<Record> {
     let path = files.blob(&id.0);
     let config: ImageConfig = read_json(&path)?;
     let chain = ChainId::stack(&config.rootfs.diff_ids);
     let damaged = |reason| Error::Damaged { path: path.clone(), reason };
     for layer in &chain {
-        let layer = state.layers.get(layer).ok_or_else(|| damaged(format!("its layer {layer} is missing")))?;
+        let layer = state
+            .layers
+            .get(layer)
+            .ok_or_else(|| damaged(format!("its layer {layer} is missing")))?;
         if !state.blobs.contains_key(&layer.blob.digest) {
             tracing::warn!(image = %id, blob = %layer.blob.digest, "a blob is missing: the image runs, but cannot be saved or pushed");
         }
@@ -146,7 +158,9 @@ fn read_names(files: &Files, state: &mut State) -> Result<()> {
     let names: BTreeMap<String, ImageId> = read_json(&path)?;
     for (name, id) in names {
         match Reference::parse(&name) {
-            Ok(reference) if state.images.contains_key(&id) => _ = state.names.insert(reference, id),
+            Ok(reference) if state.images.contains_key(&id) => {
+                _ = state.names.insert(reference, id)
+            }
             _ => tracing::warn!(%name, image = %id, "ignoring a name that points nowhere"),
         }
     }
@@ -154,7 +168,8 @@ fn read_names(files: &Files, state: &mut State) -> Result<()> {
 }
 
 fn remove_stray_links(files: &Files, state: &State) -> Result<()> {
-    let known: std::collections::HashSet<&str> = state.layers.values().map(|layer| layer.link.as_str()).collect();
+    let known: std::collections::HashSet<&str> =
+        state.layers.values().map(|layer| layer.link.as_str()).collect();
     for name in list(&files.root().join("l"))? {
         if !known.contains(name.as_str()) {
             let path = files.link(&name);

@@ -8,7 +8,10 @@ use std::{
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Images, Inner, filter, state::{Record, State}};
+use super::{
+    Images, Inner, filter,
+    state::{Record, State},
+};
 use crate::{
     digest::{ChainId, ImageId},
     error::{Error, Result},
@@ -21,7 +24,11 @@ impl State {
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Record>> {
         let found = match Reference::parse_any(name)? {
             AnyReference::Id(id) => {
-                return self.images.get(&id).cloned().ok_or_else(|| Error::NoSuchImage(name.into()));
+                return self
+                    .images
+                    .get(&id)
+                    .cloned()
+                    .ok_or_else(|| Error::NoSuchImage(name.into()));
             }
             AnyReference::Name(reference) => reference,
         };
@@ -80,7 +87,9 @@ impl Images {
                 && !filter.without_labels.iter().any(|label| label.fits(&record.config))
                 && before.iter().all(|time| image.created < *time)
                 && since.iter().all(|time| image.created > *time)
-                && filter.until.is_none_or(|until| image.created.is_some_and(|created| created < until));
+                && filter
+                    .until
+                    .is_none_or(|until| image.created.is_some_and(|created| created < until));
             if !keep {
                 continue;
             }
@@ -133,7 +142,8 @@ impl Images {
         for step in &record.config.history {
             let layer = if step.empty_layer { None } else { layers.next() };
             let size = layer.and_then(|id| state.layers.get(id)).map_or(0, |layer| layer.size);
-            let created = step.created.as_deref().and_then(|t| OffsetDateTime::parse(t, &Rfc3339).ok());
+            let created =
+                step.created.as_deref().and_then(|t| OffsetDateTime::parse(t, &Rfc3339).ok());
             entries.push(HistoryEntry {
                 id: None,
                 created,
@@ -164,8 +174,10 @@ impl Images {
             }
         }
         let images = state.images.values().map(|record| {
-            let shared = record.chain.iter().filter(|chain| users.get(chain).is_some_and(|n| *n > 1));
-            let shared = shared.filter_map(|chain| state.layers.get(chain)).map(|layer| layer.size).sum();
+            let shared =
+                record.chain.iter().filter(|chain| users.get(chain).is_some_and(|n| *n > 1));
+            let shared =
+                shared.filter_map(|chain| state.layers.get(chain)).map(|layer| layer.size).sum();
             ImageUsage { id: record.id, size: state.size(record), shared }
         });
         DiskUsage {

@@ -49,9 +49,9 @@ impl Inner {
     pub(crate) fn register(&self, work: &Work, new: NewImage) -> Result<Registered> {
         let id = ImageId(work.publish_bytes(&new.config)?);
         let manifest = match &new.manifest {
-            Some((media_type, bytes)) if self.describes(&id, &new.config, bytes)? => {
-                Some(Descriptor::new(media_type.clone(), work.publish_bytes(bytes)?, bytes.len() as u64))
-            }
+            Some((media_type, bytes)) if self.describes(&id, &new.config, bytes)? => Some(
+                Descriptor::new(media_type.clone(), work.publish_bytes(bytes)?, bytes.len() as u64),
+            ),
             _ => None,
         };
         let _commit = self.committing();
@@ -85,14 +85,17 @@ impl Inner {
 
     /// The manifest is about this image, with the layers as they are stored here.
     fn describes(&self, id: &ImageId, config: &[u8], manifest: &[u8]) -> Result<bool> {
-        let Ok(Document::Manifest(manifest)) = Document::parse(manifest, None, usize::MAX) else { return Ok(false) };
+        let Ok(Document::Manifest(manifest)) = Document::parse(manifest, None, usize::MAX) else {
+            return Ok(false);
+        };
         let config: ImageConfig = serde_json::from_slice(config).map_err(|e| Error::Damaged {
             path: self.files.blob(&id.0),
             reason: format!("the image configuration is malformed: {e}"),
         })?;
         let state = self.state();
         let chain = ChainId::stack(&config.rootfs.diff_ids);
-        let stored = chain.iter().map(|chain| state.layers.get(chain).map(|layer| layer.blob.digest));
+        let stored =
+            chain.iter().map(|chain| state.layers.get(chain).map(|layer| layer.blob.digest));
         Ok(manifest.config.digest == id.0
             && manifest.layers.len() == chain.len()
             && stored.eq(manifest.layers.iter().map(|layer| Some(layer.digest))))
@@ -105,14 +108,19 @@ impl Inner {
             let path = self.files.blob(&descriptor.digest);
             let bytes = std::fs::read(&path).map_err(Error::store("read", &path))?;
             match Document::parse(&bytes, None, usize::MAX) {
-                Ok(Document::Manifest(manifest)) => return Ok((descriptor.media_type.clone(), bytes, manifest)),
+                Ok(Document::Manifest(manifest)) => {
+                    return Ok((descriptor.media_type.clone(), bytes, manifest));
+                }
                 _ => return Err(Error::Damaged { path, reason: "it is no manifest".into() }),
             }
         }
         let (config_size, layers) = {
             let state = self.state();
-            let layers: Option<Vec<Descriptor>> =
-                record.chain.iter().map(|id| state.layers.get(id).map(|layer| layer.blob.clone())).collect();
+            let layers: Option<Vec<Descriptor>> = record
+                .chain
+                .iter()
+                .map(|id| state.layers.get(id).map(|layer| layer.blob.clone()))
+                .collect();
             (state.blobs.get(&record.id.0).copied().unwrap_or_default(), layers)
         };
         // Gone while we looked.
@@ -145,7 +153,8 @@ impl Inner {
 
     /// Replaces all names, on disk first. The caller holds `commit`.
     pub(super) fn write_names(&self, names: BTreeMap<Reference, ImageId>) -> Result<()> {
-        let text: BTreeMap<String, ImageId> = names.iter().map(|(name, id)| (name.to_string(), *id)).collect();
+        let text: BTreeMap<String, ImageId> =
+            names.iter().map(|(name, id)| (name.to_string(), *id)).collect();
         self.files.write_json(&self.files.names(), &text)?;
         self.state().names = names;
         Ok(())
@@ -161,9 +170,15 @@ impl Inner {
             return Ok(());
         }
         self.point(std::slice::from_ref(name), record.id)?;
-        let file = RecordFile { last_tagged: Some(OffsetDateTime::now_utc()), ..current.file.clone() };
+        let file =
+            RecordFile { last_tagged: Some(OffsetDateTime::now_utc()), ..current.file.clone() };
         self.files.write_json(&self.files.image(&record.id), &file)?;
-        let record = Record { id: record.id, config: Arc::clone(&current.config), chain: current.chain.clone(), file };
+        let record = Record {
+            id: record.id,
+            config: Arc::clone(&current.config),
+            chain: current.chain.clone(),
+            file,
+        };
         self.state().images.insert(record.id, Arc::new(record));
         Ok(())
     }

@@ -29,7 +29,12 @@ impl Images {
     /// # Errors
     /// [`Error::Conflict`] if it is needed, [`Error::NoSuchImage`]. Names taken off before a
     /// failure stay off.
-    pub async fn remove<F>(&self, name: &str, options: RemoveOptions, users: F) -> Result<Vec<Removed>>
+    pub async fn remove<F>(
+        &self,
+        name: &str,
+        options: RemoveOptions,
+        users: F,
+    ) -> Result<Vec<Removed>>
     where
         F: Fn(&ImageId) -> Vec<ImageUser> + Send + 'static,
     {
@@ -62,9 +67,11 @@ impl Inner {
             let fits = |id: &ImageId| {
                 let Some(record) = state.images.get(id) else { return false };
                 let named = state.names_of(id).next().is_some();
-                !(filter.dangling && named)
-                    && !state.has_children(id)
-                    && filter.until.is_none_or(|until| record.config.created_at().is_some_and(|t| t < until))
+                let kept = (filter.dangling && named) || state.has_children(id);
+                !kept
+                    && filter
+                        .until
+                        .is_none_or(|until| record.config.created_at().is_some_and(|t| t < until))
                     && filter.labels.iter().all(|label| label.fits(&record.config))
                     && !filter.without_labels.iter().any(|label| label.fits(&record.config))
             };
@@ -74,7 +81,8 @@ impl Inner {
             if !users(&id).is_empty() {
                 continue;
             }
-            let mut names: Vec<String> = self.state().names_of(&id).map(Reference::to_string).collect();
+            let mut names: Vec<String> =
+                self.state().names_of(&id).map(Reference::to_string).collect();
             // Tags first; the digests of a repository go with its last tag.
             names.sort_by_key(|name| name.contains('@'));
             if names.is_empty() {
@@ -90,7 +98,13 @@ impl Inner {
         Ok(PruneReport { removed: done.removed, reclaimed: done.reclaimed })
     }
 
-    fn remove(&self, name: &str, options: RemoveOptions, users: &Users<'_>, done: &mut Done) -> Result<()> {
+    fn remove(
+        &self,
+        name: &str,
+        options: RemoveOptions,
+        users: &Users<'_>,
+        done: &mut Done,
+    ) -> Result<()> {
         let _commit = self.committing();
         let (id, names) = {
             let state = self.state();
@@ -124,7 +138,8 @@ impl Inner {
             None => given.tagged(),
         };
         let mut off = vec![given.clone()];
-        let others = || names.iter().filter(|other| **other != given && other.name() == given.name());
+        let others =
+            || names.iter().filter(|other| **other != given && other.name() == given.name());
         if given.digest().is_none() && others().all(|other| other.digest().is_some()) {
             off.extend(others().cloned());
         }
@@ -155,7 +170,11 @@ impl Inner {
         while let Some(id) = next {
             let names: Vec<Reference> = self.state().names_of(&id).cloned().collect();
             match self.check(&id, force, true, users) {
-                Err(Error::Conflict(_)) if quiet && (!names.is_empty() || !users(&id).is_empty()) => return Ok(()),
+                Err(Error::Conflict(_))
+                    if quiet && (!names.is_empty() || !users(&id).is_empty()) =>
+                {
+                    return Ok(());
+                }
                 other => other?,
             }
             self.untag(&names, done)?;
@@ -177,7 +196,8 @@ impl Inner {
 
     fn untag(&self, names: &[Reference], done: &mut Done) -> Result<()> {
         let mut all = self.state().names.clone();
-        let gone: Vec<&Reference> = names.iter().filter(|name| all.remove(name).is_some()).collect();
+        let gone: Vec<&Reference> =
+            names.iter().filter(|name| all.remove(name).is_some()).collect();
         if gone.is_empty() {
             return Ok(());
         }
@@ -188,14 +208,18 @@ impl Inner {
 
     /// Refuses when somebody needs the image.
     fn check(&self, id: &ImageId, force: bool, names_count: bool, users: &Users<'_>) -> Result<()> {
-        let conflict = |hard, reason: String| Err(Conflict::Image { image: id.short(), hard, reason }.into());
+        let conflict =
+            |hard, reason: String| Err(Conflict::Image { image: id.short(), hard, reason }.into());
         let users = users(id);
         let state: &State = &self.state();
         if state.has_children(id) {
             return conflict(true, "image has dependent child images".into());
         }
         if let Some(user) = users.iter().find(|user| user.running) {
-            return conflict(true, format!("image is being used by running container {}", short(&user.container)));
+            return conflict(
+                true,
+                format!("image is being used by running container {}", short(&user.container)),
+            );
         }
         if force {
             return Ok(());
@@ -204,7 +228,10 @@ impl Inner {
             return conflict(false, "image is referenced in multiple repositories".into());
         }
         if let Some(user) = users.first() {
-            return conflict(false, format!("image is being used by stopped container {}", short(&user.container)));
+            return conflict(
+                false,
+                format!("image is being used by stopped container {}", short(&user.container)),
+            );
         }
         Ok(())
     }

@@ -27,7 +27,11 @@ pub(super) struct RecordFile {
     /// The image it was committed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) parent: Option<ImageId>,
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "time::serde::rfc3339::option"
+    )]
     pub(super) last_tagged: Option<OffsetDateTime>,
 }
 
@@ -88,7 +92,10 @@ impl State {
     }
 
     /// A chain of layers, top first, starting at `top`.
-    pub(crate) fn ancestry(&self, top: Option<ChainId>) -> impl Iterator<Item = (ChainId, &Arc<Layer>)> {
+    pub(crate) fn ancestry(
+        &self,
+        top: Option<ChainId>,
+    ) -> impl Iterator<Item = (ChainId, &Arc<Layer>)> {
         let at = |id: ChainId| self.layers.get(&id).map(|layer| (id, layer));
         std::iter::successors(top.and_then(at), move |(_, layer)| layer.parent.and_then(at))
     }
@@ -114,7 +121,11 @@ impl State {
             layers: record.chain.clone(),
         };
         for name in self.names_of(&record.id) {
-            let list = if name.digest().is_some() { &mut image.repo_digests } else { &mut image.repo_tags };
+            let list = if name.digest().is_some() {
+                &mut image.repo_digests
+            } else {
+                &mut image.repo_tags
+            };
             list.push(name.familiar());
         }
         image.repo_tags.sort();
@@ -134,7 +145,8 @@ impl State {
         }
         tops.extend(self.rw.values().flatten());
         for top in tops {
-            let chain: Vec<_> = self.ancestry(Some(top)).map(|(id, layer)| (id.0, layer.blob.digest)).collect();
+            let chain: Vec<_> =
+                self.ancestry(Some(top)).map(|(id, layer)| (id.0, layer.blob.digest)).collect();
             needed.extend(chain.into_iter().flat_map(|(id, blob)| [id, blob]));
         }
         let mut swept = Swept::default();
@@ -142,10 +154,13 @@ impl State {
             let aside = files.aside();
             match std::fs::rename(&from, &aside) {
                 Ok(()) => swept.paths.push(aside),
-                Err(error) => tracing::warn!(path = %from.display(), %error, "cannot remove from the image store"),
+                Err(error) => {
+                    tracing::warn!(path = %from.display(), %error, "cannot remove from the image store")
+                }
             }
         };
-        let dead: Vec<ChainId> = self.layers.keys().filter(|id| !needed.contains(&id.0)).copied().collect();
+        let dead: Vec<ChainId> =
+            self.layers.keys().filter(|id| !needed.contains(&id.0)).copied().collect();
         for id in dead {
             if let Some(layer) = self.layers.remove(&id) {
                 // The link first: it must never point to a folder that is gone.
@@ -157,7 +172,8 @@ impl State {
                 swept.layers.push((id, layer.size));
             }
         }
-        let dead: Vec<Digest> = self.blobs.keys().filter(|d| !needed.contains(d)).copied().collect();
+        let dead: Vec<Digest> =
+            self.blobs.keys().filter(|d| !needed.contains(d)).copied().collect();
         for digest in dead {
             self.blobs.remove(&digest);
             away(files.blob(&digest));

@@ -28,7 +28,12 @@ impl Work {
     pub(crate) fn start(store: &Arc<Inner>) -> Result<Self> {
         let folder = store.files.aside();
         fs::create_dir(&folder).map_err(Error::store("make folder", &folder))?;
-        Ok(Self { store: Arc::clone(store), folder, next: AtomicU64::new(0), pins: Mutex::default() })
+        Ok(Self {
+            store: Arc::clone(store),
+            folder,
+            next: AtomicU64::new(0),
+            pins: Mutex::default(),
+        })
     }
 
     pub(crate) fn store(&self) -> &Arc<Inner> {
@@ -71,9 +76,9 @@ impl Work {
     pub(crate) fn publish(&self, scratch: &Path, digest: Digest, size: u64) -> Result<()> {
         let target = self.store.files.blob(&digest);
         let mut state = self.store.state();
-        if !state.blobs.contains_key(&digest) {
+        if let std::collections::hash_map::Entry::Vacant(vacant) = state.blobs.entry(digest) {
             fs::rename(scratch, &target).map_err(Error::store("move into place", &target))?;
-            state.blobs.insert(digest, size);
+            vacant.insert(size);
         }
         state.pin(digest);
         lock(&self.pins).push(digest);

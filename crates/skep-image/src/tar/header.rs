@@ -2,6 +2,9 @@
 
 use super::BLOCK;
 
+/// Pieces of a sparse file: offset and length.
+type Pairs = Vec<(i64, i64)>;
+
 /// A raw header block whose checksum is right.
 pub(super) struct Header<'a>(&'a [u8; BLOCK]);
 
@@ -11,9 +14,13 @@ impl<'a> Header<'a> {
         let header = Self(block);
         let want = header.number(148, 8)?;
         let field = |i: usize| (148..156).contains(&i);
-        let unsigned: i64 = block.iter().enumerate().map(|(i, b)| if field(i) { 32 } else { i64::from(*b) }).sum();
-        let signed: i64 =
-            block.iter().enumerate().map(|(i, b)| if field(i) { 32 } else { i64::from(b.cast_signed()) }).sum();
+        let unsigned: i64 =
+            block.iter().enumerate().map(|(i, b)| if field(i) { 32 } else { i64::from(*b) }).sum();
+        let signed: i64 = block
+            .iter()
+            .enumerate()
+            .map(|(i, b)| if field(i) { 32 } else { i64::from(b.cast_signed()) })
+            .sum();
         (want == unsigned || want == signed).then_some(header)
     }
 
@@ -65,17 +72,17 @@ impl<'a> Header<'a> {
     }
 
     /// Old GNU sparse: up to four (offset, length) pairs, whether more follow, and the real size.
-    pub(super) fn gnu_sparse(&self) -> Option<(Vec<(i64, i64)>, bool, i64)> {
+    pub(super) fn gnu_sparse(&self) -> Option<(Pairs, bool, i64)> {
         Some((pairs(self.0, 386, 4)?, self.0[482] != 0, self.number(483, 12)?))
     }
 }
 
 /// A continuation block of an old GNU sparse map: up to 21 pairs, and whether more follow.
-pub(super) fn gnu_sparse_more(block: &[u8; BLOCK]) -> Option<(Vec<(i64, i64)>, bool)> {
+pub(super) fn gnu_sparse_more(block: &[u8; BLOCK]) -> Option<(Pairs, bool)> {
     Some((pairs(block, 0, 21)?, block[504] != 0))
 }
 
-fn pairs(block: &[u8; BLOCK], at: usize, count: usize) -> Option<Vec<(i64, i64)>> {
+fn pairs(block: &[u8; BLOCK], at: usize, count: usize) -> Option<Pairs> {
     let header = Header(block);
     let mut found = Vec::new();
     for i in 0..count {

@@ -16,7 +16,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr, major, minor, openat, readlinkat, statat},
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr,
+        major, minor, openat, readlinkat, statat,
+    },
     io::Errno,
 };
 
@@ -83,19 +86,34 @@ impl Packer<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &Path, stat: &Stat, depth: usize) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        stat: &Stat,
+        depth: usize,
+    ) -> io::Result<()> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         match kind {
             FileType::Directory => {
                 let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let Some(fd) = gone(openat(dir, name, flags, Mode::empty()))? else { return Ok(()) };
+                let Some(fd) = gone(openat(dir, name, flags, Mode::empty()))? else {
+                    return Ok(());
+                };
                 self.folder_entry(fd.as_fd(), path, stat)?;
                 return self.folder(fd.as_fd(), path, depth + 1);
             }
             FileType::CharacterDevice if self.options.whiteouts && stat.st_rdev == 0 => {
                 let hidden = [b".wh.", name.to_bytes()].concat();
                 let path = path.with_file_name(OsStr::from_bytes(&hidden));
-                return self.header(&path, b'0', &Meta { size: 0, ..Meta::new(stat, self.options) }, &[], &[]);
+                return self.header(
+                    &path,
+                    b'0',
+                    &Meta { size: 0, ..Meta::new(stat, self.options) },
+                    &[],
+                    &[],
+                );
             }
             FileType::Socket | FileType::Unknown => return Ok(()),
             _ => {}
@@ -135,7 +153,13 @@ impl Packer<'_> {
         Ok(())
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &Path, meta: Meta) -> io::Result<()> {
+    fn file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+        meta: Meta,
+    ) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Some(fd) = gone(openat(dir, name, flags, Mode::empty()))? else { return Ok(()) };
         let stat = rustix::fs::fstat(&fd)?;
@@ -226,9 +250,11 @@ pub(crate) fn write_header(
     if link.len() > 100 || !link.is_ascii() {
         pax_record(&mut pax, b"linkpath", link);
     }
-    for (key, value, limit) in
-        [("uid", u64::from(meta.uid), OCTAL_7), ("gid", u64::from(meta.gid), OCTAL_7), ("size", meta.size, OCTAL_11)]
-    {
+    for (key, value, limit) in [
+        ("uid", u64::from(meta.uid), OCTAL_7),
+        ("gid", u64::from(meta.gid), OCTAL_7),
+        ("size", meta.size, OCTAL_11),
+    ] {
         if value > limit {
             pax_record(&mut pax, key.as_bytes(), value.to_string().as_bytes());
         }
@@ -249,7 +275,14 @@ pub(crate) fn write_header(
     raw_header(writer, path, kind, meta, mtime.unwrap_or(0), link)
 }
 
-fn raw_header(writer: &mut dyn Write, path: &[u8], kind: u8, meta: &Meta, mtime: u64, link: &[u8]) -> io::Result<()> {
+fn raw_header(
+    writer: &mut dyn Write,
+    path: &[u8],
+    kind: u8,
+    meta: &Meta,
+    mtime: u64,
+    link: &[u8],
+) -> io::Result<()> {
     let mut block = [0_u8; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     // Too large a number is in the PAX header; the field then keeps what fits.
@@ -317,7 +350,10 @@ enum Source<'a> {
 
 impl Source<'_> {
     fn named(dir: BorrowedFd<'_>, name: &CStr) -> Self {
-        Self::Path(PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(OsStr::from_bytes(name.to_bytes())))
+        Self::Path(
+            PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+                .join(OsStr::from_bytes(name.to_bytes())),
+        )
     }
 
     fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {

@@ -122,7 +122,9 @@ impl<R: Read> Reader<R> {
     ) -> Result<Entry, TarError> {
         let number = |key: &str, plain: Option<i64>| pax.number(key).unwrap_or(plain);
         let size = match pax.number("size") {
-            Some(n) => n.and_then(|n| u64::try_from(n).ok()).ok_or_else(|| self.bad("wrong size"))?,
+            Some(n) => {
+                n.and_then(|n| u64::try_from(n).ok()).ok_or_else(|| self.bad("wrong size"))?
+            }
             None => size,
         };
         let own = |key: &str| pax.get(key).map(<[u8]>::to_vec);
@@ -156,7 +158,11 @@ impl<R: Read> Reader<R> {
                 let (Some(major), Some(minor)) = (device(329), device(337)) else {
                     return Err(self.bad("wrong device number"));
                 };
-                if flag == b'3' { EntryKind::Char(major, minor) } else { EntryKind::Block(major, minor) }
+                if flag == b'3' {
+                    EntryKind::Char(major, minor)
+                } else {
+                    EntryKind::Block(major, minor)
+                }
             }
             b'5' => EntryKind::Directory,
             b'6' => EntryKind::Fifo,
@@ -178,7 +184,8 @@ impl<R: Read> Reader<R> {
         let bad = self.bad("wrong sparse map");
         let Some((mut pairs, mut more, size)) = header.gnu_sparse() else { return Err(bad) };
         while more {
-            let block = self.block()?.ok_or_else(|| self.bad("the stream ends within a sparse map"))?;
+            let block =
+                self.block()?.ok_or_else(|| self.bad("the stream ends within a sparse map"))?;
             let Some((next, again)) = gnu_sparse_more(&block) else { return Err(bad) };
             pairs.extend(next);
             more = again;
@@ -204,7 +211,8 @@ impl<R: Read> Reader<R> {
             _ if !pax.sparse_pairs.is_empty() => pax.sparse_pairs.clone(),
             _ => return Ok(None),
         };
-        let size = pax.number("GNU.sparse.realsize").or_else(|| pax.number("GNU.sparse.size")).flatten();
+        let size =
+            pax.number("GNU.sparse.realsize").or_else(|| pax.number("GNU.sparse.size")).flatten();
         let Some(size) = size else { return Err(bad) };
         Sparse::new(size, &pairs, self.data).ok_or(bad).map(Some)
     }
@@ -216,17 +224,23 @@ impl<R: Read> Reader<R> {
             let lines = text.iter().filter(|b| **b == b'\n').count();
             let first = text.split(|b| *b == b'\n').next().unwrap_or_default();
             if lines > 0 {
-                let count: Option<usize> = std::str::from_utf8(first).ok().and_then(|n| n.parse().ok());
-                let count = count.filter(|n| *n as u64 <= MAX_SPECIAL).ok_or_else(|| self.bad("wrong sparse map"))?;
+                let count: Option<usize> =
+                    std::str::from_utf8(first).ok().and_then(|n| n.parse().ok());
+                let count = count
+                    .filter(|n| *n as u64 <= MAX_SPECIAL)
+                    .ok_or_else(|| self.bad("wrong sparse map"))?;
                 if lines > count * 2 {
-                    let numbers: Vec<&[u8]> = text.split(|b| *b == b'\n').skip(1).take(count * 2).collect();
-                    return parse_pairs(&numbers.join(&b'\n'), b'\n').ok_or_else(|| self.bad("wrong sparse map"));
+                    let numbers: Vec<&[u8]> =
+                        text.split(|b| *b == b'\n').skip(1).take(count * 2).collect();
+                    return parse_pairs(&numbers.join(&b'\n'), b'\n')
+                        .ok_or_else(|| self.bad("wrong sparse map"));
                 }
             }
             if self.data < BLOCK as u64 || text.len() as u64 > MAX_SPECIAL {
                 return Err(self.bad("wrong sparse map"));
             }
-            let block = self.block()?.ok_or_else(|| self.bad("the stream ends within a sparse map"))?;
+            let block =
+                self.block()?.ok_or_else(|| self.bad("the stream ends within a sparse map"))?;
             self.data -= BLOCK as u64;
             text.extend_from_slice(&block);
         }
@@ -278,7 +292,8 @@ impl<R: Read> Reader<R> {
     fn skip(&mut self) -> Result<(), TarError> {
         io::copy(&mut self.data(), &mut io::sink()).map_err(TarError::Read)?;
         let padding = std::mem::take(&mut self.padding);
-        let skipped = io::copy(&mut (&mut self.inner).take(padding), &mut io::sink()).map_err(TarError::Read)?;
+        let skipped = io::copy(&mut (&mut self.inner).take(padding), &mut io::sink())
+            .map_err(TarError::Read)?;
         self.offset += skipped;
         // Some writers leave out the filling of the very last member.
         Ok(())
@@ -306,7 +321,10 @@ impl<R: Read> Read for Data<'_, R> {
         }
         let n = self.0.inner.read(&mut buf[..want])?;
         if n == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the tar stream ends within a member"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the tar stream ends within a member",
+            ));
         }
         self.0.data -= n as u64;
         self.0.offset += n as u64;

@@ -37,8 +37,10 @@ pub(super) fn parse_pairs(text: &[u8], separator: u8) -> Option<Vec<(i64, i64)>>
     if text.is_empty() {
         return Some(Vec::new());
     }
-    let numbers: Option<Vec<i64>> =
-        text.split(|b| *b == separator).map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
+    let numbers: Option<Vec<i64>> = text
+        .split(|b| *b == separator)
+        .map(|n| std::str::from_utf8(n).ok()?.parse().ok())
+        .collect();
     let numbers = numbers?;
     if numbers.len() % 2 != 0 {
         return None;

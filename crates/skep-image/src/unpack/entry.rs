@@ -9,8 +9,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, RawMode, Uid, XattrFlags, fchmod, fchown, fsetxattr, ftruncate, linkat,
-        lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat,
+        AtFlags, FileType, Gid, Mode, OFlags, RawMode, Uid, XattrFlags, fchmod, fchown, fsetxattr,
+        ftruncate, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat,
     },
     io::Errno,
 };
@@ -25,13 +25,16 @@ use crate::tar::{Entry, EntryKind, Sparse};
 const COPY: usize = 128 << 10;
 
 /// Makes one member. Returns the bytes of file content written.
-pub(super) fn make(tree: &mut Tree<'_>, entry: &Entry, data: &mut dyn Read) -> Result<u64, UnpackError> {
+pub(super) fn make(
+    tree: &mut Tree<'_>,
+    entry: &Entry,
+    data: &mut dyn Read,
+) -> Result<u64, UnpackError> {
     let path = clean(&entry.path)?;
-    if tree.options.whiteouts {
-        match whiteout::of(&path)? {
-            Some(whiteout) => return whiteout::make(tree, &path, whiteout).map(|()| 0),
-            None => {}
-        }
+    if tree.options.whiteouts
+        && let Some(whiteout) = whiteout::of(&path)?
+    {
+        return whiteout::make(tree, &path, whiteout).map(|()| 0);
     }
     if path.as_os_str().is_empty() {
         if entry.kind == EntryKind::Directory {
@@ -49,7 +52,8 @@ pub(super) fn make(tree: &mut Tree<'_>, entry: &Entry, data: &mut dyn Read) -> R
         EntryKind::File(sparse) => written = file(tree, &place, entry, sparse.as_ref(), data)?,
         EntryKind::HardLink(to) => {
             let target = tree.existing(&clean(to)?)?;
-            let link = || linkat(&*target.dir, &target.name, &*place.dir, &place.name, AtFlags::empty());
+            let link =
+                || linkat(&*target.dir, &target.name, &*place.dir, &place.name, AtFlags::empty());
             if same(&target, &place) {
                 return Ok(0);
             }
@@ -58,12 +62,18 @@ pub(super) fn make(tree: &mut Tree<'_>, entry: &Entry, data: &mut dyn Read) -> R
             return Ok(0);
         }
         EntryKind::Symlink(to) => {
-            fresh(tree, &place, "make symbolic link", || symlinkat(OsStr::from_bytes(to), &*place.dir, &place.name))?;
+            fresh(tree, &place, "make symbolic link", || {
+                symlinkat(OsStr::from_bytes(to), &*place.dir, &place.name)
+            })?;
             tree.forget();
             settle(tree, &place, entry)?;
         }
-        EntryKind::Char(major, minor) => node(tree, &place, entry, FileType::CharacterDevice, (*major, *minor))?,
-        EntryKind::Block(major, minor) => node(tree, &place, entry, FileType::BlockDevice, (*major, *minor))?,
+        EntryKind::Char(major, minor) => {
+            node(tree, &place, entry, FileType::CharacterDevice, (*major, *minor))?
+        }
+        EntryKind::Block(major, minor) => {
+            node(tree, &place, entry, FileType::BlockDevice, (*major, *minor))?
+        }
         EntryKind::Fifo => node(tree, &place, entry, FileType::Fifo, (0, 0))?,
     }
     match entry.kind {
@@ -121,7 +131,9 @@ fn file(
 ) -> Result<u64, UnpackError> {
     tree.reserve(entry.size)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = fresh(tree, place, "create", || openat(&*place.dir, &place.name, flags, Mode::from_raw_mode(0o600)))?;
+    let fd = fresh(tree, place, "create", || {
+        openat(&*place.dir, &place.name, flags, Mode::from_raw_mode(0o600))
+    })?;
     let out = std::fs::File::from(fd);
     let io = |action| {
         let path = place.path.clone();
@@ -143,7 +155,8 @@ fn file(
     // Order matters: changing the owner clears setuid bits and capabilities.
     fchown(&out, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
         .map_err(failed("change the owner of", &place.path))?;
-    fchmod(&out, Mode::from_raw_mode(entry.mode)).map_err(failed("change the mode of", &place.path))?;
+    fchmod(&out, Mode::from_raw_mode(entry.mode))
+        .map_err(failed("change the mode of", &place.path))?;
     for (name, value) in wanted_xattrs(entry) {
         supported(fsetxattr(&out, name, value, XattrFlags::empty()), place, name)?;
     }
@@ -177,7 +190,12 @@ fn copy(
     while done < len {
         let want = buffer.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
         let n = match data.read(&mut buffer[..want]) {
-            Ok(0) => return Err(CopyError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "the data ends early"))),
+            Ok(0) => {
+                return Err(CopyError::Io(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the data ends early",
+                )));
+            }
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(CopyError::Io(e)),
@@ -198,7 +216,9 @@ fn node(
     kind: FileType,
     (major, minor): (u32, u32),
 ) -> Result<(), UnpackError> {
-    let make = || mknodat(&*place.dir, &place.name, kind, Mode::from_raw_mode(0o600), makedev(major, minor));
+    let make = || {
+        mknodat(&*place.dir, &place.name, kind, Mode::from_raw_mode(0o600), makedev(major, minor))
+    };
     fresh(tree, place, "make node", make)?;
     settle(tree, place, entry)
 }
@@ -239,10 +259,15 @@ fn settle(tree: &Tree<'_>, place: &Place, entry: &Entry) -> Result<(), UnpackErr
 /// Attributes that belong to content. `trusted.overlay.*` from outside would let a layer redirect
 /// look-ups to other folders; `security.selinux` and the like belong to the host.
 fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&str, &[u8])> {
-    entry.xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice())).filter(|(name, _)| {
-        name.starts_with("user.")
-            || matches!(*name, "security.capability" | "system.posix_acl_access" | "system.posix_acl_default")
-    })
+    entry.xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice())).filter(
+        |(name, _)| {
+            name.starts_with("user.")
+                || matches!(
+                    *name,
+                    "security.capability" | "system.posix_acl_access" | "system.posix_acl_default"
+                )
+        },
+    )
 }
 
 /// A file system without an attribute's family is no reason to refuse an image.

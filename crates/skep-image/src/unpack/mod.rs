@@ -128,7 +128,11 @@ impl From<TarError> for UnpackError {
 ///
 /// # Errors
 /// [`UnpackError`]; what was unpacked until then stays.
-pub fn unpack(stream: impl Read, target: &Path, options: &UnpackOptions) -> Result<Unpacked, UnpackError> {
+pub fn unpack(
+    stream: impl Read,
+    target: &Path,
+    options: &UnpackOptions,
+) -> Result<Unpacked, UnpackError> {
     unpack_reader(stream, target, options).map(|(unpacked, _)| unpacked)
 }
 

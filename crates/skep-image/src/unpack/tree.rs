@@ -13,8 +13,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chownat, fstatvfs,
-        mkdirat, open, openat2, statat, unlinkat, utimensat,
+        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+        chownat, fstatvfs, mkdirat, open, openat2, statat, unlinkat, utimensat,
     },
     io::Errno,
 };
@@ -44,9 +44,11 @@ pub(super) struct Place {
 
 impl<'a> Tree<'a> {
     pub(super) fn open(target: &Path, options: &'a UnpackOptions) -> Result<Self, UnpackError> {
-        let root = open(target, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
-            .map_err(failed("open", target))?;
-        let tree = Self { root: Rc::new(root), options, last: None, times: Vec::new(), unchecked: 0 };
+        let root =
+            open(target, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
+                .map_err(failed("open", target))?;
+        let tree =
+            Self { root: Rc::new(root), options, last: None, times: Vec::new(), unchecked: 0 };
         tree.require_space(0)?;
         Ok(tree)
     }
@@ -58,14 +60,18 @@ impl<'a> Tree<'a> {
 
     /// Where `path` is to be made; missing folders are made on the way, as root's, mode 0755.
     pub(super) fn place(&mut self, path: &Path) -> Result<Place, UnpackError> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(self.root()) };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(self.root());
+        };
         let dir = self.folder(parent, true)?;
         Ok(Place { dir, name: c_name(path, name)?, path: path.into() })
     }
 
     /// Where `path` is, for the target of a hard link.
     pub(super) fn existing(&mut self, path: &Path) -> Result<Place, UnpackError> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(self.root()) };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(self.root());
+        };
         let dir = self.folder(parent, false)?;
         Ok(Place { dir, name: c_name(path, name)?, path: path.into() })
     }
@@ -92,7 +98,11 @@ impl<'a> Tree<'a> {
             Err(Errno::NOENT) if make => {
                 let parent = self.folder(path.parent().unwrap_or(Path::new("")), true)?;
                 let name = path.file_name().unwrap_or_default();
-                self.make_folder(&Place { dir: parent, name: c_name(path, name)?, path: path.into() })?;
+                self.make_folder(&Place {
+                    dir: parent,
+                    name: c_name(path, name)?,
+                    path: path.into(),
+                })?;
                 self.open_folder(path)
             }
             // A file of this layer, or a whiteout of it, where a folder is needed.
@@ -105,7 +115,8 @@ impl<'a> Tree<'a> {
     }
 
     fn make_folder(&self, place: &Place) -> Result<(), UnpackError> {
-        mkdirat(&*place.dir, &place.name, Mode::from_raw_mode(0o755)).map_err(failed("make folder", &place.path))?;
+        mkdirat(&*place.dir, &place.name, Mode::from_raw_mode(0o755))
+            .map_err(failed("make folder", &place.path))?;
         place.chmod(0o755)?;
         if let Some((uid, gid)) = self.options.owner {
             place.chown(uid, gid)?;
@@ -191,8 +202,11 @@ impl Place {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             return Err(entry(&self.path, "it was replaced by a symbolic link"));
         }
-        rustix::fs::chmod(format!("/proc/self/fd/{}", pinned.as_raw_fd()), Mode::from_raw_mode(mode))
-            .map_err(failed("change the mode of", &self.path))
+        rustix::fs::chmod(
+            format!("/proc/self/fd/{}", pinned.as_raw_fd()),
+            Mode::from_raw_mode(mode),
+        )
+        .map_err(failed("change the mode of", &self.path))
     }
 
     pub(super) fn set_mtime(&self, (seconds, nanos): (i64, u32)) -> Result<(), UnpackError> {
@@ -215,9 +229,13 @@ impl Place {
         let flags = if self.is_folder() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match unlinkat(&*self.dir, &self.name, flags) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::NOTEMPTY) => trash::remove_at(self.dir.as_fd(), &self.name).map_err(|source| {
-                UnpackError::Io { action: "replace", path: self.path.clone(), source }
-            }),
+            Err(Errno::NOTEMPTY) => {
+                trash::remove_at(self.dir.as_fd(), &self.name).map_err(|source| UnpackError::Io {
+                    action: "replace",
+                    path: self.path.clone(),
+                    source,
+                })
+            }
             Err(errno) => Err(failed("replace", &self.path)(errno)),
         }
     }
@@ -231,19 +249,24 @@ pub(super) fn entry(path: &Path, reason: &'static str) -> UnpackError {
     UnpackError::Entry { path: path.to_string_lossy().into_owned(), reason }
 }
 
-pub(super) fn failed(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(Errno) -> UnpackError {
+pub(super) fn failed(
+    action: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(Errno) -> UnpackError {
     let path = path.into();
     move |errno| match errno {
-        Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::NOENT | Errno::ISDIR => UnpackError::Entry {
-            path: path.to_string_lossy().into_owned(),
-            reason: match errno {
-                Errno::LOOP => "too many symbolic links",
-                Errno::NOTDIR => "a parent is not a folder",
-                Errno::NAMETOOLONG => "the name is too long",
-                Errno::ISDIR => "it is a folder",
-                _ => "a parent or link target does not exist",
-            },
-        },
+        Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::NOENT | Errno::ISDIR => {
+            UnpackError::Entry {
+                path: path.to_string_lossy().into_owned(),
+                reason: match errno {
+                    Errno::LOOP => "too many symbolic links",
+                    Errno::NOTDIR => "a parent is not a folder",
+                    Errno::NAMETOOLONG => "the name is too long",
+                    Errno::ISDIR => "it is a folder",
+                    _ => "a parent or link target does not exist",
+                },
+            }
+        }
         errno => UnpackError::Io { action, path, source: io::Error::from(errno) },
     }
 }

@@ -55,7 +55,11 @@ pub(super) fn of(path: &Path) -> Result<Option<Whiteout>, UnpackError> {
     Ok(Some(Whiteout::Hide(parent.join(OsStr::from_bytes(hidden)))))
 }
 
-pub(super) fn make(tree: &mut Tree<'_>, path: &Path, whiteout: Whiteout) -> Result<(), UnpackError> {
+pub(super) fn make(
+    tree: &mut Tree<'_>,
+    path: &Path,
+    whiteout: Whiteout,
+) -> Result<(), UnpackError> {
     match whiteout {
         Whiteout::Ignore => {
             tracing::debug!(path = %path.display(), "AUFS bookkeeping skipped");
@@ -85,9 +89,9 @@ pub(super) fn set_opaque(place: &Place) -> Result<(), UnpackError> {
 }
 
 pub(super) fn is_one(place: &Place) -> bool {
-    place
-        .stat()
-        .is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0)
+    place.stat().is_some_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 
 use std::io::Cursor;
 
-use skep_image::{Digest, Error, ImportOptions, Kind, Limits, Progress, Reference, RegistryConfig, Settings, Images};
+use skep_image::{
+    Digest, Error, Images, ImportOptions, Kind, Limits, Progress, Reference, RegistryConfig,
+    Settings,
+};
 
-use crate::support::{Layer, Store, archive, collect, config, docker_archive, gzip, members, small, zstd};
+use crate::support::{
+    Layer, Store, archive, collect, config, docker_archive, gzip, members, small, zstd,
+};
 
 fn two_layers() -> (Vec<Vec<u8>>, Vec<u8>) {
     let layers = vec![
@@ -70,9 +75,13 @@ async fn oci_layouts() {
     here["platform"] = serde_json::json!({"os": "linux", "architecture": skep_image::Platform::host().architecture});
     let mut elsewhere = blob("application/vnd.oci.image.manifest.v1+json", b"not in the archive");
     elsewhere["platform"] = serde_json::json!({"os": "plan9", "architecture": "mips"});
-    let inner = serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "manifests": [elsewhere, here]})).unwrap();
+    let inner = serde_json::to_vec(
+        &serde_json::json!({"schemaVersion": 2, "manifests": [elsewhere, here]}),
+    )
+    .unwrap();
     let mut entry = blob("application/vnd.oci.image.index.v1+json", &inner);
-    entry["annotations"] = serde_json::json!({"io.containerd.image.name": "docker.io/library/multi:1"});
+    entry["annotations"] =
+        serde_json::json!({"io.containerd.image.name": "docker.io/library/multi:1"});
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]});
     let mut files = vec![
         ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()),
@@ -102,10 +111,16 @@ async fn oci_layouts() {
 async fn what_is_saved_loads_elsewhere_unchanged() {
     let (layers, config) = two_layers();
     let store = Store::new();
-    store.load(docker_archive(&["x:1", "x:2"], &[gzip(&layers[0]), layers[1].clone()], config)).await.unwrap();
+    store
+        .load(docker_archive(&["x:1", "x:2"], &[gzip(&layers[0]), layers[1].clone()], config))
+        .await
+        .unwrap();
     store.load(small("y:latest", "y")).await.unwrap();
-    let first = collect(store.images.save(&["x".into(), "y:latest".into()]).unwrap()).await.unwrap();
-    let again = collect(store.images.save(&["x:1".into(), "y".into(), "x:2".into()]).unwrap()).await.unwrap();
+    let first =
+        collect(store.images.save(&["x".into(), "y:latest".into()]).unwrap()).await.unwrap();
+    let again = collect(store.images.save(&["x:1".into(), "y".into(), "x:2".into()]).unwrap())
+        .await
+        .unwrap();
     let names = members(&first);
     for name in ["index.json", "manifest.json", "oci-layout", "repositories"] {
         assert!(names.contains_key(name), "{name}");
@@ -117,9 +132,14 @@ async fn what_is_saved_loads_elsewhere_unchanged() {
     for name in ["x:1", "x:2", "y"] {
         assert_eq!(other.images.get(name).unwrap().id, store.images.get(name).unwrap().id);
     }
-    let third = collect(other.images.save(&["x:1".into(), "x:2".into(), "y".into()]).unwrap()).await.unwrap();
+    let third = collect(other.images.save(&["x:1".into(), "x:2".into(), "y".into()]).unwrap())
+        .await
+        .unwrap();
     assert_eq!(members(&third), members(&again));
-    assert_eq!(store.images.save(&["nope".into()]).unwrap_err().to_string(), "No such image: nope:latest");
+    assert_eq!(
+        store.images.save(&["nope".into()]).unwrap_err().to_string(),
+        "No such image: nope:latest"
+    );
 }
 
 #[tokio::test]
@@ -142,14 +162,26 @@ async fn broken_archives_leave_nothing() {
         ("bad json", manifest("["), "manifest.json is malformed"),
         ("wrong types", manifest("[{\"Config\": 3}]"), "manifest.json is malformed"),
         ("missing config", manifest("[{\"Config\": \"c\", \"Layers\": []}]"), "it is missing"),
-        ("config outside", manifest("[{\"Config\": \"../../etc/passwd\", \"Layers\": []}]"), "outside of the archive"),
+        (
+            "config outside",
+            manifest("[{\"Config\": \"../../etc/passwd\", \"Layers\": []}]"),
+            "outside of the archive",
+        ),
         ("layers swapped", swapped, "has the digest"),
         ("a layer too few", missing, "2 diff ids for 1 layers"),
         ("bad tag", bad_tag, "must be lowercase"),
         ("bzip2", b"BZh91AY&SY".to_vec(), "unsupported compression: bzip2"),
         ("name outside", Layer::new().file("../x", b"").done(), "outside of the archive"),
-        ("device", Layer::new().entry("d", Layer::header(tar::EntryType::Block, 0o600)).done(), "neither a file"),
-        ("link loop", Layer::new().symlink("manifest.json", "manifest.json").done(), "too many links"),
+        (
+            "device",
+            Layer::new().entry("d", Layer::header(tar::EntryType::Block, 0o600)).done(),
+            "neither a file",
+        ),
+        (
+            "link loop",
+            Layer::new().symlink("manifest.json", "manifest.json").done(),
+            "too many links",
+        ),
     ];
     let store = Store::new();
     for (what, bytes, text) in cases {
@@ -164,10 +196,13 @@ async fn broken_archives_leave_nothing() {
 #[tokio::test]
 async fn bombs_stop_at_the_limits() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = Limits { layer_bytes: 1 << 20, entries: 100, archive_bytes: 8 << 20, ..Limits::default() };
+    let limits =
+        Limits { layer_bytes: 1 << 20, entries: 100, archive_bytes: 8 << 20, ..Limits::default() };
     let settings = Settings { limits, ..RegistryConfig::default().into() };
     let images = Images::open_with(dir.path().join("i"), settings).unwrap();
-    let load = async |archive: Vec<u8>| images.load(Cursor::new(archive), Progress::none()).await.unwrap_err().report();
+    let load = async |archive: Vec<u8>| {
+        images.load(Cursor::new(archive), Progress::none()).await.unwrap_err().report()
+    };
 
     let zeros = Layer::new().file("z", &vec![0; 4 << 20]).done();
     let cfg = config(std::slice::from_ref(&zeros), serde_json::json!({}));
@@ -179,7 +214,7 @@ async fn bombs_stop_at_the_limits() {
 
     let many = (0..200).fold(Layer::new(), |layer, n| layer.file(&format!("f{n}"), b"")).done();
     let cfg = config(std::slice::from_ref(&many), serde_json::json!({}));
-    let text = load(docker_archive(&["x:1"], &[many.clone()], cfg)).await;
+    let text = load(docker_archive(&["x:1"], std::slice::from_ref(&many), cfg)).await;
     assert!(text.contains("more than 100 entries"), "{text}");
     assert!(load(many).await.contains("the number of entries: 100"));
     assert_eq!(images.count(), 0);
@@ -195,7 +230,11 @@ async fn import_with_changes() {
         message: Some("from a test".into()),
         platform: None,
     };
-    let id = store.images.import(Cursor::new(gzip(&rootfs)), options.clone(), Progress::none()).await.unwrap();
+    let id = store
+        .images
+        .import(Cursor::new(gzip(&rootfs)), options.clone(), Progress::none())
+        .await
+        .unwrap();
     let image = store.images.get("mine:latest").unwrap();
     assert_eq!(image.id, id);
     assert_eq!(image.config.config.cmd, Some(vec!["/bin/x".into()]));
@@ -206,8 +245,15 @@ async fn import_with_changes() {
 
     let bad = ImportOptions { changes: vec!["RUN x".into()], ..options.clone() };
     let error = store.images.import(Cursor::new(rootfs), bad, Progress::none()).await.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::InvalidParameter, "RUN is not a valid change command"));
-    let error = store.images.import(Cursor::new(b"no tar".to_vec()), options, Progress::none()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (Kind::InvalidParameter, "RUN is not a valid change command")
+    );
+    let error = store
+        .images
+        .import(Cursor::new(b"no tar".to_vec()), options, Progress::none())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Unpack { .. }), "{error}");
     assert_eq!(store.images.get("mine").unwrap().id, id);
 }

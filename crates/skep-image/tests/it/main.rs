@@ -1,7 +1,9 @@
 //! Tests against the real kernel (as root) and a real registry.
 
 mod archives;
+mod bounds;
 mod images;
+mod mutations;
 mod registry;
 mod rootfs;
 mod server;

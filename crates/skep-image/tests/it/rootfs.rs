@@ -2,7 +2,9 @@
 
 use std::{process::Command, time::Instant};
 
-use skep_image::{ChangeKind, CommitOptions, Images, MountOptions, Reference, RemoveOptions, RwLayer};
+use skep_image::{
+    ChangeKind, CommitOptions, Images, MountOptions, Reference, RemoveOptions, RwLayer,
+};
 
 use crate::support::{Layer, Store, busybox, collect, config, docker_archive, read, small};
 
@@ -16,7 +18,11 @@ impl Drop for Mounted<'_> {
 }
 
 fn chroot(rw: &RwLayer, line: &str) -> String {
-    let output = Command::new("chroot").arg(&rw.merged).args(["/bin/busybox", "sh", "-c", line]).output().unwrap();
+    let output = Command::new("chroot")
+        .arg(&rw.merged)
+        .args(["/bin/busybox", "sh", "-c", line])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -46,18 +52,35 @@ async fn a_container_writes_and_its_changes_are_seen() {
     let rw = images.mount("c1", MountOptions::default()).unwrap();
     assert_eq!(images.mount("c1", MountOptions::default()).unwrap(), rw);
     assert!(images.changes("c1").await.unwrap().is_empty());
-    chroot(&rw, "echo more >> /data/edit; rm /data/drop; echo n > /data/new; rm -r /gone; mkdir -p /gone /dir/sub; echo b > /gone/b; touch /etc/hosts");
+    chroot(
+        &rw,
+        "echo more >> /data/edit; rm /data/drop; echo n > /data/new; rm -r /gone; mkdir -p /gone /dir/sub; echo b > /gone/b; touch /etc/hosts",
+    );
     let changes = images.changes("c1").await.unwrap();
     let text: Vec<String> = changes.iter().map(|c| format!("{} {}", c.kind, c.path)).collect();
     assert_eq!(
         text,
-        ["C /data", "D /data/drop", "C /data/edit", "A /data/new", "A /dir", "A /dir/sub", "C /gone", "D /gone/a", "C /gone/b"]
+        [
+            "C /data",
+            "D /data/drop",
+            "C /data/edit",
+            "A /data/new",
+            "A /dir",
+            "A /dir/sub",
+            "C /gone",
+            "D /gone/a",
+            "C /gone/b"
+        ]
     );
     assert_eq!(changes[1].kind, ChangeKind::Deleted);
     assert_eq!(images.rw_size("c1").await.unwrap(), 6 + 2 + 2);
 
     let diff = crate::support::members(&collect(images.diff("c1").unwrap()).await.unwrap());
-    assert!(diff.contains_key("data/.wh.drop") && diff.contains_key("gone/.wh..wh..opq"), "{:?}", diff.keys());
+    assert!(
+        diff.contains_key("data/.wh.drop") && diff.contains_key("gone/.wh..wh..opq"),
+        "{:?}",
+        diff.keys()
+    );
 
     let options = CommitOptions {
         reference: Some(Reference::parse("box:changed").unwrap()),
@@ -72,7 +95,10 @@ async fn a_container_writes_and_its_changes_are_seen() {
     images.prepare_rw("c2", &committed).unwrap();
     let _guard = Mounted(images, "c2");
     let changed = images.mount("c2", MountOptions::default()).unwrap();
-    assert_eq!(chroot(&changed, "cd /data; busybox ls || /bin/busybox ls; cat edit; echo /gone/*"), "edit\nkeep\nnew\nemore\n/gone/b\n");
+    assert_eq!(
+        chroot(&changed, "cd /data; busybox ls || /bin/busybox ls; cat edit; echo /gone/*"),
+        "edit\nkeep\nnew\nemore\n/gone/b\n"
+    );
     assert_eq!(images.history("box:changed").unwrap()[0].created_by, "sh");
 }
 
@@ -103,7 +129,8 @@ async fn layers_outlive_their_image_and_restarts() {
 #[tokio::test]
 async fn many_layers_mount() {
     let store = Store::new();
-    let layers: Vec<Vec<u8>> = (0..120).map(|n| Layer::new().file(&format!("f{n}"), b"x").done()).collect();
+    let layers: Vec<Vec<u8>> =
+        (0..120).map(|n| Layer::new().file(&format!("f{n}"), b"x").done()).collect();
     let cfg = config(&layers, serde_json::json!({}));
     let id = store.load(docker_archive(&["deep:latest"], &layers, cfg)).await.unwrap()[0].id;
     store.images.prepare_rw("deep", &id).unwrap();
@@ -119,7 +146,8 @@ async fn an_image_without_layers_mounts() {
     let id = store.load(docker_archive(&["void:latest"], &[], cfg)).await.unwrap()[0].id;
     store.images.prepare_rw("void", &id).unwrap();
     let _guard = Mounted(&store.images, "void");
-    let rw = store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
+    let rw =
+        store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
     std::fs::write(rw.merged.join("f"), b"x").unwrap();
     store.images.unmount("void").unwrap();
     store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
@@ -138,7 +166,10 @@ async fn a_root_is_ready_within_milliseconds() {
         let _guard = Mounted(&store.images, &name);
         let start = Instant::now();
         store.images.prepare_rw(&name, &id).unwrap();
-        let rw = store.images.mount(&name, MountOptions { volatile: true, ..Default::default() }).unwrap();
+        let rw = store
+            .images
+            .mount(&name, MountOptions { volatile: true, ..Default::default() })
+            .unwrap();
         up.push(start.elapsed());
         std::fs::write(rw.merged.join("x"), b"x").unwrap();
         let start = Instant::now();

@@ -65,7 +65,11 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, answer: &(dyn Fn(&Seen) -> Reply + Send + Sync), log: &Mutex<Vec<Seen>>) {
+fn serve(
+    stream: TcpStream,
+    answer: &(dyn Fn(&Seen) -> Reply + Send + Sync),
+    log: &Mutex<Vec<Seen>>,
+) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut out = stream;
     loop {
@@ -89,13 +93,16 @@ fn serve(stream: TcpStream, answer: &(dyn Fn(&Seen) -> Reply + Send + Sync), log
         }
         let reply = answer(&seen);
         log.lock().unwrap().push(seen);
-        let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+        let mut head =
+            format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
         let body = &reply.body[..reply.cut.unwrap_or(reply.body.len())];
-        if out.write_all(head.as_bytes()).and_then(|()| out.write_all(body)).is_err() || reply.cut.is_some() {
+        if out.write_all(head.as_bytes()).and_then(|()| out.write_all(body)).is_err()
+            || reply.cut.is_some()
+        {
             return;
         }
     }

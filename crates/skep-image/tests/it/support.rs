@@ -44,7 +44,8 @@ impl Store {
             let path = self.root().join(folder);
             // Scratch folders are freed in the background.
             for round in 0.. {
-                let left: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect();
+                let left: Vec<_> =
+                    std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect();
                 if left.is_empty() {
                     break;
                 }
@@ -167,7 +168,8 @@ pub fn docker_archive(tags: &[&str], layers: &[Vec<u8>], config: Vec<u8>) -> Vec
         names.push(format!("{n}/layer.tar"));
         files.push((format!("{n}/layer.tar"), layer.clone()));
     }
-    let manifest = serde_json::json!([{"Config": format!("{id}.json"), "RepoTags": tags, "Layers": names}]);
+    let manifest =
+        serde_json::json!([{"Config": format!("{id}.json"), "RepoTags": tags, "Layers": names}]);
     files.push(("manifest.json".into(), serde_json::to_vec(&manifest).unwrap()));
     archive(&files)
 }
@@ -193,10 +195,12 @@ pub fn busybox() -> Vec<u8> {
 }
 
 pub async fn collect(stream: ByteStream) -> std::io::Result<Vec<u8>> {
-    stream.try_fold(Vec::new(), |mut all, chunk| async move {
-        all.extend_from_slice(&chunk);
-        Ok(all)
-    }).await
+    stream
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
 }
 
 /// Contents of the files in an archive.
@@ -212,5 +216,6 @@ pub fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
 }
 
 pub fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(path.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
+    std::fs::read_to_string(path.as_ref())
+        .unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
 }

@@ -20,22 +20,41 @@ fn nothing_leaves_the_target() {
     let fine = [
         ("absolute name", Layer::new().file("/abs/file", b"x").done(), "abs/file"),
         ("climbing within", Layer::new().file("a/../b", b"x").done(), "b"),
-        ("through an absolute link", Layer::new().symlink("l", "/in").dir("in/").file("l/f", b"x").done(), "in/f"),
-        ("through a climbing link", Layer::new().symlink("l", &format!("{up}in")).dir("in/").file("l/f", b"x").done(), "in/f"),
-        ("over a link", Layer::new().symlink("f", secret.to_str().unwrap()).file("f", b"x").done(), "f"),
+        (
+            "through an absolute link",
+            Layer::new().symlink("l", "/in").dir("in/").file("l/f", b"x").done(),
+            "in/f",
+        ),
+        (
+            "through a climbing link",
+            Layer::new().symlink("l", &format!("{up}in")).dir("in/").file("l/f", b"x").done(),
+            "in/f",
+        ),
+        (
+            "over a link",
+            Layer::new().symlink("f", secret.to_str().unwrap()).file("f", b"x").done(),
+            "f",
+        ),
     ];
     for (what, layer, file) in fine {
         let target = tempfile::tempdir().unwrap();
-        unpack(layer.as_slice(), target.path(), &options()).unwrap_or_else(|e| panic!("{what}: {e}"));
+        unpack(layer.as_slice(), target.path(), &options())
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(std::fs::read(target.path().join(file)).unwrap(), b"x", "{what}");
     }
     let refused = [
         ("name", Layer::new().file("../x", b"x").done()),
         ("deep name", Layer::new().file("a/../../x", b"x").done()),
         ("link to the outside", Layer::new().symlink("l", out).file("l/secret", b"x").done()),
-        ("hard link", Layer::new().hardlink("h", &format!("{up}{}", &secret.to_str().unwrap()[1..])).done()),
+        (
+            "hard link",
+            Layer::new().hardlink("h", &format!("{up}{}", &secret.to_str().unwrap()[1..])).done(),
+        ),
         ("hard link, absolute", Layer::new().hardlink("h", secret.to_str().unwrap()).done()),
-        ("hard link through a link", Layer::new().symlink("l", out).hardlink("h", "l/secret").done()),
+        (
+            "hard link through a link",
+            Layer::new().symlink("l", out).hardlink("h", "l/secret").done(),
+        ),
         ("root as a file", Layer::new().file("./", b"x").done()),
         ("a file as a folder", Layer::new().file("f", b"").file("f/g", b"").done()),
         ("whiteout of ..", Layer::new().file("a/.wh...", b"").done()),
@@ -87,7 +106,9 @@ fn everything_a_layer_can_hold() {
     assert!(meta("d/link").file_type().is_symlink());
     let attribute = |path: &str, name: &str| {
         let mut value = [0; 64];
-        rustix::fs::lgetxattr(target.path().join(path), name, &mut value[..]).map(|n| value[..n].to_vec()).ok()
+        rustix::fs::lgetxattr(target.path().join(path), name, &mut value[..])
+            .map(|n| value[..n].to_vec())
+            .ok()
     };
     assert_eq!(attribute("cap", "security.capability").unwrap(), capability);
     assert_eq!(attribute("marked", "user.mark").unwrap(), b"m");
@@ -122,7 +143,8 @@ fn whiteouts_hide_only_what_is_below() {
     let meta = |path: &str| std::fs::symlink_metadata(target.path().join(path)).unwrap();
     let opaque = |path: &str| {
         let mut value = [0; 4];
-        rustix::fs::lgetxattr(target.path().join(path), "trusted.overlay.opaque", &mut value[..]).is_ok()
+        rustix::fs::lgetxattr(target.path().join(path), "trusted.overlay.opaque", &mut value[..])
+            .is_ok()
     };
     assert!(meta("below").file_type().is_char_device() && meta("below").rdev() == 0);
     assert!(meta("dir/own").is_file() && opaque("dir"));
@@ -150,7 +172,8 @@ fn sparse_files_from_gnu_tar() {
             assert!(output.stdout.len() < 1 << 20, "tar made no sparse archive");
             let target = tempfile::tempdir().unwrap();
             unpack(output.stdout.as_slice(), target.path(), &options()).unwrap();
-            let same = std::fs::read(target.path().join("holes")).unwrap() == std::fs::read(dir.path().join("holes")).unwrap();
+            let same = std::fs::read(target.path().join("holes")).unwrap()
+                == std::fs::read(dir.path().join("holes")).unwrap();
             assert!(same, "{format} {version}");
             assert!(std::fs::metadata(target.path().join("holes")).unwrap().blocks() < 1000);
             assert_eq!(std::fs::read(target.path().join(&long)).unwrap(), b"long");
