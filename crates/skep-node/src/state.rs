@@ -121,16 +121,20 @@ impl Folder {
             }
         }
         first?;
-        match fs::remove_file(self.state()) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(self.failed("remove", &self.state())(e))
-            }
-            _ => match File::open(&self.path).and_then(|folder| folder.sync_all()) {
+        // The second is left when a crash hits the very first write.
+        for path in [self.state(), self.state().with_extension("new")] {
+            match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    Err(self.failed("sync", &self.path)(e))
+                    return Err(self.failed("remove", &path)(e));
                 }
-                _ => Ok(()),
-            },
+                _ => {}
+            }
+        }
+        match File::open(&self.path).and_then(|folder| folder.sync_all()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("sync", &self.path)(e))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -60,7 +60,8 @@ impl SwarmNode {
         });
         let change = node.change.lock().await;
         match node.on_disk(Folder::load).await? {
-            None => {}
+            // Without a state file nothing else counts; a crash can leave an unfinished one.
+            None => node.on_disk(Folder::clear).await?,
             Some(State { phase: Phase::Member, .. }) => node.resume(None).await?,
             // Nobody was told that it was done; or it was to go anyway.
             Some(State { phase, .. }) => {

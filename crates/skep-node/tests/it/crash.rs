@@ -125,8 +125,11 @@ async fn a_host_is_a_member_or_not_after_kill_9() {
             assert_eq!(control.list_nodes(&NodeFilter::default()).await.unwrap().len(), 1);
         } else {
             assert_eq!(node.info().await.local_state, LocalNodeState::Inactive, "round {round}");
-            let left = std::fs::read_dir(dir.path().join("swarm")).map_or(0, Iterator::count);
-            assert_eq!(left, 0, "round {round}: something is left of a swarm");
+            let left: Vec<_> = std::fs::read_dir(dir.path().join("swarm")).map_or_else(
+                |_| Vec::new(),
+                |entries| entries.map(|e| e.unwrap().path()).collect(),
+            );
+            assert!(left.is_empty(), "round {round}: left of a swarm: {left:?}");
             told.wrote.clear();
         }
         told.member = Some(node.is_member());
