@@ -29,7 +29,11 @@ impl Engine {
     /// Attaches the sandbox to all networks of the container.
     pub(crate) async fn connect_all(&self, sandbox: Option<&SandboxId>, record: &Record) -> Result<()> {
         let Some(sandbox) = sandbox else { return Ok(()) };
-        let specs = record.attachments.iter().map(|a| a.spec()).collect::<Result<Vec<_>>>()?;
+        // The networks `host` and `none` are what a sandbox is, not what it is attached to.
+        let specs = match record.network_mode() {
+            "host" | "none" => Vec::new(),
+            _ => record.attachments.iter().map(|a| a.spec()).collect::<Result<Vec<_>>>()?,
+        };
         if specs.is_empty() {
             return Ok(());
         }

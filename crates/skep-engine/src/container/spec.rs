@@ -71,7 +71,7 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
         .set_sysctl(Some(sysctls(input)))
         .set_masked_paths(host.masked_paths.clone().filter(|_| !privileged))
         .set_readonly_paths(host.readonly_paths.clone().filter(|_| !privileged))
-        .set_rootfs_propagation(Some(rootfs_propagation(&record.mounts).to_owned()))
+        .set_rootfs_propagation(rootfs_propagation(&record.mounts).map(str::to_owned))
         .set_seccomp(None);
     let caps = process_caps(record, privileged)?;
     let options = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
@@ -298,12 +298,14 @@ fn oci_mount(entry: &MountEntry) -> Mount {
     }
 }
 
-fn rootfs_propagation(mounts: &[MountEntry]) -> &'static str {
+/// What mounts pass on between host and container at all; `None` is the runtime's own choice, nothing
+/// from the container to the host.
+fn rootfs_propagation(mounts: &[MountEntry]) -> Option<&'static str> {
     let any = |words: [&str; 2]| mounts.iter().any(|m| words.contains(&m.propagation.as_str()));
     match () {
-        () if any(["shared", "rshared"]) => "shared",
-        () if any(["slave", "rslave"]) => "rslave",
-        () => "rprivate",
+        () if any(["shared", "rshared"]) => Some("shared"),
+        () if any(["slave", "rslave"]) => Some("slave"),
+        () => None,
     }
 }
 

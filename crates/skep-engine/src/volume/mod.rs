@@ -249,10 +249,6 @@ impl Volumes {
         content::size(&self.mountpoint(name))
     }
 
-    /// Where volumes are.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
 }
 
 #[cfg(test)]
@@ -288,7 +284,7 @@ mod tests {
         assert_eq!(again.get("data").unwrap().name, "data");
         volumes.remove("data").unwrap();
         assert!(matches!(volumes.remove("data"), Err(EngineError::NoSuchVolume(_))));
-        assert_eq!(std::fs::read_dir(volumes.root()).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(dir.path().join("volumes")).unwrap().count(), 0);
         let anonymous = volumes.create(VolumeSpec::default(), None).unwrap().0;
         assert_eq!(anonymous.name.len(), 64);
         assert!(anonymous.labels.contains_key(ANONYMOUS_LABEL));

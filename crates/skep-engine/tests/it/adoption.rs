@@ -1,0 +1,90 @@
+//! Containers outlive the daemon.
+
+use std::io::BufRead;
+use std::process::{Command, Stdio};
+
+use skep_engine::{Engine, Phase, RemoveOptions};
+
+use crate::host::{Host, log, on_a_host, script, sh, until};
+
+fn daemon(host: &Host) -> std::process::Child {
+    let at = |name: &str| host.dir.path().join(name);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_skep-engine-fixture"))
+        .arg("daemon")
+        .args([at("data"), at("exec")])
+        .arg(&host.cgroup)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("daemon");
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("line");
+    assert_eq!(line, "ready\n");
+    child
+}
+
+#[test]
+fn a_killed_daemon_is_followed_without_a_gap() {
+    on_a_host("adoption::a_killed_daemon_is_followed_without_a_gap", |host: Host| async move {
+        host.engine().await.shutdown().await;
+        // The store's lock goes with the last handle of the engine above.
+        let mut child = daemon(&host);
+        let before = sh("ip -o link | grep -c veth");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let engine = Engine::start(host.config()).await.expect("start");
+        let c = engine.container_inspect("survivor", false).await.unwrap();
+        let state = c.state.unwrap();
+        assert_eq!((state.running, c.restart_count), (Some(true), Some(0)));
+        assert_eq!(sh("ip -o link | grep -c veth"), before);
+        let settings = c.network_settings.unwrap();
+        assert_eq!(settings.networks.unwrap()["bridge"].ip_address.as_deref(), Some("172.17.0.2"));
+        // It counted on without a gap.
+        let len = log(&engine, "survivor").await.lines().count();
+        until("more output", || async { log(&engine, "survivor").await.lines().count() > len + 3 }).await;
+        let lines: Vec<usize> = log(&engine, "survivor").await.lines().map(|l| l.parse().unwrap()).collect();
+        assert!(lines.windows(2).all(|w| w[1] == w[0] + 1), "{lines:?}");
+        engine.container_stop("survivor", skep_engine::StopOptions { timeout: Some(0), signal: None }).await.unwrap();
+        assert_eq!(*engine.container_watch("survivor").unwrap().borrow().phase.as_str(), *Phase::Exited.as_str());
+        engine.container_remove("survivor", RemoveOptions::default()).await.unwrap();
+    });
+}
+
+#[test]
+fn what_ended_meanwhile_is_noticed() {
+    on_a_host("adoption::what_ended_meanwhile_is_noticed", |host: Host| async move {
+        host.engine().await.shutdown().await;
+        let mut child = daemon(&host);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        // The container's process ends while there is no daemon; its policy brings it back.
+        let record = sh(&format!("cat {}/data/containers/*/config.json", host.dir.path().display()));
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        let pid = record["state"]["pid"].as_i64().unwrap();
+        sh(&format!("kill -9 {pid}"));
+        let engine = Engine::start(host.config()).await.expect("start");
+        until("the restart", || async {
+            let c = engine.container_inspect("survivor", false).await.unwrap();
+            c.restart_count == Some(1) && c.state.unwrap().pid.unwrap_or(0) > 0
+        })
+        .await;
+        engine.container_remove("survivor", RemoveOptions { force: true, ..Default::default() }).await.unwrap();
+        // A half-made container is removed.
+        engine.container_create(Some("half"), None, script("true")).await.unwrap();
+        let id = engine.container_inspect("half", false).await.unwrap().id.unwrap();
+        engine.shutdown().await;
+        drop(engine);
+        std::fs::remove_file(host.dir.path().join("data/containers").join(&id).join("config.json")).unwrap();
+        until("the next engine", || async {
+            match Engine::start(host.config()).await {
+                Ok(engine) => {
+                    assert!(engine.container_inspect("half", false).await.is_err());
+                    true
+                }
+                Err(_) => false,
+            }
+        })
+        .await;
+        assert!(!host.dir.path().join("data/containers").join(&id).exists());
+        assert!(!host.dir.path().join("data/image/rw").join(&id).exists());
+    });
+}
