@@ -80,6 +80,12 @@ impl Drop for Host {
         for group in own {
             let _ = std::fs::remove_dir(group);
         }
+        // Pinned namespaces and roots would keep the folder from being removed.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let folder = self.dir.path().to_string_lossy().into_owned();
+        for point in mounts.lines().rev().filter_map(|l| l.split(' ').nth(4)).filter(|p| p.starts_with(&folder)) {
+            let _ = Command::new("umount").args(["-l", point]).status();
+        }
     }
 }
 
