@@ -70,11 +70,10 @@ impl Engine {
                     c.live(|l| l.stopping = stopped);
                     this.clear_up(&c, status).await
                 };
-                if remove {
-                    if let Err(error) = this.remove_container(&c, true, true).await {
+                if remove
+                    && let Err(error) = this.remove_container(&c, true, true).await {
                         tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
                     }
-                }
             });
         }
         for c in idle {
@@ -267,9 +266,8 @@ impl Engine {
 }
 
 fn remove_dir(dir: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(dir) {
-        if error.kind() != std::io::ErrorKind::NotFound {
+    if let Err(error) = std::fs::remove_dir_all(dir)
+        && error.kind() != std::io::ErrorKind::NotFound {
             tracing::warn!(path = %dir.display(), %error, "could not remove a left bundle");
         }
-    }
 }

@@ -25,13 +25,12 @@ pub fn wanted(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Resul
             None => Ok(Vec::new()),
         };
     }
-    if matches!(mode, "host" | "none") {
-        if let Some((name, _)) = endpoints.iter().find(|(name, _)| !is_mode(name)) {
+    if matches!(mode, "host" | "none")
+        && let Some((name, _)) = endpoints.iter().find(|(name, _)| !is_mode(name)) {
             return Err(EngineError::Invalid(format!(
                 "conflicting options: cannot attach both {mode} and {name}: network-mode {mode} excludes other networks"
             )));
         }
-    }
     let mut list = vec![Attachment::new(mode)];
     for (name, settings) in endpoints {
         if is_mode(&name) {

@@ -84,11 +84,10 @@ impl Engine {
             }
             self.clear_up(c, status).await
         };
-        if remove {
-            if let Err(error) = self.remove_container(c, true, true).await {
+        if remove
+            && let Err(error) = self.remove_container(c, true, true).await {
                 tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
             }
-        }
     }
 
     /// The same with `op` held; tells whether the container is to be removed.

@@ -44,11 +44,10 @@ impl Drop for RootGuard {
         });
         // Whoever holds the lock starts it, clears it up or removes it, and unmounts in due course.
         let Ok(_op) = self.container.op.try_lock() else { return };
-        if last && !self.container.phase().is_running() {
-            if let Err(error) = self.engine.inner.images.unmount(&self.container.id) {
+        if last && !self.container.phase().is_running()
+            && let Err(error) = self.engine.inner.images.unmount(&self.container.id) {
                 tracing::warn!(container = self.container.id, error = &error as &dyn std::error::Error, "could not unmount a container's root");
             }
-        }
     }
 }
 

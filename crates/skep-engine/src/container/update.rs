@@ -112,11 +112,10 @@ fn apply(mut host: HostConfig, body: ContainerUpdateBody) -> HostConfig {
     set(&mut host.cpuset_mems, body.cpuset_mems);
     set(&mut host.nano_cpus, body.nano_cpus);
     set(&mut host.pids_limit, body.pids_limit);
-    if let Some(policy) = body.restart_policy {
-        if policy.name.is_some_and(|n| n != bollard_stubs::models::RestartPolicyNameEnum::EMPTY) {
+    if let Some(policy) = body.restart_policy
+        && policy.name.is_some_and(|n| n != bollard_stubs::models::RestartPolicyNameEnum::EMPTY) {
             host.restart_policy = Some(policy);
         }
-    }
     host
 }
 

@@ -115,11 +115,10 @@ fn defaults(host: &mut HostConfig, engine: &EngineConfig) {
     }
     host.port_bindings.get_or_insert_default();
     // Memory without a swap limit: as much swap as memory again, as Docker has it.
-    if let Some(memory) = host.memory.filter(|m| *m > 0) {
-        if host.memory_swap.unwrap_or(0) == 0 {
+    if let Some(memory) = host.memory.filter(|m| *m > 0)
+        && host.memory_swap.unwrap_or(0) == 0 {
             host.memory_swap = Some(memory.saturating_mul(2));
         }
-    }
 }
 
 /// Checks a restart policy.
@@ -203,11 +202,10 @@ pub fn resources(host: &HostConfig) -> Result<()> {
             Some(_) => {}
         }
     }
-    if let Some(set) = host.cpuset_mems.as_deref().filter(|s| !s.is_empty()) {
-        if parse_set(set).is_none() {
+    if let Some(set) = host.cpuset_mems.as_deref().filter(|s| !s.is_empty())
+        && parse_set(set).is_none() {
             return fail(format!("Invalid value {set} for cpuset mems"));
         }
-    }
     if host.blkio_weight.is_some_and(|w| w != 0 && !(10..=1000).contains(&w)) {
         return fail("Range of blkio weight is from 10 to 1000".into());
     }

@@ -41,7 +41,7 @@ impl Engine {
             drop(c);
             ContainerWaitResponse {
                 status_code: last.exit_code,
-                error: (!last.error.is_empty()).then(|| ContainerWaitExitError { message: Some(last.error) }),
+                error: (!last.error.is_empty()).then_some(ContainerWaitExitError { message: Some(last.error) }),
             }
         })
     }

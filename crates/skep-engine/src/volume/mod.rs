@@ -10,7 +10,7 @@ mod mount;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use content::copy_up;
@@ -207,11 +207,10 @@ impl Volumes {
         let data = self.mountpoint(name);
         let mut table = self.lock();
         let Some(entry) = table.get_mut(name) else { return };
-        if entry.active.remove(container) && entry.active.is_empty() && mount::needed(&entry.record.options) {
-            if let Err(error) = mount::unmount(&data) {
+        if entry.active.remove(container) && entry.active.is_empty() && mount::needed(&entry.record.options)
+            && let Err(error) = mount::unmount(&data) {
                 tracing::warn!(volume = name, error = &error as &dyn std::error::Error, "could not unmount a volume");
             }
-        }
     }
 
     /// Removes a volume with its content.

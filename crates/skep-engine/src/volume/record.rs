@@ -58,11 +58,10 @@ impl VolumeRecord {
                 serde_json::to_vec(self).map_err(|source| EngineError::State { path: path.clone(), source })?;
             util::replace_file(&path, &bytes, false).map_err(EngineError::file("write", &path))
         });
-        if saved.is_err() {
-            if let Err(error) = std::fs::remove_dir_all(dir) {
+        if saved.is_err()
+            && let Err(error) = std::fs::remove_dir_all(dir) {
                 tracing::warn!(path = %dir.display(), %error, "could not remove an unfinished volume");
             }
-        }
         saved
     }
 
