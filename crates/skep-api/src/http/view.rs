@@ -5,10 +5,11 @@ use super::{ApiError, ApiResult};
 
 /// Fields whose keys are names that users or hosts gave. They are shown in order; all other objects
 /// keep the order of their model, which is the one people know from Docker.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "Annotations",
     "AuxiliaryAddresses",
     "Containers",
+    "Details",
     "DriverOpts",
     "EndpointsConfig",
     "ExposedPorts",

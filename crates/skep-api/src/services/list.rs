@@ -4,8 +4,9 @@ use skep_engine::Filters;
 use skep_manager::{ModeFilter, ServiceFilter};
 use skep_types::{Service, ServiceId};
 
+use super::view;
 use crate::backend::App;
-use crate::http::{ApiError, ApiResult, Name, Params, json, public_view};
+use crate::http::{ApiError, ApiResult, Name, Params, json};
 use crate::swarm::common;
 
 /// `GET /services`, with counts of tasks if `status` is asked for.
@@ -14,7 +15,7 @@ pub(super) async fn list(State(app): State<App>, query: Params) -> ApiResult {
     let filters = query.known_filters(&["id", "label", "mode", "name", "runtime"])?;
     let mut services = control.list_services(&service_filter(&filters)?).await?;
     services.retain(|service| filters.exact("runtime", runtime(service)));
-    let mut views = services.iter().map(public_view).collect::<ApiResult<Vec<_>>>()?;
+    let mut views = services.iter().map(view::service).collect::<ApiResult<Vec<_>>>()?;
     if query.flag("status") {
         let ids: Vec<ServiceId> = services.iter().map(|service| service.id.clone()).collect();
         let counts = control.service_task_counts(&ids).await?;
@@ -52,5 +53,5 @@ fn service_filter(filters: &Filters) -> ApiResult<ServiceFilter> {
 /// `GET /services/{id}`.
 pub(super) async fn inspect(State(app): State<App>, Name(id): Name, query: Params) -> ApiResult {
     let service = app.control()?.get_service(&id, query.flag("insertDefaults")).await?;
-    json(&public_view(&service)?)
+    json(&view::service(&service)?)
 }

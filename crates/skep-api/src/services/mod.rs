@@ -4,11 +4,13 @@ mod create;
 mod list;
 mod logs;
 mod update;
+mod view;
 
 use axum::Router;
 use axum::routing::{get, post};
 
 pub(crate) use logs::swarm_logs;
+pub(crate) use view::task_spec;
 
 use crate::backend::App;
 

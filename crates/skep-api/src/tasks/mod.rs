@@ -10,7 +10,7 @@ use skep_types::Task;
 
 use crate::backend::App;
 use crate::http::{ApiError, ApiResult, ApiVersion, Name, Params, json, public_view};
-use crate::services::swarm_logs;
+use crate::services::{swarm_logs, task_spec};
 use crate::swarm::common;
 
 pub(crate) fn routes() -> Router<App> {
@@ -75,6 +75,9 @@ async fn logs(
 /// A task as the API shows it: the name is its service's and its slot's, so there is no `Name`.
 fn view(task: &Task) -> ApiResult<Value> {
     let mut view = public_view(task)?;
+    if let Some(shown) = view.get_mut("Spec") {
+        task_spec(shown, &task.spec);
+    }
     if task.annotations.name.is_empty()
         && let Some(fields) = view.as_object_mut()
     {

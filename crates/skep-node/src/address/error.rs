@@ -23,7 +23,7 @@ pub enum AddressError {
          port number)"
     )]
     BadDefaultAdvertise,
-    #[error("could not find the system's IP address - specify one with --advertise-addr")]
+    #[error("could not find the system's IP address")]
     NoAddress,
     #[error(
         "must specify a listening address because the address to advertise is not recognized as a \
@@ -36,13 +36,12 @@ pub enum AddressError {
     LinkWithMany { link: String, family: &'static str, first: IpAddr, second: IpAddr },
     #[error(
         "could not choose an IP address to advertise since this system has multiple addresses on \
-         interface {link} ({first} and {second}) - specify one with --advertise-addr"
+         interface {link} ({first} and {second})"
     )]
     ManyOnOne { link: String, first: IpAddr, second: IpAddr },
     #[error(
         "could not choose an IP address to advertise since this system has multiple addresses on \
-         different interfaces ({first} on {first_link} and {second} on {second_link}) - specify one \
-         with --advertise-addr"
+         different interfaces ({first} on {first_link} and {second} on {second_link})"
     )]
     ManyOnSeveral { first: IpAddr, first_link: String, second: IpAddr, second_link: String },
     #[error("could not read the host's network interfaces: {0}")]

@@ -203,14 +203,13 @@ mod tests {
         assert_eq!(
             text(resolver.advertise("", "", listen())),
             "could not choose an IP address to advertise since this system has multiple addresses \
-             on different interfaces (192.0.2.7 on eth0 and 198.51.100.7 on eth1) - specify one \
-             with --advertise-addr"
+             on different interfaces (192.0.2.7 on eth0 and 198.51.100.7 on eth1)"
         );
         let resolver = Resolver::new(vec![link("eth0", &["192.0.2.7", "192.0.2.8"])]);
         assert_eq!(
             text(resolver.advertise("", "", listen())),
             "could not choose an IP address to advertise since this system has multiple addresses \
-             on interface eth0 (192.0.2.7 and 192.0.2.8) - specify one with --advertise-addr"
+             on interface eth0 (192.0.2.7 and 192.0.2.8)"
         );
         assert_eq!(
             text(resolver.advertise("eth0", "", listen())),
