@@ -27,8 +27,12 @@ pub(super) async fn create(
         announce(&app, NETWORK, "create", network.id.as_str(), &name);
         return created(&value!({ "Id": network.id, "Warning": "" }));
     }
-    // Overlays of this host that are not the manager's any more do not count: they are on their way out.
-    if swarm_networks(&app).await.iter().any(|network| network.spec.annotations.name == name) {
+    if swarm_networks(&app)
+        .await
+        .iter()
+        .flatten()
+        .any(|network| network.spec.annotations.name == name)
+    {
         return Err(name_in_use(&name));
     }
     let answer = finish(async move { app.engine.network_create(request).await }).await?;

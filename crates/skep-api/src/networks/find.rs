@@ -48,7 +48,13 @@ pub(super) async fn find(
         other => return Err(ApiError::bad_request(format!("unknown scope: {other:?}"))),
     };
     let local = local.filter(|n| scope.is_empty() || n.scope.as_deref() == Some(scope));
-    let swarm = if scope == "local" { None } else { swarm(app, reference).await? };
+    let swarm = if scope == "local" { Answer::None } else { swarm(app, reference).await? };
+    let (local, swarm) = match swarm {
+        Answer::Found(network) => (local, Some(network)),
+        // Removed from the swarm, and not yet taken down here.
+        Answer::Absent => (local.filter(|n| n.scope.as_deref() != Some("swarm")), None),
+        Answer::None => (local, None),
+    };
     match (local, swarm) {
         (None, None) => Err(ApiError::not_found(format!("network {reference} not found"))),
         (Some(local), None) => Ok(Found::Local(local)),
@@ -88,17 +94,23 @@ fn absent(error: EngineError) -> ApiResult<()> {
     if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error.into()) }
 }
 
-async fn swarm(app: &App, reference: &str) -> ApiResult<Option<Box<Network>>> {
-    let Ok(control) = app.swarm.control() else { return Ok(None) };
+/// What the manager says.
+enum Answer {
+    Found(Box<Network>),
+    /// There is no such network in the swarm.
+    Absent,
+    /// Nothing: this host is not a manager, or one without a quorum, which still answers for its
+    /// host's own networks.
+    None,
+}
+
+async fn swarm(app: &App, reference: &str) -> ApiResult<Answer> {
+    let Ok(control) = app.swarm.control() else { return Ok(Answer::None) };
     match control.get_network(reference).await {
-        Ok(network) if is_predefined(&network) => Ok(None),
-        Ok(network) => Ok(Some(Box::new(network))),
-        // A manager without a quorum still answers for its host's own networks.
-        Err(error)
-            if matches!(error.kind, ControlErrorKind::NotFound | ControlErrorKind::Unavailable) =>
-        {
-            Ok(None)
-        }
+        Ok(network) if is_predefined(&network) => Ok(Answer::Absent),
+        Ok(network) => Ok(Answer::Found(Box::new(network))),
+        Err(error) if error.kind == ControlErrorKind::NotFound => Ok(Answer::Absent),
+        Err(error) if error.kind == ControlErrorKind::Unavailable => Ok(Answer::None),
         Err(error) => Err(error.into()),
     }
 }

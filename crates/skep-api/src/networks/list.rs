@@ -15,7 +15,11 @@ pub(super) async fn list(State(app): State<App>, query: Params) -> ApiResult {
         query.known_filters(&["driver", "type", "name", "id", "label", "scope", "dangling"])?;
     let mut networks = Vec::new();
     let mut seen = BTreeSet::new();
-    for network in swarm_networks(&app).await {
+    let known = swarm_networks(&app).await;
+    // Where the manager answers, it alone says which swarm networks exist: this host may still be
+    // taking down one that is removed, and `docker stack deploy` must not build on that.
+    let manager_answers = known.is_some();
+    for network in known.unwrap_or_default() {
         seen.insert(network.id.to_string());
         if selected(&filters, &network)? {
             let mut view = swarm_network(&network);
@@ -24,7 +28,8 @@ pub(super) async fn list(State(app): State<App>, query: Params) -> ApiResult {
         }
     }
     for network in app.engine.network_list(&filters).await? {
-        if network.id.as_ref().is_none_or(|id| !seen.contains(id)) {
+        let leftover = manager_answers && network.scope.as_deref() == Some("swarm");
+        if !leftover && network.id.as_ref().is_none_or(|id| !seen.contains(id)) {
             let mut view = to_value(&network)?;
             view["Containers"] = value!({});
             networks.push(view);
@@ -33,14 +38,17 @@ pub(super) async fn list(State(app): State<App>, query: Params) -> ApiResult {
     json(&networks)
 }
 
-/// The swarm's networks, on a manager that can answer: this host's own are shown in any case.
-pub(super) async fn swarm_networks(app: &App) -> Vec<Network> {
-    let Ok(control) = app.swarm.control() else { return Vec::new() };
+/// The swarm's networks, on a manager that can answer; `None` elsewhere. This host's own are shown in
+/// any case.
+pub(super) async fn swarm_networks(app: &App) -> Option<Vec<Network>> {
+    let control = app.swarm.control().ok()?;
     match control.list_networks(&skep_manager::Filter::default()).await {
-        Ok(networks) => networks.into_iter().filter(|network| !is_predefined(network)).collect(),
+        Ok(networks) => {
+            Some(networks.into_iter().filter(|network| !is_predefined(network)).collect())
+        }
         Err(error) => {
             tracing::warn!(%error, "cannot list the swarm's networks");
-            Vec::new()
+            None
         }
     }
 }

@@ -30,7 +30,7 @@ async fn prune_swarm(
 ) -> ApiResult<Vec<String>> {
     let mut removed = Vec::new();
     let Ok(control) = app.swarm.control() else { return Ok(removed) };
-    for network in swarm_networks(app).await {
+    for network in swarm_networks(app).await.unwrap_or_default() {
         let annotations = &network.spec.annotations;
         let label = |key: &str| annotations.labels.get(key).map(String::as_str);
         if network.spec.ingress

@@ -2,7 +2,7 @@ use axum::extract::State;
 use bollard_stubs::models::EventMessageTypeEnum::SERVICE;
 use http::HeaderMap;
 use serde_json::{Value, json as value};
-use skep_types::ServiceSpec;
+use skep_types::{ServiceSpec, TaskSpec};
 
 use crate::auth::registry_auth;
 use crate::backend::App;
@@ -37,7 +37,21 @@ pub(super) fn spec(mut body: Value) -> ApiResult<ServiceSpec> {
     }
     let mut spec = decode_value(body).map_err(|e| ApiError::bad_request(e.to_string()))?;
     forget_internal(&mut spec);
+    forget_defaults(&mut spec.task_template);
     Ok(spec)
+}
+
+/// Takes back what the view wrote out. Clients read a service, change it and send it whole: a default
+/// that came back as a value would make the tasks' spec another one, and replace every task.
+fn forget_defaults(template: &mut TaskSpec) {
+    if template.runtime == "container" {
+        template.runtime.clear();
+    }
+    if let Some(container) = &mut template.container_spec
+        && container.isolation == "default"
+    {
+        container.isolation.clear();
+    }
 }
 
 /// What only the store may set is not taken from a request.

@@ -47,6 +47,15 @@ mod tests {
     use skep_types::{ContainerSpec, FailureAction, UpdateConfig};
 
     #[test]
+    fn spec_that_was_shown_comes_back_the_same() {
+        let mut model = Service::default();
+        model.spec.task_template.container_spec = Some(ContainerSpec::default());
+        model.spec.update_config = Some(UpdateConfig::default());
+        let mut view = service(&model).unwrap();
+        assert_eq!(crate::services::create::spec(view["Spec"].take()).unwrap(), model.spec);
+    }
+
+    #[test]
     fn defaults_are_written_out() {
         let mut model = Service::default();
         model.spec.task_template.container_spec = Some(ContainerSpec::default());
