@@ -55,7 +55,8 @@ pub fn check() -> Result<()> {
     if !output.status.success() {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
     let faults = faults(&metadata)?;
     if !faults.is_empty() {
         bail!("{} fault(s):\n{}", faults.len(), faults.join("\n"));

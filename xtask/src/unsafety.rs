@@ -41,7 +41,9 @@ fn visit(folder: &Path, faults: &mut Vec<String>) -> Result<()> {
 
 fn is_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code"].iter().any(|word| code.contains(word))
+    ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code"]
+        .iter()
+        .any(|word| code.contains(word))
 }
 
 #[cfg(test)]

@@ -60,7 +60,11 @@ pub struct EngineConfig {
 
 impl EngineConfig {
     /// Docker's defaults under the two folders.
-    pub fn new(data_root: impl Into<PathBuf>, exec_root: impl Into<PathBuf>, shim: impl Into<PathBuf>) -> Self {
+    pub fn new(
+        data_root: impl Into<PathBuf>,
+        exec_root: impl Into<PathBuf>,
+        shim: impl Into<PathBuf>,
+    ) -> Self {
         Self {
             data_root: data_root.into(),
             exec_root: exec_root.into(),

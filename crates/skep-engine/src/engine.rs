@@ -45,7 +45,9 @@ impl Engine {
     /// When a folder cannot be used, another process holds the state, or the network cannot be
     /// started. Single containers and volumes that cannot be read are reported and left alone.
     pub async fn start(config: EngineConfig) -> Result<Self> {
-        for dir in [&config.data_root, &config.exec_root, &config.containers_dir(), &config.bundles_dir()] {
+        for dir in
+            [&config.data_root, &config.exec_root, &config.containers_dir(), &config.bundles_dir()]
+        {
             make_dir(dir)?;
         }
         let id = engine_id(&config)?;
@@ -108,7 +110,14 @@ impl Engine {
     }
 
     /// Publishes an event of something that is not the engine's (services, nodes, …).
-    pub fn publish_event(&self, typ: Type, action: &str, id: &str, attributes: Vec<(String, String)>, scope: Scope) {
+    pub fn publish_event(
+        &self,
+        typ: Type,
+        action: &str,
+        id: &str,
+        attributes: Vec<(String, String)>,
+        scope: Scope,
+    ) {
         let attributes: HashMap<String, String> = attributes.into_iter().collect();
         self.inner.events.publish(typ, action, id, attributes, scope);
     }
@@ -132,7 +141,11 @@ fn net_config(config: &EngineConfig) -> NetConfig {
 
 fn make_dir(dir: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(dir).map_err(EngineError::file("create", dir))
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(dir)
+        .map_err(EngineError::file("create", dir))
 }
 
 /// Reads or makes the host's id.

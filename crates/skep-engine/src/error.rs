@@ -96,9 +96,7 @@ pub enum EngineError {
         kind: NotRunningText,
     },
     /// A container must not run for removal.
-    #[error(
-        "cannot remove container {name:?}: container is {state}: {hint}"
-    )]
+    #[error("cannot remove container {name:?}: container is {state}: {hint}")]
     RemoveRunning {
         /// Name with its slash.
         name: String,
@@ -208,7 +206,9 @@ pub enum NotRunningText {
 fn not_running_text(id: &str, kind: NotRunningText) -> String {
     match kind {
         NotRunningText::Plain => format!("Container {id} is not running"),
-        NotRunningText::Kill => format!("cannot kill container: {id}: container {id} is not running"),
+        NotRunningText::Kill => {
+            format!("cannot kill container: {id}: container {id} is not running")
+        }
         NotRunningText::Exec => format!("container {id} is not running"),
     }
 }
@@ -218,7 +218,10 @@ impl EngineError {
         Self::Invalid(text.into())
     }
 
-    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
@@ -240,7 +243,9 @@ impl EngineError {
             | Self::NoSuchPath { .. }
             | Self::NotFound(_) => ErrorKind::NotFound,
             Self::NotModified(_) => ErrorKind::NotModified,
-            Self::Invalid(_) | Self::AmbiguousContainer(_) | Self::CommandFailed { .. } => ErrorKind::InvalidParameter,
+            Self::Invalid(_) | Self::AmbiguousContainer(_) | Self::CommandFailed { .. } => {
+                ErrorKind::InvalidParameter
+            }
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NameInUse { .. }
             | Self::NotRunning { .. }

@@ -26,7 +26,9 @@ impl Filters {
             return Ok(Self::default());
         }
         let bad = || EngineError::Invalid(format!("invalid filters: {text}"));
-        let Value::Object(object) = serde_json::from_str(text).map_err(|_| bad())? else { return Err(bad()) };
+        let Value::Object(object) = serde_json::from_str(text).map_err(|_| bad())? else {
+            return Err(bad());
+        };
         let mut filters = Self::default();
         for (name, values) in object {
             match values {
@@ -98,7 +100,8 @@ impl Filters {
     pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
         let values = self.get(name);
         let truth = |v: &String| matches!(v.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True");
-        let falsity = |v: &String| matches!(v.as_str(), "false" | "0" | "f" | "F" | "FALSE" | "False");
+        let falsity =
+            |v: &String| matches!(v.as_str(), "false" | "0" | "f" | "F" | "FALSE" | "False");
         match values {
             [] => Ok(default),
             _ if values.iter().all(truth) => Ok(true),

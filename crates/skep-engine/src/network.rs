@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bollard_stubs::models::{
-    EndpointResource, EndpointSettings, EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type, Ipam, IpamConfig,
-    NetworkConnectRequest, NetworkCreateRequest, NetworkCreateResponse, NetworkDisconnectRequest, NetworkInspect,
-    NetworkPruneResponse, NetworkSummary, PeerInfo,
+    EndpointResource, EndpointSettings, EventMessageScopeEnum as Scope,
+    EventMessageTypeEnum as Type, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkCreateResponse, NetworkDisconnectRequest, NetworkInspect, NetworkPruneResponse,
+    NetworkSummary, PeerInfo,
 };
 use skep_net::{Cidr, IpamSpec, Network, NetworkCreate, SandboxId};
 use time::OffsetDateTime;
@@ -24,15 +25,25 @@ impl Engine {
     /// # Errors
     /// `Invalid`, `Conflict` for a name in use, `Forbidden` for predefined names and overlapping
     /// subnets; `NotFound` for drivers other than `bridge`.
-    pub async fn network_create(&self, request: NetworkCreateRequest) -> Result<NetworkCreateResponse> {
+    pub async fn network_create(
+        &self,
+        request: NetworkCreateRequest,
+    ) -> Result<NetworkCreateResponse> {
         let driver = request.driver.clone().unwrap_or_default();
         if !matches!(driver.as_str(), "" | "bridge" | "host" | "null" | "none" | "overlay") {
             return Err(EngineError::NotFound(format!(
                 "error looking up network plugin {driver}: plugin \"{driver}\" not found"
             )));
         }
-        if request.config_only.unwrap_or(false) || request.config_from.as_ref().is_some_and(|c| c.network.as_deref().is_some_and(|n| !n.is_empty())) {
-            return Err(EngineError::NotImplemented("configuration-only networks are not supported".into()));
+        if request.config_only.unwrap_or(false)
+            || request
+                .config_from
+                .as_ref()
+                .is_some_and(|c| c.network.as_deref().is_some_and(|n| !n.is_empty()))
+        {
+            return Err(EngineError::NotImplemented(
+                "configuration-only networks are not supported".into(),
+            ));
         }
         if request.enable_ipv4 == Some(false) {
             return Err(EngineError::invalid("IPv4 cannot be disabled: only IPv4 is served"));
@@ -40,7 +51,9 @@ impl Engine {
         let ipam = request.ipam.clone().unwrap_or_default();
         if !matches!(ipam.driver.as_deref().unwrap_or(""), "" | "default") {
             let name = ipam.driver.unwrap_or_default();
-            return Err(EngineError::NotFound(format!("error looking up IPAM plugin {name}: plugin \"{name}\" not found")));
+            return Err(EngineError::NotFound(format!(
+                "error looking up IPAM plugin {name}: plugin \"{name}\" not found"
+            )));
         }
         let mut specs = Vec::new();
         for config in ipam.config.iter().flatten() {
@@ -70,11 +83,15 @@ impl Engine {
     /// # Errors
     /// `Invalid` for other filters and values.
     pub async fn network_list(&self, filters: &Filters) -> Result<Vec<NetworkSummary>> {
-        filters.validate(&["name", "id", "driver", "type", "scope", "label", "label!", "dangling"])?;
-        if let Some(bad) = filters.get("type").iter().find(|t| !matches!(t.as_str(), "builtin" | "custom")) {
+        filters
+            .validate(&["name", "id", "driver", "type", "scope", "label", "label!", "dangling"])?;
+        if let Some(bad) =
+            filters.get("type").iter().find(|t| !matches!(t.as_str(), "builtin" | "custom"))
+        {
             return Err(EngineError::Invalid(format!("invalid filter: 'type'='{bad}'")));
         }
-        let dangling = if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
+        let dangling =
+            if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
         let used = self.networks_in_use();
         Ok(self
             .inner
@@ -90,7 +107,8 @@ impl Engine {
                     && filters.exact("type", kind)
                     && filters.exact("scope", scope(n))
                     && label_filters(filters, &labels)
-                    && dangling.is_none_or(|d| !n.is_predefined() && d != used.contains(n.id.as_str()))
+                    && dangling
+                        .is_none_or(|d| !n.is_predefined() && d != used.contains(n.id.as_str()))
             })
             .map(summary)
             .collect())
@@ -160,7 +178,11 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Forbidden` when it is on it already; `Invalid` settings.
-    pub async fn network_connect(&self, network: &str, request: NetworkConnectRequest) -> Result<()> {
+    pub async fn network_connect(
+        &self,
+        network: &str,
+        request: NetworkConnectRequest,
+    ) -> Result<()> {
         let net = self.inner.net.network(network)?;
         let c = self.inner.containers.find(&request.container)?;
         let _op = c.op.lock().await;
@@ -171,12 +193,14 @@ impl Engine {
         }
         if self.position(&record, net.id.as_str()).is_some() {
             return Err(EngineError::Forbidden(format!(
-                "endpoint with name {} already exists in network {}", record.name, net.name
+                "endpoint with name {} already exists in network {}",
+                record.name, net.name
             )));
         }
         if matches!(net.driver, skep_net::Driver::Host | skep_net::Driver::Null) {
             return Err(EngineError::Invalid(format!(
-                "container cannot be connected to network {}: it shares no namespace with it", net.name
+                "container cannot be connected to network {}: it shares no namespace with it",
+                net.name
             )));
         }
         let attachment = Attachment {
@@ -197,7 +221,11 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Forbidden` when it is not on it.
-    pub async fn network_disconnect(&self, network: &str, request: NetworkDisconnectRequest) -> Result<()> {
+    pub async fn network_disconnect(
+        &self,
+        network: &str,
+        request: NetworkDisconnectRequest,
+    ) -> Result<()> {
         let net = self.inner.net.network(network)?;
         let force = request.force.unwrap_or(false);
         let c = match self.inner.containers.find(&request.container) {
@@ -209,7 +237,10 @@ impl Engine {
         let _op = c.op.lock().await;
         let record = c.record();
         if record.network_mode() == "host" && net.name == "host" {
-            return Err(EngineError::Invalid("container cannot be disconnected from host network or connected to host network".into()));
+            return Err(EngineError::Invalid(
+                "container cannot be disconnected from host network or connected to host network"
+                    .into(),
+            ));
         }
         let position = self.position(&record, net.id.as_str());
         if let (true, Some(sandbox)) = (record.state.phase.is_running(), &record.state.sandbox) {
@@ -217,7 +248,8 @@ impl Engine {
             self.network_event("disconnect", net.id.as_str(), &net.name, Some(&net), &c.id);
         } else if position.is_none() {
             return Err(EngineError::Forbidden(format!(
-                "container {} is not connected to the network {}", record.id, net.name
+                "container {} is not connected to the network {}",
+                record.id, net.name
             )));
         }
         if let Some(position) = position {
@@ -257,7 +289,9 @@ impl Engine {
             [("reclaimed".to_owned(), "0".to_owned())].into(),
             Scope::LOCAL,
         );
-        Ok(NetworkPruneResponse { networks_deleted: Some(removed.into_iter().map(|n| n.name).collect()) })
+        Ok(NetworkPruneResponse {
+            networks_deleted: Some(removed.into_iter().map(|n| n.name).collect()),
+        })
     }
 
     /// Where in a container's list a network is.
@@ -272,7 +306,9 @@ impl Engine {
     fn networks_in_use(&self) -> std::collections::HashSet<String> {
         let mut used = std::collections::HashSet::new();
         for c in self.inner.containers.all() {
-            for name in c.read(|r| r.attachments.iter().map(|a| a.network.clone()).collect::<Vec<_>>()) {
+            for name in
+                c.read(|r| r.attachments.iter().map(|a| a.network.clone()).collect::<Vec<_>>())
+            {
                 used.extend(self.inner.net.network(&name).ok().map(|n| n.id.as_str().to_owned()));
             }
         }
@@ -312,12 +348,22 @@ fn asked_for(settings: EndpointSettings) -> EndpointSettings {
 fn ipam_spec(config: &IpamConfig) -> Result<Option<IpamSpec>> {
     let text = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
     let cidr = |what: &str, text: Option<String>| {
-        text.map(|t| t.parse::<Cidr>().map_err(|_| EngineError::Invalid(format!("invalid {what} {t}: not an IPv4 network in CIDR form"))))
-            .transpose()
+        text.map(|t| {
+            t.parse::<Cidr>().map_err(|_| {
+                EngineError::Invalid(format!(
+                    "invalid {what} {t}: not an IPv4 network in CIDR form"
+                ))
+            })
+        })
+        .transpose()
     };
     let address = |what: &str, text: Option<String>| {
-        text.map(|t| t.parse::<Ipv4Addr>().map_err(|_| EngineError::Invalid(format!("invalid {what} {t}: not an IPv4 address"))))
-            .transpose()
+        text.map(|t| {
+            t.parse::<Ipv4Addr>().map_err(|_| {
+                EngineError::Invalid(format!("invalid {what} {t}: not an IPv4 address"))
+            })
+        })
+        .transpose()
     };
     let subnet = text(&config.subnet);
     // An IPv6 pool beside an IPv4 one is refused by `enable_ipv6`; alone it is malformed here.

@@ -17,9 +17,12 @@ const IN_FLIGHT: usize = 4;
 /// A stream, and a writer for a blocking task that fills it.
 pub fn pipe() -> (ByteStream, ChunkWriter) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    let stream = futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<Result<Bytes>>| async move {
-        receiver.recv().await.map(|item| (item, receiver))
-    });
+    let stream = futures::stream::unfold(
+        receiver,
+        |mut receiver: mpsc::Receiver<Result<Bytes>>| async move {
+            receiver.recv().await.map(|item| (item, receiver))
+        },
+    );
     (stream.boxed(), ChunkWriter { sender, buffer: BytesMut::new() })
 }
 
@@ -34,7 +37,8 @@ impl ChunkWriter {
     pub fn finish(mut self, result: io::Result<()>) {
         if let Err(error) = result.and_then(|()| self.flush()) {
             // A reader that left needs no error.
-            let _ = self.sender.blocking_send(Err(EngineError::system("the stream broke off", error)));
+            let _ =
+                self.sender.blocking_send(Err(EngineError::system("the stream broke off", error)));
         }
     }
 }
@@ -54,7 +58,9 @@ impl Write for ChunkWriter {
             return Ok(());
         }
         let chunk = self.buffer.split().freeze();
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader left"))
+        self.sender
+            .blocking_send(Ok(chunk))
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader left"))
     }
 }
 

@@ -25,8 +25,16 @@ const TURNS: &str = "load balancing over more than one task";
 const RULES: [(&str, &str, &str); 4] = [
     ("nftables nat", "add chain ip probe c { type nat hook prerouting priority -100; }", NAT),
     ("nftables fib", "add rule ip probe c fib daddr type local counter", "published ports"),
-    ("nftables numgen", "add rule ip probe c dnat to numgen inc mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }", TURNS),
-    ("nftables masquerade", "add chain ip probe p { type nat hook postrouting priority 100; }\nadd rule ip probe p masquerade", "outbound connections"),
+    (
+        "nftables numgen",
+        "add rule ip probe c dnat to numgen inc mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }",
+        TURNS,
+    ),
+    (
+        "nftables masquerade",
+        "add chain ip probe p { type nat hook postrouting priority 100; }\nadd rule ip probe p masquerade",
+        "outbound connections",
+    ),
 ];
 
 /// Looks. Blocks for some ten milliseconds.

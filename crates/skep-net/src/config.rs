@@ -55,7 +55,11 @@ impl NetConfig {
 
     /// The pools to allocate from: the configured ones or Docker's list.
     pub fn pools(&self) -> Vec<AddressPool> {
-        if self.address_pools.is_empty() { AddressPool::docker_defaults() } else { self.address_pools.clone() }
+        if self.address_pools.is_empty() {
+            AddressPool::docker_defaults()
+        } else {
+            self.address_pools.clone()
+        }
     }
 }
 

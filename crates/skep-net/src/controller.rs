@@ -75,7 +75,11 @@ impl Controller {
         let thread = thread::Builder::new()
             .name("skep-net".to_owned())
             .spawn(move || worker.run())
-            .map_err(|source| NetError::File { action: "start a thread for", path: "skep-net".into(), source })?;
+            .map_err(|source| NetError::File {
+                action: "start a thread for",
+                path: "skep-net".into(),
+                source,
+            })?;
         Ok(Self { requests, thread: std::sync::Mutex::new(Some(thread)) })
     }
 
@@ -92,9 +96,10 @@ impl Controller {
         // A loop that is gone already needs no telling.
         let _ = self.requests.send(Request::Stop);
         if let Some(thread) = lock(&self.thread).take()
-            && thread.join().is_err() {
-                tracing::error!("the network's loop had panicked");
-            }
+            && thread.join().is_err()
+        {
+            tracing::error!("the network's loop had panicked");
+        }
     }
 }
 
@@ -116,7 +121,11 @@ impl Worker {
         let mut verify_at = Instant::now() + interval;
         let mut pending = false;
         loop {
-            let wait = if pending { Duration::ZERO } else { verify_at.saturating_duration_since(Instant::now()).min(RETRY) };
+            let wait = if pending {
+                Duration::ZERO
+            } else {
+                verify_at.saturating_duration_since(Instant::now()).min(RETRY)
+            };
             let mut batch = Vec::new();
             match self.inbox.recv_timeout(wait) {
                 Ok(request) => batch.push(request),
@@ -152,7 +161,10 @@ impl Worker {
         let plans = match self.prepare() {
             Ok(plans) => plans,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot store the network's state");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot store the network's state"
+                );
                 answer_all(waiting, &Arc::new(error));
                 return false;
             }
@@ -262,7 +274,10 @@ impl Worker {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "removed leftover network namespaces"),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot sweep network namespaces");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot sweep network namespaces"
+                    );
                 }
             }
         }
@@ -282,7 +297,10 @@ impl Worker {
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the underlay's MTU");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the underlay's MTU"
+                );
             }
         }
     }
@@ -301,7 +319,10 @@ fn answer(interest: &Interest, results: &Results) -> Result<ReconcileReport> {
         match result {
             Ok(repairs) => report.repairs += repairs,
             Err(source) if !matches!(interest, Interest::Verified) => {
-                return Err(NetError::Apply { namespace: name.to_string(), source: Arc::clone(source) });
+                return Err(NetError::Apply {
+                    namespace: name.to_string(),
+                    source: Arc::clone(source),
+                });
             }
             Err(_) => report.failures += 1,
         }

@@ -58,7 +58,9 @@ pub enum NetError {
     #[error("network {0} is managed by the swarm")]
     NetworkOfSwarm(String),
     /// The subnet collides.
-    #[error("invalid pool request: Pool overlaps with other one on this address space: {pool} with {other}")]
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {pool} with {other}"
+    )]
     PoolOverlaps {
         /// What was asked for.
         pool: Cidr,
@@ -109,7 +111,9 @@ pub enum NetError {
     #[error("network-scoped aliases are only supported for user-defined networks")]
     AliasesUnsupported,
     /// A plain container on an overlay that is not attachable.
-    #[error("Could not attach to network {0}: rpc error: code = PermissionDenied desc = network {0} not manually attachable")]
+    #[error(
+        "Could not attach to network {0}: rpc error: code = PermissionDenied desc = network {0} not manually attachable"
+    )]
     NotAttachable(String),
     /// The sandbox is on this network already.
     #[error("endpoint with name {name} already exists in network {network}")]
@@ -128,7 +132,9 @@ pub enum NetError {
         network: String,
     },
     /// Host mode and other networks exclude each other.
-    #[error("container sharing network namespace with another container or host cannot be connected to any other network")]
+    #[error(
+        "container sharing network namespace with another container or host cannot be connected to any other network"
+    )]
     SharedNamespace,
     /// The sandbox does not exist.
     #[error("no network sandbox {0}")]

@@ -32,15 +32,17 @@ pub fn replace(path: &Path, content: &[u8], durability: Durability) -> Result<()
     }
     fs::rename(&aside, path).map_err(failed("rename", path))?;
     if durability == Durability::Lasting
-        && let Some(folder) = path.parent() {
-            File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))?;
-        }
+        && let Some(folder) = path.parent()
+    {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))?;
+    }
     Ok(())
 }
 
 /// Replaces a file's content with a value as JSON.
 pub fn replace_json<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<()> {
-    let json = serde_json::to_vec(value).map_err(|source| NetError::State { path: path.to_owned(), source })?;
+    let json = serde_json::to_vec(value)
+        .map_err(|source| NetError::State { path: path.to_owned(), source })?;
     replace(path, &json, durability)
 }
 
@@ -49,7 +51,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(NetError::File { action: "read", path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(NetError::File { action: "read", path: path.to_owned(), source });
+        }
     };
-    serde_json::from_slice(&bytes).map(Some).map_err(|source| NetError::State { path: path.to_owned(), source })
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| NetError::State { path: path.to_owned(), source })
 }

@@ -67,7 +67,12 @@ pub fn own_addresses(spec: &SandboxSpec, before: &[Cidr], now: &[Cidr]) -> Resul
 }
 
 /// What the container's `resolv.conf` is to say.
-pub fn resolv_conf(spec: &SandboxSpec, host: &Path, daemon: &DnsOptions, embedded: bool) -> Result<String> {
+pub fn resolv_conf(
+    spec: &SandboxSpec,
+    host: &Path,
+    daemon: &DnsOptions,
+    embedded: bool,
+) -> Result<String> {
     let conf = host_resolv_conf(host)?.with(&spec.dns, daemon);
     Ok(match (spec.mode, embedded) {
         (SandboxMode::Host, _) => conf.render(),
@@ -76,9 +81,10 @@ pub fn resolv_conf(spec: &SandboxSpec, host: &Path, daemon: &DnsOptions, embedde
             let own = !spec.dns.servers.is_empty() || !daemon.servers.is_empty();
             let mut plain = if own { conf } else { conf.without_loopback() };
             if plain.servers.is_empty()
-                && let Some(text) = read(Path::new(BEHIND_STUB))? {
-                    plain.servers = ResolvConf::parse(&text).without_loopback().servers;
-                }
+                && let Some(text) = read(Path::new(BEHIND_STUB))?
+            {
+                plain.servers = ResolvConf::parse(&text).without_loopback().servers;
+            }
             plain.render()
         }
     })
@@ -110,5 +116,9 @@ fn read(path: &Path) -> Result<Option<String>> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(|source| NetError::File { action: "write", path: path.to_owned(), source })
+    fs::write(path, text).map_err(|source| NetError::File {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }

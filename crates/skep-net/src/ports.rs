@@ -77,7 +77,12 @@ impl Ports {
         Ok(made)
     }
 
-    fn publish_one(&mut self, owner: &Owner, spec: &PortSpec, default: Ipv4Addr) -> Result<PortBinding> {
+    fn publish_one(
+        &mut self,
+        owner: &Owner,
+        spec: &PortSpec,
+        default: Ipv4Addr,
+    ) -> Result<PortBinding> {
         let host_ip = spec.host_ip.unwrap_or(default);
         let binding = |host_port| PortBinding {
             protocol: spec.protocol,
@@ -112,7 +117,12 @@ impl Ports {
     }
 
     /// Binds again what was published before, after a restart of the daemon.
-    pub fn restore(&mut self, sandbox: &SandboxId, container: &str, binding: &PortBinding) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        sandbox: &SandboxId,
+        container: &str,
+        binding: &PortBinding,
+    ) -> Result<()> {
         let owner = Owner::Sandbox(sandbox.clone(), container.to_owned());
         self.hold((binding.protocol, binding.host_ip, binding.host_port), owner)
     }
@@ -124,7 +134,10 @@ impl Ports {
 
     /// Holds exactly these ports for the routing mesh, by service name. Returns what
     /// could not be had, and why.
-    pub fn mesh(&mut self, wanted: &BTreeMap<(Protocol, u16), String>) -> BTreeMap<(Protocol, u16), NetError> {
+    pub fn mesh(
+        &mut self,
+        wanted: &BTreeMap<(Protocol, u16), String>,
+    ) -> BTreeMap<(Protocol, u16), NetError> {
         self.held.retain(|(protocol, _, port), (_, owner)| {
             !matches!(owner, Owner::Mesh(_)) || wanted.contains_key(&(*protocol, *port))
         });
@@ -145,7 +158,9 @@ impl Ports {
         let (protocol, host_ip, port) = key;
         let taken = |holder| NetError::PortTaken { host_ip, port, protocol, holder };
         let clash = self.held.iter().find(|((p, ip, n), _)| {
-            *p == protocol && *n == port && (*ip == host_ip || ip.is_unspecified() || host_ip.is_unspecified())
+            *p == protocol
+                && *n == port
+                && (*ip == host_ip || ip.is_unspecified() || host_ip.is_unspecified())
         });
         if let Some((_, (_, other))) = clash {
             return Err(taken(other.describe()));
@@ -161,7 +176,9 @@ impl Ports {
                 self.held.insert(key, (hold, owner));
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::AddrInUse => Err(taken(holder(protocol, port))),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                Err(taken(holder(protocol, port)))
+            }
             Err(error) => Err(taken(format!(" ({error})"))),
         }
     }
@@ -194,9 +211,10 @@ fn find_process(protocol: Protocol, port: u16) -> io::Result<Option<(u32, String
             // 0A is a listening TCP socket; UDP sockets have no such state.
             let listening = protocol == Protocol::Udp || fields.get(3) == Some(&"0A");
             if let (Some(found), true, Some(inode)) = (local_port, listening, fields.get(9))
-                && found == port {
-                    inodes.insert(format!("socket:[{inode}]"));
-                }
+                && found == port
+            {
+                inodes.insert(format!("socket:[{inode}]"));
+            }
         }
     }
     if inodes.is_empty() {
@@ -204,11 +222,14 @@ fn find_process(protocol: Protocol, port: u16) -> io::Result<Option<(u32, String
     }
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
+            continue;
+        };
         // Processes come and go while we look.
         let Ok(fds) = fs::read_dir(entry.path().join("fd")) else { continue };
         let has = fds.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|target| inodes.contains(target.to_string_lossy().as_ref()))
+            fs::read_link(fd.path())
+                .is_ok_and(|target| inodes.contains(target.to_string_lossy().as_ref()))
         });
         if has {
             let name = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"))?;

@@ -149,7 +149,10 @@ impl Directory for Shared {
             let servers = match name_files::host_resolv_conf(&self.config.resolv_conf) {
                 Ok(conf) => conf.with(&Default::default(), &self.config.dns).servers,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot read the host's name servers");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot read the host's name servers"
+                    );
                     Vec::new()
                 }
             };

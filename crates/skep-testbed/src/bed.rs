@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::host::{Host, Namespaces};
 use crate::Image;
+use crate::host::{Host, Namespaces};
 
 /// A switch and the hosts plugged into it. Hosts have the addresses 10.77.0.1, 10.77.0.2 and so on.
 pub struct Bed {
@@ -20,9 +20,12 @@ pub struct Bed {
 impl Bed {
     /// A switch without hosts. `skep` is the executable under test.
     pub fn new(skep: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("skep-bed-").tempdir().context("make a folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("skep-bed-").tempdir().context("make a folder")?;
         let switch = Namespaces::create("switch")?;
-        switch.sh("ip link set lo up && ip link add br0 type bridge && ip link set br0 up")?.text()?;
+        switch
+            .sh("ip link set lo up && ip link add br0 type bridge && ip link set br0 up")?
+            .text()?;
         let name = format!("skep-bed-{}", std::process::id());
         Ok(Self { folder, skep: skep.to_owned(), switch, hosts: 0, name })
     }
@@ -59,7 +62,14 @@ impl Bed {
                 folder.join("data").display()
             ))?
             .text()?;
-        Ok(Host::new(name, address, folder, spaces, self.skep.clone(), format!("/{}-{name}", self.name)))
+        Ok(Host::new(
+            name,
+            address,
+            folder,
+            spaces,
+            self.skep.clone(),
+            format!("/{}-{name}", self.name),
+        ))
     }
 
     /// Where images and other files of this bed may be kept.

@@ -34,8 +34,7 @@ impl Finished {
 /// Runs a command to its end, whatever that is.
 pub fn run(command: &mut Command) -> Result<Finished> {
     let line = format!("{command:?}");
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("start {line}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {line}"))?;
     Ok(Finished {
         line,
         code: output.status.code(),

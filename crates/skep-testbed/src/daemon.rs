@@ -20,7 +20,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(host: &Host, skep: &Path, cgroup_parent: &str, more: &[&str]) -> Result<Self> {
+    pub(crate) fn start(
+        host: &Host,
+        skep: &Path,
+        cgroup_parent: &str,
+        more: &[&str],
+    ) -> Result<Self> {
         let log = host.folder().join("daemon.log");
         let file = File::options()
             .create(true)
@@ -28,7 +33,8 @@ impl Daemon {
             .open(&log)
             .with_context(|| format!("open {}", log.display()))?;
         let pidfile = "/run/docker.pid";
-        let mut command: Command = host.command(skep, &["daemon", "--cgroup-parent", cgroup_parent]);
+        let mut command: Command =
+            host.command(skep, &["daemon", "--cgroup-parent", cgroup_parent]);
         let child = command
             .args(["--pidfile", pidfile])
             .args(more)
@@ -78,7 +84,14 @@ impl Daemon {
 
     fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines().rev().take(15).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+        text.lines()
+            .rev()
+            .take(15)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 

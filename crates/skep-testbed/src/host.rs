@@ -18,7 +18,16 @@ impl Namespaces {
     pub(crate) fn create(name: &str) -> Result<Self> {
         // The holder dies with the process that made it, and the namespaces' processes with it.
         let holder = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--pid", "--fork"])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--net",
+                "--mount",
+                "--uts",
+                "--pid",
+                "--fork",
+            ])
             .args(["--kill-child", "--mount-proc", "sleep", "infinity"])
             .stdin(Stdio::null())
             .spawn()

@@ -21,9 +21,13 @@ impl Image {
     /// An empty image that will be known as `reference`.
     pub fn new(reference: &str) -> Self {
         let name = reference.replace(['/', ':'], "-");
-        let folders = ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/tmp"];
+        let folders =
+            ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "var/tmp"];
         let files = [
-            ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+            (
+                "etc/passwd",
+                "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+            ),
             ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
         ];
         Self {
@@ -156,7 +160,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
     let listing = run(Command::new("ldd").arg(program))?;
     if !listing.success() {
-        if listing.stderr.contains("not a dynamic executable") || listing.stdout.contains("not a dynamic") {
+        if listing.stderr.contains("not a dynamic executable")
+            || listing.stdout.contains("not a dynamic")
+        {
             return Ok(BTreeSet::new());
         }
         bail!("ldd {}: {}", program.display(), listing.stderr);

@@ -32,7 +32,8 @@ impl Peer {
             .context("start dockerd")?;
         until("dockerd to answer", Duration::from_secs(30), || {
             host.docker(&["version", "--format", "{{.Server.Version}}"]).map_err(|error| {
-                let log = std::fs::read_to_string(host.folder().join("dockerd.log")).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(host.folder().join("dockerd.log")).unwrap_or_default();
                 anyhow!("{error:#}\n{log}")
             })
         })?;

@@ -3,7 +3,9 @@ use serde::{Deserialize, Serialize};
 use crate::Timestamp;
 
 /// Position of an object's last change in the swarm's log; an update must name the current one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Version {
     #[serde(skip_serializing_if = "crate::is_default")]

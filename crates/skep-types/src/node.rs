@@ -4,7 +4,9 @@ use crate::{
     Annotations, Bytes64, Meta, NetworkAttachment, NodeId, Resources, StringMap, is_default,
 };
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeRole {
     #[default]

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// Where a task is in its life. The numbers are SwarmKit's and leave room between states; a task's
 /// observed state never goes back to a smaller one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[repr(u16)]
 pub enum TaskState {

@@ -99,7 +99,10 @@ impl Service {
             match reader.read_line(line) {
                 Ok(count) => return Ok(count > 0),
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
                 {
                     if line.is_empty() && self.draining.load(Ordering::SeqCst) {
                         return Ok(false);

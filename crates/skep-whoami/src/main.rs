@@ -33,7 +33,9 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let port = match std::env::var("PORT") {
-        Ok(text) => text.parse().map_err(|_| io::Error::other(format!("PORT is no port: {text}")))?,
+        Ok(text) => {
+            text.parse().map_err(|_| io::Error::other(format!("PORT is no port: {text}")))?
+        }
         Err(_) => 8000,
     };
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned();
@@ -41,7 +43,8 @@ fn run() -> io::Result<()> {
     let open = Arc::new(AtomicUsize::new(0));
 
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
+    let listener =
+        TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
     udp::serve(port, name.clone())?;
     println!("listening on port {port} as {name}");
 

@@ -72,7 +72,9 @@ fn has_controller(name: &str) -> bool {
         Err(_) => std::fs::read_to_string("/proc/mounts").unwrap_or_default().lines().any(|line| {
             let mut words = line.split(' ').skip(2);
             words.next() == Some("cgroup")
-                && words.next().is_some_and(|options| options.split(',').any(|option| option == name))
+                && words
+                    .next()
+                    .is_some_and(|options| options.split(',').any(|option| option == name))
         }),
     }
 }

@@ -96,7 +96,8 @@ impl Settings {
     /// Takes each setting from where it stands, or its default. Pure.
     pub fn merge(flags: &DaemonFlags, file: FileSettings) -> Result<Self, ConfigError> {
         let flags = flags.clone();
-        let either = |flag: Vec<String>, other: Vec<String>| if flag.is_empty() { other } else { flag };
+        let either =
+            |flag: Vec<String>, other: Vec<String>| if flag.is_empty() { other } else { flag };
 
         let tlsverify = flags.tlsverify || file.tlsverify;
         let ca = flags.tlscacert.or(file.tlscacert);
@@ -174,7 +175,10 @@ impl Settings {
         Ok(Self {
             hosts,
             data_root: flags.data_root.or(file.data_root).unwrap_or_else(|| "/var/lib/skep".into()),
-            exec_root: flags.exec_root.or(file.exec_root).unwrap_or_else(|| "/var/run/docker".into()),
+            exec_root: flags
+                .exec_root
+                .or(file.exec_root)
+                .unwrap_or_else(|| "/var/run/docker".into()),
             pidfile: flags.pidfile.or(file.pidfile).unwrap_or_else(|| "/var/run/docker.pid".into()),
             log_level,
             labels,
@@ -184,7 +188,10 @@ impl Settings {
             mtu,
             bip: flags.bip.or(file.bip),
             cgroup_parent: flags.cgroup_parent.or(file.cgroup_parent),
-            log_driver: flags.log_driver.or(file.log_driver).unwrap_or_else(|| "json-file".to_owned()),
+            log_driver: flags
+                .log_driver
+                .or(file.log_driver)
+                .unwrap_or_else(|| "json-file".to_owned()),
             log_opts,
             metrics_addr: flags.metrics_addr.or(file.metrics_addr),
             tls,
@@ -210,7 +217,9 @@ mod tests {
 
     #[test]
     fn tcp_without_tls_is_for_loopback_only() {
-        assert!(Settings::merge(&flags(&["tcp://127.0.0.1:2375"]), FileSettings::default()).is_ok());
+        assert!(
+            Settings::merge(&flags(&["tcp://127.0.0.1:2375"]), FileSettings::default()).is_ok()
+        );
         for open in ["tcp://0.0.0.0:2375", "tcp://192.0.2.1:2375", "tcp://:2375"] {
             let error = Settings::merge(&flags(&[open]), FileSettings::default()).unwrap_err();
             assert!(matches!(error, ConfigError::OpenTcp { .. }), "{open}: {error}");

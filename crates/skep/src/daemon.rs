@@ -55,7 +55,9 @@ async fn serve(settings: Settings) -> Result<()> {
     let listeners = listen::bind(&settings).await?;
     let metrics_listener = match &settings.metrics_addr {
         Some(address) => Some(
-            TcpListener::bind(address).await.with_context(|| format!("serve metrics on {address}"))?,
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("serve metrics on {address}"))?,
         ),
         None => None,
     };
@@ -86,8 +88,12 @@ async fn serve(settings: Settings) -> Result<()> {
         commit: option_env!("SKEP_COMMIT").unwrap_or_default().to_owned(),
         built: String::new(),
     };
-    let backend =
-        Backend { engine: engine.clone(), swarm: Arc::clone(&swarm), product, metrics: Arc::clone(&metrics) };
+    let backend = Backend {
+        engine: engine.clone(),
+        swarm: Arc::clone(&swarm),
+        product,
+        metrics: Arc::clone(&metrics),
+    };
 
     let shutdown = CancellationToken::new();
     let mut served = tokio::task::JoinSet::new();
@@ -120,7 +126,10 @@ async fn serve(settings: Settings) -> Result<()> {
 
 /// Links that this daemon makes; their addresses are never advertised to a swarm.
 fn is_own_interface(name: &str) -> bool {
-    name == "docker0" || name == "docker_gwbridge" || name.starts_with("br-") || name.starts_with("veth")
+    name == "docker0"
+        || name == "docker_gwbridge"
+        || name.starts_with("br-")
+        || name.starts_with("veth")
 }
 
 fn engine_config(settings: &Settings) -> Result<EngineConfig> {
@@ -134,7 +143,8 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
         .default_address_pools
         .iter()
         .map(|pool| {
-            let base = pool.base.parse().with_context(|| format!("use the address pool {}", pool.base))?;
+            let base =
+                pool.base.parse().with_context(|| format!("use the address pool {}", pool.base))?;
             Ok(skep_net::AddressPool { base, size: pool.size })
         })
         .collect::<Result<_>>()?;
@@ -142,7 +152,8 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
         config.mtu = u16::try_from(mtu).context("use the MTU")?;
     }
     if let Some(bip) = &settings.bip {
-        config.default_bridge.address = Some(bip.parse().with_context(|| format!("use --bip {bip}"))?);
+        config.default_bridge.address =
+            Some(bip.parse().with_context(|| format!("use --bip {bip}"))?);
     }
     if let Some(parent) = &settings.cgroup_parent {
         config.cgroup_parent.clone_from(parent);

@@ -90,7 +90,10 @@ impl EngineExecutor {
             Cluster {
                 node_name: gossip_name(membership.node_id.as_str()),
                 data_path_addr: membership.data_path_ip,
-                vxlan_port: u16::try_from(port).ok().filter(|port| *port != 0).unwrap_or(DEFAULT_VXLAN_PORT),
+                vxlan_port: u16::try_from(port)
+                    .ok()
+                    .filter(|port| *port != 0)
+                    .unwrap_or(DEFAULT_VXLAN_PORT),
             }
         };
         self.host.engine.net().set_cluster(Some(cluster)).await
@@ -131,9 +134,9 @@ impl Executor for EngineExecutor {
     async fn configure(&self, node: &Node) -> Result<(), ExecError> {
         let before = self.host.node.send_replace(Some(node.clone()));
         if before.is_none_or(|before| before.vxlan_udp_port != node.vxlan_udp_port) {
-            self.tell_cluster()
-                .await
-                .map_err(|source| ExecError::temporary("tell the network about the swarm", source))?;
+            self.tell_cluster().await.map_err(|source| {
+                ExecError::temporary("tell the network about the swarm", source)
+            })?;
         }
         for attachment in &node.attachments {
             if !overlay::is_predefined(&attachment.network) {

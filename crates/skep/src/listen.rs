@@ -34,7 +34,9 @@ fn activated() -> Result<Vec<Listener>> {
     let mut descriptors = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..descriptors.len() {
-        let socket = descriptors.take_unix_listener(index).context("take over the service manager's socket")?;
+        let socket = descriptors
+            .take_unix_listener(index)
+            .context("take over the service manager's socket")?;
         if let Some(socket) = socket {
             listeners.push(Listener::inherited(socket)?);
         }
@@ -51,9 +53,10 @@ fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>> {
     for certificate in certificates(&files.ca)? {
         roots.add(certificate).with_context(|| format!("use {}", files.ca.display()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .with_context(|| format!("use {}", files.ca.display()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .with_context(|| format!("use {}", files.ca.display()))?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .with_context(|| format!("read the private key {}", files.key.display()))?;
     let config = ServerConfig::builder_with_provider(provider)

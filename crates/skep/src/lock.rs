@@ -15,7 +15,8 @@ pub struct DataRoot {
 impl DataRoot {
     /// Makes the folder if needed. Fails at once when another daemon has it, naming its process.
     pub fn claim(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).with_context(|| format!("make the data root {}", path.display()))?;
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("make the data root {}", path.display()))?;
         let lock_path = path.join("daemon.lock");
         let mut lock = File::options()
             .read(true)
@@ -66,7 +67,8 @@ impl PidFile {
             );
         }
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("make {}", parent.display()))?;
         }
         std::fs::write(path, format!("{}\n", std::process::id()))
             .with_context(|| format!("write {}", path.display()))?;

@@ -38,7 +38,8 @@ impl Engine {
         for c in &loaded {
             self.inner.containers.insert(c.clone());
             let running = c.phase().is_running();
-            for entry in c.read(|r| r.mounts.clone()).iter().filter(|m| m.kind == MountKind::Volume) {
+            for entry in c.read(|r| r.mounts.clone()).iter().filter(|m| m.kind == MountKind::Volume)
+            {
                 self.inner.volumes.adopt(&entry.name, &c.id, running);
             }
         }
@@ -50,7 +51,9 @@ impl Engine {
         let found = futures::future::join_all(loaded.iter().map(|c| self.find_out(c))).await;
         for (c, found) in loaded.iter().zip(found) {
             match found {
-                Some(Found::Alive(handle, status, pid)) => alive.push((c.clone(), *handle, status, pid)),
+                Some(Found::Alive(handle, status, pid)) => {
+                    alive.push((c.clone(), *handle, status, pid))
+                }
                 Some(Found::Ended(handle, status)) => ended.push((c.clone(), handle, status)),
                 None => idle.push(c.clone()),
             }
@@ -70,10 +73,13 @@ impl Engine {
                     c.live(|l| l.stopping = stopped);
                     this.clear_up(&c, status).await
                 };
-                if remove
-                    && let Err(error) = this.remove_container(&c, true, true).await {
-                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
-                    }
+                if remove && let Err(error) = this.remove_container(&c, true, true).await {
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove an ended container"
+                    );
+                }
             });
         }
         for c in idle {
@@ -109,7 +115,8 @@ impl Engine {
 
     /// Removes root file systems and bundles that no record knows.
     async fn remove_strays(&self, loaded: &[Arc<Container>]) {
-        let known: std::collections::HashSet<String> = loaded.iter().map(|c| c.id.clone()).collect();
+        let known: std::collections::HashSet<String> =
+            loaded.iter().map(|c| c.id.clone()).collect();
         let bundles = self.inner.config.bundles_dir();
         let strays: Vec<String> = match std::fs::read_dir(&bundles) {
             Ok(entries) => entries
@@ -127,7 +134,11 @@ impl Engine {
             match self.inner.runtime.clean_up(&id, &bundle).await {
                 Ok(()) => remove_dir(&bundle),
                 Err(error) => {
-                    tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not remove a left bundle");
+                    tracing::warn!(
+                        container = id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove a left bundle"
+                    );
                 }
             }
         }
@@ -135,7 +146,11 @@ impl Engine {
         util::blocking(move || {
             for id in images.rw_layers().into_iter().filter(|id| !known.contains(id)) {
                 if let Err(error) = images.remove_rw(&id) {
-                    tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not remove a left root file system");
+                    tracing::warn!(
+                        container = id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove a left root file system"
+                    );
                 }
             }
         })
@@ -148,48 +163,78 @@ impl Engine {
             // A crash in the middle of a start: the shim may be there, the record knows nothing of it.
             let bundle = self.inner.config.bundles_dir().join(&c.id);
             if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove a half-started container");
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "could not remove a half-started container"
+                );
             }
             let images = self.inner.images.clone();
             let id = c.id.clone();
             if let Err(error) = util::blocking(move || images.unmount(&id)).await {
-                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not unmount a container's root");
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "could not unmount a container's root"
+                );
             }
             return None;
         }
-        let unknown = || ExitStatus { code: UNKNOWN_END, signal: None, oom_killed: false, finished_at: util::now() };
+        let unknown = || ExitStatus {
+            code: UNKNOWN_END,
+            signal: None,
+            oom_killed: false,
+            finished_at: util::now(),
+        };
         let bundle = self.inner.config.bundles_dir().join(&c.id);
         let handle = match self.inner.runtime.connect(&c.id, &bundle).await {
             Ok(handle) => handle,
             Err(error) => {
                 if !matches!(error, ConnectError::Unknown { .. }) {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "a container's shim cannot be reached");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "a container's shim cannot be reached"
+                    );
                 }
                 return Some(Found::Ended(None, unknown()));
             }
         };
         match handle.state().await {
             Ok(state) => Some(match (state.status, state.exit) {
-                (Status::Running | Status::Paused, None) => Found::Alive(Box::new(handle), state.status, state.pid),
+                (Status::Running | Status::Paused, None) => {
+                    Found::Alive(Box::new(handle), state.status, state.pid)
+                }
                 (_, Some(exit)) => Found::Ended(Some(Box::new(handle)), exit),
                 (_, None) => Found::Ended(Some(Box::new(handle)), unknown()),
             }),
             Err(error) => {
-                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "a container's shim does not answer");
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "a container's shim does not answer"
+                );
                 Some(Found::Ended(Some(Box::new(handle)), unknown()))
             }
         }
     }
 
     /// Tells the network room which sandboxes live on; all others go.
-    async fn adopt_network(&self, alive: &[(Arc<Container>, Handle, Status, Option<i32>)]) -> Result<()> {
+    async fn adopt_network(
+        &self,
+        alive: &[(Arc<Container>, Handle, Status, Option<i32>)],
+    ) -> Result<()> {
         let adoptions = alive.iter().filter_map(|(c, handle, ..)| {
             let id = c.read(|r| r.state.sandbox.clone())?;
             Some(async move {
                 let dns_sockets = match handle.fetch_fds(&[]).await {
                     Ok(sockets) => sockets.into_iter().collect(),
                     Err(error) => {
-                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "the shim holds no resolver sockets");
+                        tracing::warn!(
+                            container = c.id,
+                            error = &error as &dyn std::error::Error,
+                            "the shim holds no resolver sockets"
+                        );
                         Vec::new()
                     }
                 };
@@ -198,13 +243,22 @@ impl Engine {
         });
         let adoptions = futures::future::join_all(adoptions).await;
         for missing in self.inner.net.adopt(adoptions).await? {
-            tracing::warn!(sandbox = missing.as_str(), "the network of a running container is not known any more");
+            tracing::warn!(
+                sandbox = missing.as_str(),
+                "the network of a running container is not known any more"
+            );
         }
         Ok(())
     }
 
     /// Goes on with a running container as if nothing had happened.
-    async fn adopt_running(&self, c: &Arc<Container>, handle: Handle, status: Status, pid: Option<i32>) {
+    async fn adopt_running(
+        &self,
+        c: &Arc<Container>,
+        handle: Handle,
+        status: Status,
+        pid: Option<i32>,
+    ) {
         let phase = if status == Status::Paused { Phase::Paused } else { Phase::Running };
         let health = self.has_health_check(c);
         let run = c.live(|l| {
@@ -237,14 +291,22 @@ impl Engine {
             Phase::Removing | Phase::Dead => {
                 c.change(|r| r.state.phase = Phase::Dead);
                 if let Err(error) = self.remove_container(c, true, false).await {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not finish a removal");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not finish a removal"
+                    );
                 }
             }
             Phase::Restarting => self.restart_after(c, std::time::Duration::ZERO),
             Phase::Exited => {
                 if record.auto_remove() {
                     if let Err(error) = self.remove_container(c, true, true).await {
-                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
+                        tracing::warn!(
+                            container = c.id,
+                            error = &error as &dyn std::error::Error,
+                            "could not remove an ended container"
+                        );
                     }
                     return;
                 }
@@ -267,7 +329,8 @@ impl Engine {
 
 fn remove_dir(dir: &Path) {
     if let Err(error) = std::fs::remove_dir_all(dir)
-        && error.kind() != std::io::ErrorKind::NotFound {
-            tracing::warn!(path = %dir.display(), %error, "could not remove a left bundle");
-        }
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %dir.display(), %error, "could not remove a left bundle");
+    }
 }

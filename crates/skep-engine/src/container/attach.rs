@@ -25,19 +25,30 @@ impl Engine {
     ///
     /// # Errors
     /// `Conflict` when it is paused or about to be removed.
-    pub async fn container_attach(&self, container: &str, options: AttachOptions) -> Result<AttachSession> {
+    pub async fn container_attach(
+        &self,
+        container: &str,
+        options: AttachOptions,
+    ) -> Result<AttachSession> {
         let c = self.inner.containers.find(container)?;
         match c.phase() {
             Phase::Paused => {
-                return Err(EngineError::Conflict(format!("container {} is paused, unpause the container before attach", c.id)));
+                return Err(EngineError::Conflict(format!(
+                    "container {} is paused, unpause the container before attach",
+                    c.id
+                )));
             }
             Phase::Restarting => {
                 return Err(EngineError::Conflict(format!(
-                    "container {} is restarting, wait until the container is running", c.id
+                    "container {} is restarting, wait until the container is running",
+                    c.id
                 )));
             }
             Phase::Removing | Phase::Dead => {
-                return Err(EngineError::Conflict(format!("container {} is marked for removal", c.id)));
+                return Err(EngineError::Conflict(format!(
+                    "container {} is marked for removal",
+                    c.id
+                )));
             }
             Phase::Created | Phase::Running | Phase::Exited => {}
         }
@@ -53,7 +64,11 @@ impl Engine {
             (futures::stream::empty().boxed(), None)
         };
         let output = if options.logs {
-            let logs = LogsOptions { stdout: options.stdout, stderr: options.stderr, ..LogsOptions::default() };
+            let logs = LogsOptions {
+                stdout: options.stdout,
+                stderr: options.stderr,
+                ..LogsOptions::default()
+            };
             self.logs_of(&c, logs)?.output.chain(output).boxed()
         } else {
             output
@@ -62,7 +77,11 @@ impl Engine {
         Ok(AttachSession { tty, output, input })
     }
 
-    async fn live_streams(&self, c: &Arc<Container>, wanted: ShimOptions) -> Result<(OutputStream, Option<InputWriter>)> {
+    async fn live_streams(
+        &self,
+        c: &Arc<Container>,
+        wanted: ShimOptions,
+    ) -> Result<(OutputStream, Option<InputWriter>)> {
         // Under the lock, so that a start is either over or will serve this client.
         let attached = {
             let _op = c.op.lock().await;
@@ -102,7 +121,11 @@ impl Engine {
                     }
                 })
                 .flatten();
-                let input = wanted.stdin.then(|| Box::pin(PendingInput { sender: Some(tokio_util::sync::PollSender::new(sender)) }) as InputWriter);
+                let input = wanted.stdin.then(|| {
+                    Box::pin(PendingInput {
+                        sender: Some(tokio_util::sync::PollSender::new(sender)),
+                    }) as InputWriter
+                });
                 Ok((output.boxed(), input))
             }
         }
@@ -118,7 +141,11 @@ impl Engine {
                 // A client that has gone meanwhile detaches by this drop.
                 Ok(attached) => drop(pending.reply.send(attached)),
                 Err(error) => {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not attach a waiting client");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not attach a waiting client"
+                    );
                 }
             }
         }
@@ -138,7 +165,9 @@ impl Engine {
 }
 
 fn output_of(output: skep_container::OutputStream) -> OutputStream {
-    output.map(|r| r.map_err(|e| EngineError::system("could not read the container's output", e))).boxed()
+    output
+        .map(|r| r.map_err(|e| EngineError::system("could not read the container's output", e)))
+        .boxed()
 }
 
 /// Passes early input on once there is a process to take it.
@@ -161,7 +190,11 @@ struct PendingInput {
 }
 
 impl PendingInput {
-    fn poll_send(&mut self, cx: &mut Context<'_>, item: Option<Bytes>) -> Poll<std::io::Result<()>> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        item: Option<Bytes>,
+    ) -> Poll<std::io::Result<()>> {
         let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         let Some(sender) = &mut self.sender else { return Poll::Ready(Err(broken())) };
         match std::task::ready!(sender.poll_reserve(cx)) {
@@ -172,7 +205,11 @@ impl PendingInput {
 }
 
 impl tokio::io::AsyncWrite for PendingInput {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
         let item = Some(Bytes::copy_from_slice(data));
         this.poll_send(cx, item).map_ok(|()| data.len())

@@ -30,8 +30,10 @@ impl Attachment {
     /// With a fixed address.
     #[must_use]
     pub fn with_address(mut self, address: Ipv4Addr) -> Self {
-        self.settings.ipam_config =
-            Some(EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..Default::default() });
+        self.settings.ipam_config = Some(EndpointIpamConfig {
+            ipv4_address: Some(address.to_string()),
+            ..Default::default()
+        });
         self
     }
 
@@ -50,9 +52,10 @@ impl Attachment {
         let ipam = self.settings.ipam_config.as_ref();
         let ipv4 = match ipam.and_then(|i| i.ipv4_address.as_deref()).filter(|a| !a.is_empty()) {
             None => None,
-            Some(text) => Some(text.parse::<Ipv4Addr>().map_err(|_| {
-                EngineError::Invalid(format!("invalid IPv4 address: {text}"))
-            })?),
+            Some(text) => Some(
+                text.parse::<Ipv4Addr>()
+                    .map_err(|_| EngineError::Invalid(format!("invalid IPv4 address: {text}")))?,
+            ),
         };
         if let Some(text) = ipam.and_then(|i| i.ipv6_address.as_deref()).filter(|a| !a.is_empty()) {
             return Err(match text.parse::<IpAddr>() {
@@ -63,7 +66,8 @@ impl Attachment {
         let mac = match self.settings.mac_address.as_deref().filter(|m| !m.is_empty()) {
             None => None,
             Some(text) => Some(
-                text.parse::<Mac>().map_err(|_| EngineError::Invalid(format!("invalid MAC address: {text}")))?,
+                text.parse::<Mac>()
+                    .map_err(|_| EngineError::Invalid(format!("invalid MAC address: {text}")))?,
             ),
         };
         let priority = self.settings.gw_priority.unwrap_or(0);

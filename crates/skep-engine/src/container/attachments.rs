@@ -11,9 +11,16 @@ use crate::error::{EngineError, Result};
 /// # Errors
 /// `Invalid` when the host's or another container's network is combined with others.
 pub fn wanted(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Result<Vec<Attachment>> {
-    let mode = host.network_mode.as_deref().filter(|m| !m.is_empty() && *m != "default").unwrap_or("bridge");
-    let mut endpoints: Vec<_> =
-        networking.and_then(|n| n.endpoints_config.clone()).unwrap_or_default().into_iter().collect();
+    let mode = host
+        .network_mode
+        .as_deref()
+        .filter(|m| !m.is_empty() && *m != "default")
+        .unwrap_or("bridge");
+    let mut endpoints: Vec<_> = networking
+        .and_then(|n| n.endpoints_config.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
     endpoints.sort_by(|a, b| a.0.cmp(&b.0));
     // Clients put the mode's settings under the mode's own word, also `default`.
     let is_mode = |name: &str| name == mode || (name == "default" && mode == "bridge");
@@ -26,11 +33,12 @@ pub fn wanted(host: &HostConfig, networking: Option<&NetworkingConfig>) -> Resul
         };
     }
     if matches!(mode, "host" | "none")
-        && let Some((name, _)) = endpoints.iter().find(|(name, _)| !is_mode(name)) {
-            return Err(EngineError::Invalid(format!(
-                "conflicting options: cannot attach both {mode} and {name}: network-mode {mode} excludes other networks"
-            )));
-        }
+        && let Some((name, _)) = endpoints.iter().find(|(name, _)| !is_mode(name))
+    {
+        return Err(EngineError::Invalid(format!(
+            "conflicting options: cannot attach both {mode} and {name}: network-mode {mode} excludes other networks"
+        )));
+    }
     let mut list = vec![Attachment::new(mode)];
     for (name, settings) in endpoints {
         if is_mode(&name) {
@@ -50,7 +58,9 @@ mod tests {
     fn run(mode: &str, names: &[&str]) -> Result<Vec<String>> {
         let host = HostConfig { network_mode: Some(mode.into()), ..Default::default() };
         let networking = NetworkingConfig {
-            endpoints_config: Some(names.iter().map(|n| ((*n).to_owned(), EndpointSettings::default())).collect()),
+            endpoints_config: Some(
+                names.iter().map(|n| ((*n).to_owned(), EndpointSettings::default())).collect(),
+            ),
         };
         Ok(wanted(&host, Some(&networking))?.into_iter().map(|a| a.network).collect())
     }

@@ -189,7 +189,11 @@ impl Container {
     /// caller has no better way to answer.
     pub async fn save_or_warn(self: &Arc<Self>) {
         if let Err(error) = self.save().await {
-            tracing::warn!(container = self.id, error = &error as &dyn std::error::Error, "could not save a container's record");
+            tracing::warn!(
+                container = self.id,
+                error = &error as &dyn std::error::Error,
+                "could not save a container's record"
+            );
         }
     }
 

@@ -1,6 +1,8 @@
 //! Creating containers.
 
-use bollard_stubs::models::{ContainerConfig, ContainerCreateBody, ContainerCreateResponse, HostConfig};
+use bollard_stubs::models::{
+    ContainerConfig, ContainerCreateBody, ContainerCreateResponse, HostConfig,
+};
 use skep_image::{Image, Platform};
 
 use super::attachment::{Attachment, CreateExtras};
@@ -68,7 +70,9 @@ impl Engine {
     /// The image of a create request.
     fn image_for(&self, name: &str, platform: Option<&str>) -> Result<Image> {
         if name.is_empty() {
-            return Err(EngineError::invalid("config cannot be empty in order to create a container: no image"));
+            return Err(EngineError::invalid(
+                "config cannot be empty in order to create a container: no image",
+            ));
         }
         let image = match self.inner.images.get(name) {
             Ok(image) => image,
@@ -98,7 +102,11 @@ impl Engine {
         attachments: Vec<Attachment>,
     ) -> Result<()> {
         let dir = self.inner.config.containers_dir().join(id);
-        log_config::for_shim(&host.log_config.clone().unwrap_or_default(), &dir.join("log"), &config)?;
+        log_config::for_shim(
+            &host.log_config.clone().unwrap_or_default(),
+            &dir.join("log"),
+            &config,
+        )?;
         let wanted = self.wanted_mounts(&config, &host)?;
         self.inner.images.prepare_rw(id, &image.id)?;
         let mounts = self.make_volumes(id, wanted).await?;
@@ -157,7 +165,11 @@ impl Engine {
     }
 
     /// All mounts of a create request, by Docker's precedence; volumes are not made yet.
-    fn wanted_mounts(&self, config: &ContainerConfig, host: &HostConfig) -> Result<Vec<MountEntry>> {
+    fn wanted_mounts(
+        &self,
+        config: &ContainerConfig,
+        host: &HostConfig,
+    ) -> Result<Vec<MountEntry>> {
         let driver = host.volume_driver.as_deref().unwrap_or("");
         let mut from = Vec::new();
         for spec in host.volumes_from.iter().flatten() {
@@ -185,7 +197,10 @@ impl Engine {
             // Validated here, mounted from the host configuration: Docker does not list these.
             let tmpfs = mounts::parse_tmpfs(path, options)?;
             if own.iter().any(|e| e.destination == tmpfs.destination) {
-                return Err(EngineError::Invalid(format!("Duplicate mount point: {}", tmpfs.destination)));
+                return Err(EngineError::Invalid(format!(
+                    "Duplicate mount point: {}",
+                    tmpfs.destination
+                )));
             }
         }
         for entry in own.iter().filter(|e| e.kind == MountKind::Bind && !e.create_source) {
@@ -195,11 +210,16 @@ impl Engine {
                         "invalid mount config for type \"bind\": bind source path does not exist: {}",
                         entry.source
                     )),
-                    _ => EngineError::File { action: "look at", path: entry.source.clone().into(), source: error },
+                    _ => EngineError::File {
+                        action: "look at",
+                        path: entry.source.clone().into(),
+                        source: error,
+                    },
                 });
             }
         }
-        let tmpfs: Vec<String> = host.tmpfs.iter().flatten().map(|(path, _)| merge::clean(path)).collect();
+        let tmpfs: Vec<String> =
+            host.tmpfs.iter().flatten().map(|(path, _)| merge::clean(path)).collect();
         let mut images = Vec::new();
         for path in config.volumes.iter().flatten() {
             let entry = mounts::anonymous(path, driver)?;
@@ -245,7 +265,11 @@ impl Engine {
         let copied = fill.iter().try_for_each(|(name, destination, data)| {
             self.inner.volumes.activate(name, id)?;
             let copied = volume::copy_up(&root.merged, destination, data).map_err(|source| {
-                EngineError::File { action: "copy the image's content into", path: data.clone(), source }
+                EngineError::File {
+                    action: "copy the image's content into",
+                    path: data.clone(),
+                    source,
+                }
             });
             self.inner.volumes.deactivate(name, id);
             copied

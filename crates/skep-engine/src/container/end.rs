@@ -42,7 +42,8 @@ pub fn wants_restart(input: &RestartInput) -> bool {
     match input.policy {
         Policy::ALWAYS | Policy::UNLESS_STOPPED => true,
         Policy::ON_FAILURE => {
-            input.exit_code != 0 && (input.max_retries == 0 || input.restart_count < input.max_retries)
+            input.exit_code != 0
+                && (input.max_retries == 0 || input.restart_count < input.max_retries)
         }
         Policy::EMPTY | Policy::NO => false,
     }
@@ -66,9 +67,18 @@ impl Engine {
                 Ok(status) => status,
                 Err(error) => {
                     if !matches!(error, ControlError::Gone { .. }) {
-                        tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not learn how a container ended");
+                        tracing::warn!(
+                            container = c.id,
+                            error = &error as &dyn std::error::Error,
+                            "could not learn how a container ended"
+                        );
                     }
-                    ExitStatus { code: LOST, signal: None, oom_killed: false, finished_at: util::now() }
+                    ExitStatus {
+                        code: LOST,
+                        signal: None,
+                        oom_killed: false,
+                        finished_at: util::now(),
+                    }
                 }
             };
             this.ended(&c, run, status).await;
@@ -84,10 +94,13 @@ impl Engine {
             }
             self.clear_up(c, status).await
         };
-        if remove
-            && let Err(error) = self.remove_container(c, true, true).await {
-                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove an ended container");
-            }
+        if remove && let Err(error) = self.remove_container(c, true, true).await {
+            tracing::warn!(
+                container = c.id,
+                error = &error as &dyn std::error::Error,
+                "could not remove an ended container"
+            );
+        }
     }
 
     /// The same with `op` held; tells whether the container is to be removed.
@@ -101,12 +114,20 @@ impl Engine {
         let deleted = async {
             if let Some(handle) = handle {
                 if let Err(error) = handle.delete().await {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove a shim");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove a shim"
+                    );
                 }
             } else {
                 let bundle = self.inner.config.bundles_dir().join(&c.id);
                 if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove what a shim left");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove what a shim left"
+                    );
                 }
             }
         };
@@ -117,7 +138,11 @@ impl Engine {
             let (this, owned) = (self.clone(), record.clone());
             util::blocking(move || {
                 if let Err(error) = this.inner.images.unmount(&owned.id) {
-                    tracing::warn!(container = owned.id, error = &error as &dyn std::error::Error, "could not unmount a container's root");
+                    tracing::warn!(
+                        container = owned.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not unmount a container's root"
+                    );
                 }
                 this.leave_mounts(&owned);
                 this.drop_shared_shm(&owned);
@@ -126,7 +151,8 @@ impl Engine {
         }
         self.forget_execs(c);
 
-        let ran = record.state.started_at.map_or(time::Duration::ZERO, |at| status.finished_at - at);
+        let ran =
+            record.state.started_at.map_or(time::Duration::ZERO, |at| status.finished_at - at);
         let stopped = c.live(|l| l.stopping);
         let restart = wants_restart(&restart_input(&record, i64::from(status.code), stopped));
         let pause = restart.then(|| {
@@ -147,8 +173,13 @@ impl Engine {
             r.state.finished_at = Some(status.finished_at);
         });
         tracing::info!(
-            container = c.id, name = record.name, from = record.state.phase.as_str(), to = to.as_str(),
-            code = status.code, oom = status.oom_killed, "container ended"
+            container = c.id,
+            name = record.name,
+            from = record.state.phase.as_str(),
+            to = to.as_str(),
+            code = status.code,
+            oom = status.oom_killed,
+            "container ended"
         );
         if status.oom_killed {
             self.container_event(c, "oom", &[]);
@@ -187,7 +218,11 @@ impl Engine {
             c.change(|r| r.restart_count += 1);
             if let Err(error) = this.start_locked(&c).await {
                 // Docker gives up on a container that cannot be started; so does it not loop here.
-                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "a restart failed");
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "a restart failed"
+                );
             }
         });
     }
@@ -211,8 +246,13 @@ mod tests {
 
     #[test]
     fn policies() {
-        let base =
-            RestartInput { policy: Policy::NO, max_retries: 0, restart_count: 0, exit_code: 1, stopped: false };
+        let base = RestartInput {
+            policy: Policy::NO,
+            max_retries: 0,
+            restart_count: 0,
+            exit_code: 1,
+            stopped: false,
+        };
         for (input, want) in [
             (base, false),
             (RestartInput { policy: Policy::ALWAYS, exit_code: 0, ..base }, true),
@@ -220,8 +260,24 @@ mod tests {
             (RestartInput { policy: Policy::UNLESS_STOPPED, ..base }, true),
             (RestartInput { policy: Policy::ON_FAILURE, ..base }, true),
             (RestartInput { policy: Policy::ON_FAILURE, exit_code: 0, ..base }, false),
-            (RestartInput { policy: Policy::ON_FAILURE, max_retries: 3, restart_count: 2, ..base }, true),
-            (RestartInput { policy: Policy::ON_FAILURE, max_retries: 3, restart_count: 3, ..base }, false),
+            (
+                RestartInput {
+                    policy: Policy::ON_FAILURE,
+                    max_retries: 3,
+                    restart_count: 2,
+                    ..base
+                },
+                true,
+            ),
+            (
+                RestartInput {
+                    policy: Policy::ON_FAILURE,
+                    max_retries: 3,
+                    restart_count: 3,
+                    ..base
+                },
+                false,
+            ),
         ] {
             assert_eq!(wants_restart(&input), want, "{input:?}");
         }

@@ -101,7 +101,11 @@ impl Engine {
             l.execs.push(id.clone());
             let over = l.execs.len().saturating_sub(KEPT);
             let ended: Vec<String> = self.inner.execs.with(|all| {
-                l.execs.iter().filter(|id| all.get(*id).is_none_or(|e| e.state().exit_code.is_some())).cloned().collect()
+                l.execs
+                    .iter()
+                    .filter(|id| all.get(*id).is_none_or(|e| e.state().exit_code.is_some()))
+                    .cloned()
+                    .collect()
             });
             let dropped: Vec<String> = ended.into_iter().take(over).collect();
             l.execs.retain(|id| !dropped.contains(id));
@@ -122,10 +126,12 @@ impl Engine {
         match c.phase() {
             Phase::Running => self.running_handle(c),
             Phase::Paused => Err(EngineError::Conflict(format!(
-                "Container {} is paused, unpause the container before exec", c.id
+                "Container {} is paused, unpause the container before exec",
+                c.id
             ))),
             Phase::Restarting => Err(EngineError::Conflict(format!(
-                "Container {} is restarting, wait until the container is running", c.id
+                "Container {} is restarting, wait until the container is running",
+                c.id
             ))),
             _ => Err(EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Exec }),
         }
@@ -135,7 +141,11 @@ impl Engine {
     ///
     /// # Errors
     /// `NoSuchExec`; `Conflict` when it has run already; `CommandFailed`.
-    pub async fn exec_start(&self, exec: &str, options: ExecStartOptions) -> Result<Option<AttachSession>> {
+    pub async fn exec_start(
+        &self,
+        exec: &str,
+        options: ExecStartOptions,
+    ) -> Result<Option<AttachSession>> {
         let exec = self.inner.execs.find(exec)?;
         let c = self.inner.containers.find(&exec.container)?;
         let handle = self.exec_target(&c)?;
@@ -175,7 +185,10 @@ impl Engine {
             util::blocking(move || exec_process(&record, &config, &limits)).await?
         };
         let configured = match exec.config.console_size.as_deref() {
-            Some([rows, cols]) => u16::try_from(*rows).ok().zip(u16::try_from(*cols).ok()).map(|(rows, cols)| Size { rows, cols }),
+            Some([rows, cols]) => u16::try_from(*rows)
+                .ok()
+                .zip(u16::try_from(*cols).ok())
+                .map(|(rows, cols)| Size { rows, cols }),
             _ => None,
         };
         handle
@@ -187,7 +200,8 @@ impl Engine {
                 console_size: options.size.or(configured),
             })
             .await?;
-        let attached = if options.detach { None } else { Some(handle.exec_attach(&exec.id, attach).await?) };
+        let attached =
+            if options.detach { None } else { Some(handle.exec_attach(&exec.id, attach).await?) };
         let action = format!("exec_start: {}", exec.command());
         self.container_event(c, &action, &[("execID", &exec.id)]);
         let pid = match handle.exec_start(&exec.id).await {
@@ -208,8 +222,15 @@ impl Engine {
         let tty = exec.tty();
         Ok(attached.map(|attached| AttachSession {
             tty,
-            output: attached.output.map(|r| r.map_err(|e| EngineError::system("could not read the output", e))).boxed(),
-            input: if attach.stdin { Some(Box::pin(attached.stdin) as crate::InputWriter) } else { None },
+            output: attached
+                .output
+                .map(|r| r.map_err(|e| EngineError::system("could not read the output", e)))
+                .boxed(),
+            input: if attach.stdin {
+                Some(Box::pin(attached.stdin) as crate::InputWriter)
+            } else {
+                None
+            },
         }))
     }
 
@@ -226,14 +247,22 @@ impl Engine {
                 s.running = false;
                 s.exit_code = Some(code);
             });
-            this.container_event(&c, "exec_die", &[("execID", &exec.id), ("exitCode", &code.to_string())]);
+            this.container_event(
+                &c,
+                "exec_die",
+                &[("execID", &exec.id), ("exitCode", &code.to_string())],
+            );
             this.exec_forget(&handle, &exec.id).await;
         });
     }
 
     async fn exec_forget(&self, handle: &Handle, id: &str) {
         if let Err(error) = handle.exec_remove(id).await {
-            tracing::debug!(exec = id, error = &error as &dyn std::error::Error, "the shim did not forget an exec");
+            tracing::debug!(
+                exec = id,
+                error = &error as &dyn std::error::Error,
+                "the shim did not forget an exec"
+            );
         }
     }
 
@@ -293,7 +322,11 @@ impl Engine {
 }
 
 /// An exec's process: the container's, with what the exec says laid over it. Blocks.
-fn exec_process(record: &Record, config: &ExecConfig, limits: &[(String, i64, i64)]) -> Result<Process> {
+fn exec_process(
+    record: &Record,
+    config: &ExecConfig,
+    limits: &[(String, i64, i64)],
+) -> Result<Process> {
     let root = format!("/proc/{}/root", record.state.pid);
     let own_user = config.user.clone().filter(|u| !u.is_empty());
     let mut record = record.clone();

@@ -78,7 +78,11 @@ impl Engine {
             changes,
             author: author.to_owned(),
             message: message.to_owned(),
-            created_by: std::iter::once(&record.path).chain(&record.args).cloned().collect::<Vec<_>>().join(" "),
+            created_by: std::iter::once(&record.path)
+                .chain(&record.args)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(" "),
         };
         let paused = pause && c.phase() == Phase::Running;
         if paused {
@@ -94,7 +98,11 @@ impl Engine {
         }
         let id = committed?.to_string();
         let name = reference.map(|r| r.familiar()).unwrap_or_default();
-        self.container_event(&c, "commit", &[("comment", message), ("imageID", &id), ("imageRef", &name)]);
+        self.container_event(
+            &c,
+            "commit",
+            &[("comment", message), ("imageID", &id), ("imageRef", &name)],
+        );
         self.image_event("create", &id, &name);
         Ok(id)
     }

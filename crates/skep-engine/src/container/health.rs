@@ -41,7 +41,11 @@ pub fn check_of(config: Option<&HealthConfig>, shell: &[String]) -> Option<Check
     let command = match test.first().map(String::as_str) {
         Some("CMD") if test.len() > 1 => test[1..].to_vec(),
         Some("CMD-SHELL") if test.len() > 1 => {
-            let mut words = if shell.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { shell.to_vec() };
+            let mut words = if shell.is_empty() {
+                vec!["/bin/sh".to_owned(), "-c".to_owned()]
+            } else {
+                shell.to_vec()
+            };
             words.push(test[1..].join(" "));
             words
         }
@@ -63,7 +67,13 @@ pub fn check_of(config: Option<&HealthConfig>, shell: &[String]) -> Option<Check
 
 /// The verdict after one more result. During the start period failures do not count, and the first
 /// success ends it.
-pub fn judge(before: HealthStatus, streak: i64, passed: bool, starting: bool, retries: i64) -> (HealthStatus, i64) {
+pub fn judge(
+    before: HealthStatus,
+    streak: i64,
+    passed: bool,
+    starting: bool,
+    retries: i64,
+) -> (HealthStatus, i64) {
     if passed {
         return (HealthStatus::Healthy, 0);
     }
@@ -76,7 +86,10 @@ pub fn judge(before: HealthStatus, streak: i64, passed: bool, starting: bool, re
 
 impl Engine {
     pub(crate) fn has_health_check(&self, c: &Arc<Container>) -> bool {
-        c.read(|r| check_of(r.config.healthcheck.as_ref(), r.config.shell.as_deref().unwrap_or_default())).is_some()
+        c.read(|r| {
+            check_of(r.config.healthcheck.as_ref(), r.config.shell.as_deref().unwrap_or_default())
+        })
+        .is_some()
     }
 
     /// Begins to check a container that runs; ends with the run.
@@ -99,8 +112,14 @@ impl Engine {
     async fn health_loop(&self, c: &Arc<Container>, record: &Record, check: &Check) {
         let begun = Instant::now();
         loop {
-            let starting = c.live(|l| l.health.status) == HealthStatus::Starting && begun.elapsed() < check.start_period;
-            tokio::time::sleep(if starting { check.start_interval.min(check.interval) } else { check.interval }).await;
+            let starting = c.live(|l| l.health.status) == HealthStatus::Starting
+                && begun.elapsed() < check.start_period;
+            tokio::time::sleep(if starting {
+                check.start_interval.min(check.interval)
+            } else {
+                check.interval
+            })
+            .await;
             let Some(handle) = c.handle() else { return };
             if c.phase() == Phase::Paused {
                 continue;
@@ -119,7 +138,8 @@ impl Engine {
             let starting = begun.elapsed() < check.start_period;
             let (before, after) = c.live(|l| {
                 let before = l.health.status;
-                let (status, streak) = judge(before, l.health.streak, code == 0, starting, check.retries);
+                let (status, streak) =
+                    judge(before, l.health.streak, code == 0, starting, check.retries);
                 l.health.status = status;
                 l.health.streak = streak;
                 if l.health.log.len() == HEALTH_LOG {
@@ -129,7 +149,12 @@ impl Engine {
                 (before, status)
             });
             if before != after {
-                tracing::info!(container = c.id, from = before.as_str(), to = after.as_str(), "health changed");
+                tracing::info!(
+                    container = c.id,
+                    from = before.as_str(),
+                    to = after.as_str(),
+                    "health changed"
+                );
                 c.tell(|g| g.health = after);
                 self.container_event(c, &format!("health_status: {}", after.as_str()), &[]);
             }
@@ -137,11 +162,23 @@ impl Engine {
     }
 
     /// Runs the check once; exit code and the beginning of its output.
-    async fn probe(&self, c: &Arc<Container>, record: &Record, handle: &Handle, check: &Check) -> Result<(i64, String)> {
+    async fn probe(
+        &self,
+        c: &Arc<Container>,
+        record: &Record,
+        handle: &Handle,
+        check: &Check,
+    ) -> Result<(i64, String)> {
         let process = self.probe_process(c, record, check).await?;
         let id = util::random_id();
         handle
-            .exec_create(ExecRequest { id: id.clone(), process, tty: false, open_stdin: false, console_size: None })
+            .exec_create(ExecRequest {
+                id: id.clone(),
+                process,
+                tty: false,
+                open_stdin: false,
+                console_size: None,
+            })
             .await?;
         let run = async {
             let wanted = AttachOptions { stdin: false, stdout: true, stderr: true };
@@ -153,28 +190,51 @@ impl Engine {
                 text.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             let status = handle.exec_wait(&id).await?;
-            Ok::<_, EngineError>((i64::from(status.code), String::from_utf8_lossy(&text).into_owned()))
+            Ok::<_, EngineError>((
+                i64::from(status.code),
+                String::from_utf8_lossy(&text).into_owned(),
+            ))
         };
         let result = match tokio::time::timeout(check.timeout, run).await {
             Ok(result) => result,
             Err(_) => {
                 // It may have ended just now.
                 if let Err(error) = handle.exec_kill(&id, 9).await {
-                    tracing::debug!(container = c.id, error = &error as &dyn std::error::Error, "could not kill a health check");
+                    tracing::debug!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not kill a health check"
+                    );
                 }
                 if let Err(error) = handle.exec_wait(&id).await {
-                    tracing::debug!(container = c.id, error = &error as &dyn std::error::Error, "no end of a killed health check");
+                    tracing::debug!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "no end of a killed health check"
+                    );
                 }
-                Ok((TIMED_OUT, format!("Health check exceeded timeout ({})", go_duration(check.timeout))))
+                Ok((
+                    TIMED_OUT,
+                    format!("Health check exceeded timeout ({})", go_duration(check.timeout)),
+                ))
             }
         };
         if let Err(error) = handle.exec_remove(&id).await {
-            tracing::debug!(container = c.id, error = &error as &dyn std::error::Error, "could not forget a health check");
+            tracing::debug!(
+                container = c.id,
+                error = &error as &dyn std::error::Error,
+                "could not forget a health check"
+            );
         }
         result
     }
 
-    async fn probe_process(&self, c: &Arc<Container>, record: &Record, check: &Check) -> Result<Process> {
+    async fn probe_process(
+        &self,
+        c: &Arc<Container>,
+        record: &Record,
+        check: &Check,
+    ) -> Result<Process> {
         let pid = c.read(|r| r.state.pid);
         let (record, args) = (record.clone(), check.command.clone());
         let limits = self.inner.config.default_ulimits.clone();

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard_stubs::models::{
-    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, DriverData,
-    EndpointSettings, NetworkSettings,
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status,
+    DriverData, EndpointSettings, NetworkSettings,
 };
 use skep_net::{EndpointInfo, SandboxInfo};
 
@@ -24,7 +24,11 @@ impl Engine {
     ///
     /// # Errors
     /// `NoSuchContainer`.
-    pub async fn container_inspect(&self, container: &str, size: bool) -> Result<ContainerInspectResponse> {
+    pub async fn container_inspect(
+        &self,
+        container: &str,
+        size: bool,
+    ) -> Result<ContainerInspectResponse> {
         let c = self.inner.containers.find(container)?;
         let record = c.record();
         let (size_rw, size_root) = if size { self.sizes(&record).await } else { (None, None) };
@@ -42,7 +46,11 @@ impl Engine {
             resolv_conf_path: path(c.file("resolv.conf")),
             hostname_path: path(c.file("hostname")),
             hosts_path: path(c.file("hosts")),
-            log_path: if log == Some("json-file") { path(c.log_path()) } else { Some(String::new()) },
+            log_path: if log == Some("json-file") {
+                path(c.log_path())
+            } else {
+                Some(String::new())
+            },
             name: Some(format!("/{}", record.name)),
             restart_count: Some(record.restart_count),
             driver: Some("overlay2".to_owned()),
@@ -92,14 +100,20 @@ impl Engine {
         let info = self.sandbox_info(record);
         NetworkSettings {
             sandbox_id: Some(record.state.sandbox.clone().unwrap_or_default()),
-            sandbox_key: Some(info.as_ref().map_or_else(String::new, |i| i.key.to_string_lossy().into_owned())),
+            sandbox_key: Some(
+                info.as_ref().map_or_else(String::new, |i| i.key.to_string_lossy().into_owned()),
+            ),
             ports: Some(port_map(record, info.as_ref())),
             networks: Some(self.network_map(record, info.as_ref())),
         }
     }
 
     /// `Networks` by network name.
-    pub(crate) fn network_map(&self, record: &Record, info: Option<&SandboxInfo>) -> HashMap<String, EndpointSettings> {
+    pub(crate) fn network_map(
+        &self,
+        record: &Record,
+        info: Option<&SandboxInfo>,
+    ) -> HashMap<String, EndpointSettings> {
         let mut map = HashMap::new();
         for attachment in &record.attachments {
             let network = self.inner.net.network(&attachment.network).ok();
@@ -107,7 +121,8 @@ impl Engine {
                 Some(n) => (n.name.clone(), n.id.as_str().to_owned()),
                 None => (attachment.network.clone(), String::new()),
             };
-            let endpoint = info.and_then(|i| i.endpoints.iter().find(|e| e.network_id.as_str() == id));
+            let endpoint =
+                info.and_then(|i| i.endpoints.iter().find(|e| e.network_id.as_str() == id));
             map.insert(name, endpoint_settings(attachment, &id, endpoint));
         }
         // Attached at run time by others than the record knows of.
@@ -124,7 +139,11 @@ impl Engine {
     }
 }
 
-fn endpoint_settings(attachment: &Attachment, id: &str, endpoint: Option<&EndpointInfo>) -> EndpointSettings {
+fn endpoint_settings(
+    attachment: &Attachment,
+    id: &str,
+    endpoint: Option<&EndpointInfo>,
+) -> EndpointSettings {
     let mut settings = attachment.settings.clone();
     let live = |text: fn(&EndpointInfo) -> String| Some(endpoint.map(text).unwrap_or_default());
     let addressed = endpoint.filter(|e| !e.ipv4.is_unspecified());
@@ -155,7 +174,13 @@ fn port_map(record: &Record, info: Option<&SandboxInfo>) -> bollard_stubs::model
 /// Exposed ports, and those published without being exposed.
 pub fn exposed_or_published(record: &Record) -> Vec<String> {
     let mut all = record.exposed();
-    for port in record.host_config.port_bindings.iter().flatten().map(|(port, _)| ports::with_protocol(port)) {
+    for port in record
+        .host_config
+        .port_bindings
+        .iter()
+        .flatten()
+        .map(|(port, _)| ports::with_protocol(port))
+    {
         if !all.contains(&port) {
             all.push(port);
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bollard_stubs::models::{
     ContainerSummary, ContainerSummaryHealth, ContainerSummaryHealthStatusEnum as HealthWord,
-    ContainerSummaryHostConfig, ContainerSummaryNetworkSettings, ContainerSummaryStateEnum as StateWord,
+    ContainerSummaryHostConfig, ContainerSummaryNetworkSettings,
+    ContainerSummaryStateEnum as StateWord,
 };
 
 use super::cell::Container;
@@ -21,10 +22,25 @@ use crate::options::ListOptions;
 use crate::util;
 
 const KNOWN: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
-const STATUSES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+const STATUSES: &[&str] =
+    &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const HEALTHS: &[&str] = &["none", "starting", "healthy", "unhealthy"];
 /// Label by which the swarm's tasks are known.
 const TASK_LABEL: &str = "com.docker.swarm.task.id";
@@ -62,7 +78,9 @@ impl Engine {
         let filters = &options.filters;
         let created = |name: &str| -> Result<Option<time::OffsetDateTime>> {
             match filters.get(name).last() {
-                Some(reference) => Ok(Some(self.inner.containers.find(reference)?.read(|r| r.created))),
+                Some(reference) => {
+                    Ok(Some(self.inner.containers.find(reference)?.read(|r| r.created)))
+                }
                 None => Ok(None),
             }
         };
@@ -71,17 +89,29 @@ impl Engine {
         let exited = filters
             .get("exited")
             .iter()
-            .map(|v| v.parse::<i64>().map_err(|_| EngineError::Invalid(format!("invalid filter 'exited={v}'"))))
+            .map(|v| {
+                v.parse::<i64>()
+                    .map_err(|_| EngineError::Invalid(format!("invalid filter 'exited={v}'")))
+            })
             .collect::<Result<Vec<_>>>()?;
-        let tasks = if filters.has("is-task") { Some(filters.flag("is-task", false)?) } else { None };
+        let tasks =
+            if filters.has("is-task") { Some(filters.flag("is-task", false)?) } else { None };
         for name in ["publish", "expose"] {
-            if let Some(bad) = filters.get(name).iter().find(|v| ports::filter_matches(v, 1, skep_net::Protocol::Tcp).is_none()) {
+            if let Some(bad) = filters
+                .get(name)
+                .iter()
+                .find(|v| ports::filter_matches(v, 1, skep_net::Protocol::Tcp).is_none())
+            {
                 return Err(EngineError::Invalid(format!("invalid filter '{name}={bad}'")));
             }
         }
         // These say something about containers that do not run, so they are looked at too.
-        let all = options.all || options.limit.is_some() || before.is_some() || since.is_some()
-            || filters.has("status") || !exited.is_empty();
+        let all = options.all
+            || options.limit.is_some()
+            || before.is_some()
+            || since.is_some()
+            || filters.has("status")
+            || !exited.is_empty();
         let mut list: Vec<Candidate> = self
             .inner
             .containers
@@ -92,10 +122,21 @@ impl Engine {
                 health: container.live(|l| l.health.status),
                 container,
             })
-            .filter(|c| all || matches!(c.record.state.phase, Phase::Running | Phase::Paused | Phase::Restarting))
-            .filter(|c| before.is_none_or(|at| c.record.created < at) && since.is_none_or(|at| c.record.created > at))
+            .filter(|c| {
+                all || matches!(
+                    c.record.state.phase,
+                    Phase::Running | Phase::Paused | Phase::Restarting
+                )
+            })
+            .filter(|c| {
+                before.is_none_or(|at| c.record.created < at)
+                    && since.is_none_or(|at| c.record.created > at)
+            })
             .filter(|c| ancestors.as_ref().is_none_or(|ids| ids.contains(&c.record.image_id)))
-            .filter(|c| exited.is_empty() || (ended(&c.record) && exited.contains(&c.record.state.exit_code)))
+            .filter(|c| {
+                exited.is_empty()
+                    || (ended(&c.record) && exited.contains(&c.record.state.exit_code))
+            })
             .filter(|c| tasks.is_none_or(|wanted| wanted == c.record.label(TASK_LABEL).is_some()))
             .filter(|c| self.fits(filters, c))
             .collect();
@@ -109,13 +150,18 @@ impl Engine {
         if !filters.has("ancestor") {
             return Ok(None);
         }
-        let all = self.inner.images.list(&skep_image::ListFilter { all: true, ..Default::default() })?;
+        let all =
+            self.inner.images.list(&skep_image::ListFilter { all: true, ..Default::default() })?;
         let mut ids = HashSet::new();
         for name in filters.get("ancestor") {
             let Ok(image) = self.inner.images.get(name) else { continue };
             let layers = &image.config.rootfs.diff_ids;
             // Descendants are images whose lowest layers are the ancestor's.
-            ids.extend(all.iter().filter(|i| i.config.rootfs.diff_ids.starts_with(layers)).map(|i| i.id.to_string()));
+            ids.extend(
+                all.iter()
+                    .filter(|i| i.config.rootfs.diff_ids.starts_with(layers))
+                    .map(|i| i.id.to_string()),
+            );
             ids.insert(image.id.to_string());
         }
         Ok(Some(ids))
@@ -218,7 +264,9 @@ fn ended(r: &Record) -> bool {
 fn volume_fits(filters: &Filters, r: &Record) -> bool {
     let wanted = filters.get("volume");
     wanted.is_empty()
-        || r.mounts.iter().any(|m| wanted.iter().any(|w| *w == m.name || *w == m.destination || *w == m.source))
+        || r.mounts
+            .iter()
+            .any(|m| wanted.iter().any(|w| *w == m.name || *w == m.destination || *w == m.source))
 }
 
 fn port_fits(filters: &Filters, r: &Record, engine: &Engine) -> bool {

@@ -30,7 +30,11 @@ pub fn effective(own: Option<&HostConfigLogConfig>, config: &EngineConfig) -> Ho
 ///
 /// # Errors
 /// `Invalid` for drivers and options that are not served.
-pub fn for_shim(log: &HostConfigLogConfig, path: &Path, container: &ContainerConfig) -> Result<LogConfig> {
+pub fn for_shim(
+    log: &HostConfigLogConfig,
+    path: &Path,
+    container: &ContainerConfig,
+) -> Result<LogConfig> {
     let driver = log.typ.as_deref().unwrap_or("json-file");
     let empty = HashMap::new();
     let options = log.config.as_ref().unwrap_or(&empty);
@@ -43,9 +47,16 @@ pub fn for_shim(log: &HostConfigLogConfig, path: &Path, container: &ContainerCon
     }
 }
 
-fn json_file(options: &HashMap<String, String>, path: &Path, container: &ContainerConfig) -> Result<JsonFileConfig> {
-    let mut config = JsonFileConfig { path: path.to_owned(), max_size: None, max_files: 1, attrs: Vec::new() };
-    let bad = |name: &str, value: &str| EngineError::Invalid(format!("invalid log option {name}={value}"));
+fn json_file(
+    options: &HashMap<String, String>,
+    path: &Path,
+    container: &ContainerConfig,
+) -> Result<JsonFileConfig> {
+    let mut config =
+        JsonFileConfig { path: path.to_owned(), max_size: None, max_files: 1, attrs: Vec::new() };
+    let bad = |name: &str, value: &str| {
+        EngineError::Invalid(format!("invalid log option {name}={value}"))
+    };
     let (empty_labels, empty_env) = (HashMap::new(), Vec::new());
     let labels = container.labels.as_ref().unwrap_or(&empty_labels);
     let env = container.env.as_ref().unwrap_or(&empty_env);
@@ -58,7 +69,8 @@ fn json_file(options: &HashMap<String, String>, path: &Path, container: &Contain
                 None => return Err(bad(name, value)),
             },
             "max-file" => {
-                config.max_files = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad(name, value))?;
+                config.max_files =
+                    value.parse().ok().filter(|n| *n > 0).ok_or_else(|| bad(name, value))?;
             }
             "labels" => {
                 for key in value.split(',') {
@@ -69,7 +81,8 @@ fn json_file(options: &HashMap<String, String>, path: &Path, container: &Contain
             }
             "env" => {
                 for key in value.split(',') {
-                    let found = env.iter().find_map(|e| e.split_once('=').filter(|(n, _)| *n == key));
+                    let found =
+                        env.iter().find_map(|e| e.split_once('=').filter(|(n, _)| *n == key));
                     if let Some((name, value)) = found {
                         config.attrs.push((name.to_owned(), value.to_owned()));
                     }
@@ -80,7 +93,9 @@ fn json_file(options: &HashMap<String, String>, path: &Path, container: &Contain
             // reader could see.
             "compress" | "mode" | "max-buffer-size" => {}
             _ => {
-                return Err(EngineError::Invalid(format!("unknown log opt '{name}' for json-file log driver")));
+                return Err(EngineError::Invalid(format!(
+                    "unknown log opt '{name}' for json-file log driver"
+                )));
             }
         }
     }
@@ -107,7 +122,8 @@ pub fn parse_size(text: &str) -> Option<u64> {
     if let Ok(number) = digits.parse::<u64>() {
         return number.checked_mul(1 << shift);
     }
-    let number: f64 = digits.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0 && *n < 1e6)?;
+    let number: f64 =
+        digits.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0 && *n < 1e6)?;
     // Bounded above: far below the range in which the conversion could lose anything that matters.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     Some((number * (1u64 << shift) as f64) as u64)
@@ -119,7 +135,16 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, want) in [("10m", Some(10 << 20)), ("1k", Some(1024)), ("5", Some(5)), ("1.5g", Some(3 << 29)), ("2KiB", Some(2048)), ("x", None), ("-1", None), ("1x", None)] {
+        for (text, want) in [
+            ("10m", Some(10 << 20)),
+            ("1k", Some(1024)),
+            ("5", Some(5)),
+            ("1.5g", Some(3 << 29)),
+            ("2KiB", Some(2048)),
+            ("x", None),
+            ("-1", None),
+            ("1x", None),
+        ] {
             assert_eq!(parse_size(text), want, "{text}");
         }
     }
@@ -132,7 +157,9 @@ mod tests {
         };
         let run = |l| for_shim(&l, Path::new("/x"), &ContainerConfig::default());
         assert_eq!(run(log("none", &[])).unwrap(), LogConfig::None);
-        let LogConfig::JsonFile(json) = run(log("json-file", &[("max-size", "10m"), ("max-file", "3")])).unwrap() else {
+        let LogConfig::JsonFile(json) =
+            run(log("json-file", &[("max-size", "10m"), ("max-file", "3")])).unwrap()
+        else {
             panic!("not a json-file");
         };
         assert_eq!((json.max_size, json.max_files), (Some(10 << 20), 3));

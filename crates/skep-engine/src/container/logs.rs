@@ -21,9 +21,15 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` when neither stream is asked for; `NotImplemented` when its driver keeps nothing.
-    pub async fn container_logs(&self, container: &str, options: LogsOptions) -> Result<LogsSession> {
+    pub async fn container_logs(
+        &self,
+        container: &str,
+        options: LogsOptions,
+    ) -> Result<LogsSession> {
         if !(options.stdout || options.stderr) {
-            return Err(EngineError::invalid("Bad parameters: you must choose at least one stream"));
+            return Err(EngineError::invalid(
+                "Bad parameters: you must choose at least one stream",
+            ));
         }
         let c = self.inner.containers.find(container)?;
         self.logs_of(&c, options)
@@ -32,15 +38,20 @@ impl Engine {
     pub(crate) fn logs_of(&self, c: &Arc<Container>, options: LogsOptions) -> Result<LogsSession> {
         let record = c.record();
         let log = record.host_config.log_config.clone().unwrap_or_default();
-        let LogConfig::JsonFile(config) = log_config::for_shim(&log, &c.log_path(), &record.config)? else {
-            return Err(EngineError::NotImplemented("configured logging driver does not support reading".into()));
+        let LogConfig::JsonFile(config) =
+            log_config::for_shim(&log, &c.log_path(), &record.config)?
+        else {
+            return Err(EngineError::NotImplemented(
+                "configured logging driver does not support reading".into(),
+            ));
         };
         let follow = options.follow.then(|| {
             let mut watch = c.watch();
             let end = async move {
                 // A log goes on while the container runs or is about to run again.
                 let over = watch.wait_for(|g| {
-                    g.removed || !(g.phase.is_running() || g.phase == super::watch::Phase::Restarting)
+                    g.removed
+                        || !(g.phase.is_running() || g.phase == super::watch::Phase::Restarting)
                 });
                 // The watch ending is the container's end too.
                 drop(over.await);
@@ -58,7 +69,9 @@ impl Engine {
                         StdStream::Stdout => options.stdout,
                         StdStream::Stderr => options.stderr,
                     };
-                    wanted.then(|| Ok((entry.stream, line(&entry, options.timestamps, options.details))))
+                    wanted.then(|| {
+                        Ok((entry.stream, line(&entry, options.timestamps, options.details)))
+                    })
                 }
                 Err(error) => Some(Err(EngineError::system("could not read the log", error))),
             };

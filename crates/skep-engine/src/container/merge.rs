@@ -132,7 +132,10 @@ fn environment(user: Vec<String>, image: &[String]) -> Result<Vec<String>> {
             return Err(EngineError::Invalid(format!("invalid environment variable: {entry}")));
         }
         if entry.contains('\0') {
-            return Err(EngineError::Invalid(format!("invalid environment variable: {}", name(entry))));
+            return Err(EngineError::Invalid(format!(
+                "invalid environment variable: {}",
+                name(entry)
+            )));
         }
     }
     let given: Vec<String> = user.iter().map(|e| name(e)).collect();
@@ -141,7 +144,10 @@ fn environment(user: Vec<String>, image: &[String]) -> Result<Vec<String>> {
     Ok(all)
 }
 
-fn health(user: Option<HealthConfig>, image: Option<&skep_image::HealthConfig>) -> Result<Option<HealthConfig>> {
+fn health(
+    user: Option<HealthConfig>,
+    image: Option<&skep_image::HealthConfig>,
+) -> Result<Option<HealthConfig>> {
     let mut merged = user.unwrap_or_default();
     if let Some(image) = image {
         if merged.test.as_ref().is_none_or(Vec::is_empty) && !image.test.is_empty() {
@@ -169,7 +175,9 @@ fn health(user: Option<HealthConfig>, image: Option<&skep_image::HealthConfig>) 
     ] {
         // A millisecond is Docker's least.
         if value.is_some_and(|v| v != 0 && v < 1_000_000) {
-            return Err(EngineError::Invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+            return Err(EngineError::Invalid(format!(
+                "{name} in Healthcheck cannot be less than 1ms"
+            )));
         }
     }
     if merged.retries.is_some_and(|r| r < 0) {
@@ -179,7 +187,9 @@ fn health(user: Option<HealthConfig>, image: Option<&skep_image::HealthConfig>) 
         None | Some([]) => {}
         Some([kind, ..]) if matches!(kind.as_str(), "NONE" | "CMD" | "CMD-SHELL") => {}
         Some([kind, ..]) => {
-            return Err(EngineError::Invalid(format!("Unknown type {kind:?} in Healthcheck: use NONE, CMD or CMD-SHELL")));
+            return Err(EngineError::Invalid(format!(
+                "Unknown type {kind:?} in Healthcheck: use NONE, CMD or CMD-SHELL"
+            )));
         }
     }
     Ok(Some(merged))
@@ -214,7 +224,8 @@ mod tests {
         }
         let nothing = with_image(ContainerConfig::default(), &RunConfig::default()).unwrap_err();
         assert_eq!(nothing.to_string(), "no command specified");
-        let cleared = ContainerConfig { entrypoint: Some(vec![String::new()]), ..Default::default() };
+        let cleared =
+            ContainerConfig { entrypoint: Some(vec![String::new()]), ..Default::default() };
         let image = RunConfig { entrypoint: words("/ep"), cmd: words("b"), ..Default::default() };
         assert!(with_image(cleared, &image).is_err());
     }
@@ -225,7 +236,8 @@ mod tests {
             cmd: words("sh"),
             env: vec!["PATH=/bin".into(), "A=image".into()],
             exposed_ports: vec!["80/tcp".into()],
-            labels: [("a".to_owned(), "image".to_owned()), ("b".to_owned(), "image".to_owned())].into(),
+            labels: [("a".to_owned(), "image".to_owned()), ("b".to_owned(), "image".to_owned())]
+                .into(),
             user: "www".into(),
             working_dir: "/srv".into(),
             ..Default::default()
@@ -256,7 +268,11 @@ mod tests {
                 ..Default::default()
             },
             ContainerConfig {
-                healthcheck: Some(HealthConfig { test: words("CMD x"), interval: Some(5), ..Default::default() }),
+                healthcheck: Some(HealthConfig {
+                    test: words("CMD x"),
+                    interval: Some(5),
+                    ..Default::default()
+                }),
                 ..Default::default()
             },
         ] {
@@ -266,7 +282,11 @@ mod tests {
 
     #[test]
     fn health_is_filled_from_the_image() {
-        let image = skep_image::HealthConfig { test: words("CMD check").unwrap(), interval: 5_000_000, ..Default::default() };
+        let image = skep_image::HealthConfig {
+            test: words("CMD check").unwrap(),
+            interval: 5_000_000,
+            ..Default::default()
+        };
         let user = HealthConfig { interval: Some(7_000_000), ..Default::default() };
         let merged = health(Some(user), Some(&image)).unwrap().unwrap();
         assert_eq!(merged.test, words("CMD check"));

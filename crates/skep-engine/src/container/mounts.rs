@@ -93,7 +93,11 @@ impl MountEntry {
         MountPoint {
             typ: Some(self.kind.as_str().to_owned()),
             name: (self.kind == MountKind::Volume).then(|| self.name.clone()),
-            source: Some(if self.kind == MountKind::Tmpfs { String::new() } else { self.source.clone() }),
+            source: Some(if self.kind == MountKind::Tmpfs {
+                String::new()
+            } else {
+                self.source.clone()
+            }),
             destination: Some(self.destination.clone()),
             driver: (self.kind == MountKind::Volume).then(|| self.driver.clone()),
             mode: Some(self.mode.clone()),
@@ -110,7 +114,8 @@ const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "sl
 /// # Errors
 /// `Invalid` with Docker's texts.
 pub fn parse_bind(spec: &str, driver: &str) -> Result<MountEntry> {
-    let bad = |why: String| EngineError::Invalid(format!("invalid volume specification: '{spec}'{why}"));
+    let bad =
+        |why: String| EngineError::Invalid(format!("invalid volume specification: '{spec}'{why}"));
     let parts: Vec<&str> = spec.split(':').collect();
     let (source, destination, mode) = match parts[..] {
         [destination] => ("", destination, ""),
@@ -142,7 +147,8 @@ pub fn parse_bind(spec: &str, driver: &str) -> Result<MountEntry> {
 }
 
 fn is_mode(word: &str) -> bool {
-    !word.starts_with('/') && apply_mode(&mut MountEntry { kind: MountKind::Bind, ..Default::default() }, word).is_ok()
+    !word.starts_with('/')
+        && apply_mode(&mut MountEntry { kind: MountKind::Bind, ..Default::default() }, word).is_ok()
 }
 
 fn apply_mode(entry: &mut MountEntry, mode: &str) -> Result<(), String> {
@@ -175,7 +181,9 @@ fn apply_mode(entry: &mut MountEntry, mode: &str) -> Result<(), String> {
 /// `Invalid` with Docker's texts.
 pub fn parse_mount(mount: &Mount, driver: &str) -> Result<MountEntry> {
     let kind = mount.typ.unwrap_or_default();
-    let fail = |why: String| EngineError::Invalid(format!("invalid mount config for type \"{kind}\": {why}"));
+    let fail = |why: String| {
+        EngineError::Invalid(format!("invalid mount config for type \"{kind}\": {why}"))
+    };
     let target = mount.target.as_deref().unwrap_or("");
     if target.is_empty() {
         return Err(fail("field Target must not be empty".into()));
@@ -199,7 +207,9 @@ pub fn parse_mount(mount: &Mount, driver: &str) -> Result<MountEntry> {
                 return Err(fail("field Source must not be empty".into()));
             }
             if !source.starts_with('/') {
-                return Err(fail(format!("invalid mount path: '{source}' mount path must be absolute")));
+                return Err(fail(format!(
+                    "invalid mount path: '{source}' mount path must be absolute"
+                )));
             }
             entry.kind = MountKind::Bind;
             entry.source = clean(source);
@@ -216,7 +226,9 @@ pub fn parse_mount(mount: &Mount, driver: &str) -> Result<MountEntry> {
                     return Err(fail("ReadOnlyForceRecursive requires ReadOnly".into()));
                 }
                 if force && (entry.read_only_non_recursive || entry.non_recursive) {
-                    return Err(fail("ReadOnlyForceRecursive conflicts with a non-recursive option".into()));
+                    return Err(fail(
+                        "ReadOnlyForceRecursive conflicts with a non-recursive option".into(),
+                    ));
                 }
             }
         }
@@ -245,9 +257,13 @@ pub fn parse_mount(mount: &Mount, driver: &str) -> Result<MountEntry> {
                     entry.volume_options = config.options.clone().unwrap_or_default();
                 }
             }
-            let escapes = entry.subpath.starts_with('/') || entry.subpath.split('/').any(|p| p == "..");
+            let escapes =
+                entry.subpath.starts_with('/') || entry.subpath.split('/').any(|p| p == "..");
             if escapes {
-                return Err(fail(format!("invalid subpath {:?}: must be a relative path within the volume", entry.subpath)));
+                return Err(fail(format!(
+                    "invalid subpath {:?}: must be a relative path within the volume",
+                    entry.subpath
+                )));
             }
         }
         MountType::TMPFS => {
@@ -261,16 +277,22 @@ pub fn parse_mount(mount: &Mount, driver: &str) -> Result<MountEntry> {
                 return unexpected("Source");
             }
             entry.kind = MountKind::Tmpfs;
-            entry.tmpfs_options = tmpfs_mount_options(mount.tmpfs_options.as_ref(), entry.rw).map_err(fail)?;
+            entry.tmpfs_options =
+                tmpfs_mount_options(mount.tmpfs_options.as_ref(), entry.rw).map_err(fail)?;
         }
         MountType::IMAGE | MountType::NPIPE | MountType::CLUSTER => {
-            return Err(EngineError::Invalid(format!("mount type \"{kind}\" is not supported on this host")));
+            return Err(EngineError::Invalid(format!(
+                "mount type \"{kind}\" is not supported on this host"
+            )));
         }
     }
     Ok(entry)
 }
 
-fn tmpfs_mount_options(options: Option<&MountTmpfsOptions>, rw: bool) -> Result<Vec<String>, String> {
+fn tmpfs_mount_options(
+    options: Option<&MountTmpfsOptions>,
+    rw: bool,
+) -> Result<Vec<String>, String> {
     let mut words: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
     if !rw {
         words.push("ro".to_owned());
@@ -283,7 +305,9 @@ fn tmpfs_mount_options(options: Option<&MountTmpfsOptions>, rw: bool) -> Result<
         }
         match options.mode.unwrap_or(0) {
             0 => {}
-            mode if !(0..=0o7777).contains(&mode) => return Err(format!("invalid tmpfs mode: {mode:o}")),
+            mode if !(0..=0o7777).contains(&mode) => {
+                return Err(format!("invalid tmpfs mode: {mode:o}"));
+            }
             mode => words.push(format!("mode={mode:o}")),
         }
         for option in options.options.iter().flatten() {
@@ -302,7 +326,9 @@ fn tmpfs_mount_options(options: Option<&MountTmpfsOptions>, rw: bool) -> Result<
 /// # Errors
 /// `Invalid` for a path or an option that cannot be.
 pub fn parse_tmpfs(path: &str, options: &str) -> Result<MountEntry> {
-    let fail = |why: String| EngineError::Invalid(format!("invalid mount config for type \"tmpfs\": {why}"));
+    let fail = |why: String| {
+        EngineError::Invalid(format!("invalid mount config for type \"tmpfs\": {why}"))
+    };
     let destination = destination_of(path).map_err(fail)?;
     let mut words: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
     for word in options.split(',').filter(|w| !w.is_empty()) {
@@ -310,9 +336,13 @@ pub fn parse_tmpfs(path: &str, options: &str) -> Result<MountEntry> {
         match name {
             "exec" | "suid" | "dev" => words.retain(|w| *w != format!("no{name}")),
             "noexec" | "nosuid" | "nodev" => {}
-            "rw" | "ro" | "sync" | "async" | "atime" | "noatime" | "diratime" | "nodiratime" | "relatime"
-            | "norelatime" | "strictatime" | "nostrictatime" => words.push(word.to_owned()),
-            "size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol" if word.contains('=') => {
+            "rw" | "ro" | "sync" | "async" | "atime" | "noatime" | "diratime" | "nodiratime"
+            | "relatime" | "norelatime" | "strictatime" | "nostrictatime" => {
+                words.push(word.to_owned())
+            }
+            "size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol"
+                if word.contains('=') =>
+            {
                 words.push(word.to_owned());
             }
             word if PROPAGATIONS.contains(&word) => words.push(word.to_owned()),
@@ -333,8 +363,9 @@ pub fn parse_tmpfs(path: &str, options: &str) -> Result<MountEntry> {
 /// # Errors
 /// `Invalid` for a path that cannot be.
 pub fn anonymous(path: &str, driver: &str) -> Result<MountEntry> {
-    let destination = destination_of(path)
-        .map_err(|why| EngineError::Invalid(format!("invalid mount config for type \"volume\": {why}")))?;
+    let destination = destination_of(path).map_err(|why| {
+        EngineError::Invalid(format!("invalid mount config for type \"volume\": {why}"))
+    })?;
     Ok(MountEntry {
         kind: MountKind::Volume,
         destination,
@@ -363,7 +394,11 @@ pub fn parse_volumes_from(spec: &str) -> Result<(&str, &str)> {
 ///
 /// # Errors
 /// `Duplicate mount point` when two of `own` have one destination.
-pub fn combine(from: Vec<MountEntry>, own: Vec<MountEntry>, images: Vec<MountEntry>) -> Result<Vec<MountEntry>> {
+pub fn combine(
+    from: Vec<MountEntry>,
+    own: Vec<MountEntry>,
+    images: Vec<MountEntry>,
+) -> Result<Vec<MountEntry>> {
     let mut all: Vec<MountEntry> = Vec::new();
     for entry in from {
         all.retain(|e| e.destination != entry.destination);
@@ -372,7 +407,10 @@ pub fn combine(from: Vec<MountEntry>, own: Vec<MountEntry>, images: Vec<MountEnt
     let mut seen = Vec::new();
     for entry in own {
         if seen.contains(&entry.destination) {
-            return Err(EngineError::Invalid(format!("Duplicate mount point: {}", entry.destination)));
+            return Err(EngineError::Invalid(format!(
+                "Duplicate mount point: {}",
+                entry.destination
+            )));
         }
         seen.push(entry.destination.clone());
         all.retain(|e| e.destination != entry.destination);
@@ -407,15 +445,31 @@ mod tests {
     #[test]
     fn binds() {
         let b = parse_bind("/a/../b:/c/:ro,rslave", "").unwrap();
-        assert_eq!((b.kind, b.source.as_str(), b.destination.as_str(), b.rw), (MountKind::Bind, "/b", "/c", false));
+        assert_eq!(
+            (b.kind, b.source.as_str(), b.destination.as_str(), b.rw),
+            (MountKind::Bind, "/b", "/c", false)
+        );
         assert_eq!(b.propagation, "rslave");
         assert!(b.create_source);
         let v = parse_bind("data:/d:nocopy", "").unwrap();
-        assert_eq!((v.kind, v.name.as_str(), v.no_copy, v.anonymous), (MountKind::Volume, "data", true, false));
+        assert_eq!(
+            (v.kind, v.name.as_str(), v.no_copy, v.anonymous),
+            (MountKind::Volume, "data", true, false)
+        );
         assert!(parse_bind("/d", "").unwrap().anonymous);
         for bad in [
-            "", ":/d", "/a:b", "/a:/", "/a:/b:xx", "/a:/b:ro,rw", "a b:/c", "./a:/b", "/a:/b:ro:z", "data:/d:rslave",
-            "/a:ro", "/a:/b:nocopy",
+            "",
+            ":/d",
+            "/a:b",
+            "/a:/",
+            "/a:/b:xx",
+            "/a:/b:ro,rw",
+            "a b:/c",
+            "./a:/b",
+            "/a:/b:ro:z",
+            "data:/d:rslave",
+            "/a:ro",
+            "/a:/b:nocopy",
         ] {
             assert!(parse_bind(bad, "").is_err(), "{bad}");
         }
@@ -432,7 +486,11 @@ mod tests {
         assert!(!parse_mount(&mount(MountType::BIND, "/a", "/b"), "").unwrap().create_source);
         assert!(parse_mount(&mount(MountType::VOLUME, "", "/b"), "").unwrap().anonymous);
         let tmpfs = Mount {
-            tmpfs_options: Some(MountTmpfsOptions { size_bytes: Some(4096), mode: Some(0o700), options: None }),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: Some(4096),
+                mode: Some(0o700),
+                options: None,
+            }),
             ..mount(MountType::TMPFS, "", "/t")
         };
         assert_eq!(

@@ -17,7 +17,11 @@ use crate::util;
 
 impl Engine {
     /// Makes the sandbox of a container about to run, with its name files; no interfaces yet.
-    pub(crate) async fn make_sandbox(&self, c: &Arc<Container>, record: &Record) -> Result<(SandboxId, PathBuf)> {
+    pub(crate) async fn make_sandbox(
+        &self,
+        c: &Arc<Container>,
+        record: &Record,
+    ) -> Result<(SandboxId, PathBuf)> {
         let spec = sandbox_spec(c, record)?;
         let id = spec.id.clone();
         // Remembered first, so that a failure from here on removes it.
@@ -27,7 +31,11 @@ impl Engine {
     }
 
     /// Attaches the sandbox to all networks of the container.
-    pub(crate) async fn connect_all(&self, sandbox: Option<&SandboxId>, record: &Record) -> Result<()> {
+    pub(crate) async fn connect_all(
+        &self,
+        sandbox: Option<&SandboxId>,
+        record: &Record,
+    ) -> Result<()> {
         let Some(sandbox) = sandbox else { return Ok(()) };
         // The networks `host` and `none` are what a sandbox is, not what it is attached to.
         let specs = match record.network_mode() {
@@ -39,7 +47,13 @@ impl Engine {
         }
         let endpoints = self.inner.net.connect(sandbox, specs).await?;
         for endpoint in &endpoints {
-            self.network_event("connect", &endpoint.network_id.to_string(), &endpoint.network_name, None, &record.id);
+            self.network_event(
+                "connect",
+                &endpoint.network_id.to_string(),
+                &endpoint.network_name,
+                None,
+                &record.id,
+            );
         }
         Ok(())
     }
@@ -50,16 +64,31 @@ impl Engine {
         let sandbox = SandboxId::new(sandbox);
         let endpoints = self.inner.net.sandbox(&sandbox).map(|s| s.endpoints).unwrap_or_default();
         if let Err(error) = self.inner.net.remove_sandbox(&sandbox).await {
-            tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove a container's network");
+            tracing::warn!(
+                container = c.id,
+                error = &error as &dyn std::error::Error,
+                "could not remove a container's network"
+            );
         }
         for endpoint in endpoints {
-            self.network_event("disconnect", endpoint.network_id.as_str(), &endpoint.network_name, None, &record.id);
+            self.network_event(
+                "disconnect",
+                endpoint.network_id.as_str(),
+                &endpoint.network_name,
+                None,
+                &record.id,
+            );
         }
     }
 
     /// Gives the resolver's sockets to the shim, so that a daemon that comes after this one takes
     /// them over without losing a query.
-    pub(crate) fn hold_resolver(&self, c: &Arc<Container>, handle: &Handle, sandbox: Option<SandboxId>) {
+    pub(crate) fn hold_resolver(
+        &self,
+        c: &Arc<Container>,
+        handle: &Handle,
+        sandbox: Option<SandboxId>,
+    ) {
         let Some(sandbox) = sandbox else { return };
         let (net, handle, id) = (self.inner.net.clone(), handle.clone(), c.id.clone());
         tokio::spawn(async move {
@@ -69,14 +98,22 @@ impl Engine {
                 // It has ended already.
                 Err(skep_net::NetError::SandboxNotFound(_)) => return,
                 Err(error) => {
-                    tracing::warn!(container = id, error = &error as &dyn std::error::Error, "no resolver sockets to hold");
+                    tracing::warn!(
+                        container = id,
+                        error = &error as &dyn std::error::Error,
+                        "no resolver sockets to hold"
+                    );
                     return;
                 }
             };
             match handle.hold_fds(sockets).await {
                 Ok(()) | Err(skep_container::ControlError::Gone { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(container = id, error = &error as &dyn std::error::Error, "the shim does not hold the resolver's sockets");
+                    tracing::warn!(
+                        container = id,
+                        error = &error as &dyn std::error::Error,
+                        "the shim does not hold the resolver's sockets"
+                    );
                 }
             }
         });

@@ -18,7 +18,11 @@ pub fn parse_port(text: &str) -> Result<(u16, Protocol)> {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
         "sctp" => Protocol::Sctp,
-        _ => return Err(EngineError::Invalid(format!("invalid port specification: {text:?}: invalid protocol"))),
+        _ => {
+            return Err(EngineError::Invalid(format!(
+                "invalid port specification: {text:?}: invalid protocol"
+            )));
+        }
     };
     match number.parse::<u16>() {
         Ok(port) if port > 0 => Ok((port, protocol)),
@@ -33,7 +37,8 @@ fn parse_host_ports(text: &str) -> Result<(u16, u16)> {
     }
     let bad = || EngineError::Invalid(format!("invalid port specification: {text:?}"));
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (first.parse::<u16>().map_err(|_| bad())?, last.parse::<u16>().map_err(|_| bad())?);
+    let (first, last) =
+        (first.parse::<u16>().map_err(|_| bad())?, last.parse::<u16>().map_err(|_| bad())?);
     if first > last || (first == 0 && last != 0) {
         return Err(bad());
     }
@@ -63,9 +68,13 @@ pub fn specs(bindings: &PortMap, exposed: &[String], all: bool) -> Result<Vec<Po
                 text => match text.parse::<IpAddr>() {
                     Ok(IpAddr::V4(ip)) => Some(ip),
                     Ok(IpAddr::V6(_)) => {
-                        return Err(EngineError::Invalid(format!("invalid host address {text}: only IPv4 is served")));
+                        return Err(EngineError::Invalid(format!(
+                            "invalid host address {text}: only IPv4 is served"
+                        )));
                     }
-                    Err(_) => return Err(EngineError::Invalid(format!("invalid IP address: {text}"))),
+                    Err(_) => {
+                        return Err(EngineError::Invalid(format!("invalid IP address: {text}")));
+                    }
                 },
             };
             let host_ports = parse_host_ports(host.host_port.as_deref().unwrap_or(""))?;
@@ -76,7 +85,12 @@ pub fn specs(bindings: &PortMap, exposed: &[String], all: bool) -> Result<Vec<Po
         for port in exposed {
             let (container_port, protocol) = parse_port(port)?;
             if !named.contains(&(container_port, protocol)) {
-                specs.push(PortSpec { protocol, container_port, host_ip: None, host_ports: (0, 0) });
+                specs.push(PortSpec {
+                    protocol,
+                    container_port,
+                    host_ip: None,
+                    host_ports: (0, 0),
+                });
             }
         }
     }
@@ -87,9 +101,13 @@ pub fn specs(bindings: &PortMap, exposed: &[String], all: bool) -> Result<Vec<Po
 pub fn settings(bound: &[PortBinding], exposed: &[String]) -> PortMap {
     let mut map: PortMap = exposed.iter().map(|port| (with_protocol(port), None)).collect();
     for binding in bound {
-        map.entry(format!("{}/{}", binding.container_port, binding.protocol)).or_insert(None).get_or_insert_default().push(
-            ApiBinding { host_ip: Some(binding.host_ip.to_string()), host_port: Some(binding.host_port.to_string()) },
-        );
+        map.entry(format!("{}/{}", binding.container_port, binding.protocol))
+            .or_insert(None)
+            .get_or_insert_default()
+            .push(ApiBinding {
+                host_ip: Some(binding.host_ip.to_string()),
+                host_port: Some(binding.host_port.to_string()),
+            });
     }
     map
 }
@@ -107,7 +125,12 @@ pub fn summary(bound: &[PortBinding], exposed: &[String]) -> Vec<PortSummary> {
         .collect();
     for (port, protocol) in exposed.iter().filter_map(|e| parse_port(e).ok()) {
         if !bound.iter().any(|b| (b.container_port, b.protocol) == (port, protocol)) {
-            list.push(PortSummary { ip: None, private_port: port, public_port: None, typ: Some(kind(protocol)) });
+            list.push(PortSummary {
+                ip: None,
+                private_port: port,
+                public_port: None,
+                typ: Some(kind(protocol)),
+            });
         }
     }
     list.sort_by_key(|p| (p.private_port, p.public_port));
@@ -140,7 +163,8 @@ pub fn filter_matches(filter: &str, port: u16, protocol: Protocol) -> Option<boo
 /// `Invalid` for malformed entries.
 pub fn parse_extra_host(text: &str) -> Result<(String, Option<IpAddr>)> {
     let bad = |why: &str| EngineError::Invalid(format!("invalid add-host: {text:?}: {why}"));
-    let (name, address) = text.split_once([':', '=']).ok_or_else(|| bad("expected name:address"))?;
+    let (name, address) =
+        text.split_once([':', '=']).ok_or_else(|| bad("expected name:address"))?;
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(bad("no host name"));
     }
@@ -148,9 +172,10 @@ pub fn parse_extra_host(text: &str) -> Result<(String, Option<IpAddr>)> {
         return Ok((name.to_owned(), None));
     }
     let bare = address.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>().map(|ip| (name.to_owned(), Some(ip))).map_err(|_| bad("invalid IP address"))
+    bare.parse::<IpAddr>()
+        .map(|ip| (name.to_owned(), Some(ip)))
+        .map_err(|_| bad("invalid IP address"))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -160,10 +185,9 @@ mod tests {
     fn map(entries: &[(&str, &str, &str)]) -> PortMap {
         let mut map = PortMap::new();
         for (port, ip, host) in entries {
-            map.entry((*port).to_owned()).or_insert(None).get_or_insert_default().push(ApiBinding {
-                host_ip: Some((*ip).to_owned()),
-                host_port: Some((*host).to_owned()),
-            });
+            map.entry((*port).to_owned()).or_insert(None).get_or_insert_default().push(
+                ApiBinding { host_ip: Some((*ip).to_owned()), host_port: Some((*host).to_owned()) },
+            );
         }
         map
     }
@@ -174,15 +198,27 @@ mod tests {
             specs(&map(entries), &exposed.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), all)
         };
         let one = &specs_of(&[("80/tcp", "127.0.0.1", "8080")], &[], false).unwrap()[0];
-        assert_eq!((one.container_port, one.host_ports, one.protocol), (80, (8080, 8080), Protocol::Tcp));
+        assert_eq!(
+            (one.container_port, one.host_ports, one.protocol),
+            (80, (8080, 8080), Protocol::Tcp)
+        );
         assert_eq!(one.host_ip, Some(Ipv4Addr::LOCALHOST));
-        assert_eq!(specs_of(&[("53/udp", "", "5300-5310")], &[], false).unwrap()[0].host_ports, (5300, 5310));
+        assert_eq!(
+            specs_of(&[("53/udp", "", "5300-5310")], &[], false).unwrap()[0].host_ports,
+            (5300, 5310)
+        );
         assert_eq!(specs_of(&[("80", "", "")], &[], false).unwrap()[0].host_ports, (0, 0));
         let all = specs_of(&[("80/tcp", "", "8080")], &["80/tcp", "443/tcp"], true).unwrap();
         assert_eq!(all.iter().map(|s| s.container_port).collect::<Vec<_>>(), [80, 443]);
         for bad in [
-            ("70000/tcp", "", ""), ("0/tcp", "", ""), ("80/foo", "", ""), ("80/tcp", "x", ""), ("80/tcp", "", "x"),
-            ("80/tcp", "", "90-80"), ("80/tcp", "", "70000"), ("80/tcp", "::1", "80"),
+            ("70000/tcp", "", ""),
+            ("0/tcp", "", ""),
+            ("80/foo", "", ""),
+            ("80/tcp", "x", ""),
+            ("80/tcp", "", "x"),
+            ("80/tcp", "", "90-80"),
+            ("80/tcp", "", "70000"),
+            ("80/tcp", "::1", "80"),
         ] {
             assert!(specs_of(&[bad], &[], false).is_err(), "{bad:?}");
         }

@@ -86,7 +86,9 @@ impl Record {
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| EngineError::State { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| EngineError::State { path, source }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(EngineError::File { action: "read", path, source }),
         }
@@ -99,7 +101,8 @@ impl Record {
     /// When the disk says no; the old record is still there then.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
-        let bytes = serde_json::to_vec(self).map_err(|source| EngineError::State { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec(self)
+            .map_err(|source| EngineError::State { path: path.clone(), source })?;
         util::replace_file(&path, &bytes, false).map_err(EngineError::file("write", path))
     }
 

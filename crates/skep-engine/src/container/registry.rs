@@ -42,7 +42,11 @@ impl Registry {
             None => (0..NAME_ATTEMPTS)
                 .map(names::generate)
                 .find(|name| self.write(|t| t.take(name, id)).is_ok())
-                .ok_or_else(|| EngineError::Conflict("no free container name found: give one with --name".into())),
+                .ok_or_else(|| {
+                    EngineError::Conflict(
+                        "no free container name found: give one with --name".into(),
+                    )
+                }),
         }
     }
 
@@ -88,8 +92,11 @@ impl Registry {
             if let Some(found) = t.names.get(name).and_then(|id| t.by_id.get(id)) {
                 return Ok(found.clone());
             }
-            let mut matches =
-                t.by_id.range(reference.to_owned()..).map(|(_, c)| c).take_while(|c| c.id.starts_with(reference));
+            let mut matches = t
+                .by_id
+                .range(reference.to_owned()..)
+                .map(|(_, c)| c)
+                .take_while(|c| c.id.starts_with(reference));
             match (matches.next(), matches.next()) {
                 (Some(found), None) => Ok(found.clone()),
                 (None, _) => Err(EngineError::NoSuchContainer(reference.to_owned())),
@@ -112,7 +119,9 @@ impl Registry {
 impl Tables {
     fn take(&mut self, name: &str, id: &str) -> Result<()> {
         match self.names.get(name) {
-            Some(holder) => Err(EngineError::NameInUse { name: format!("/{name}"), holder: holder.clone() }),
+            Some(holder) => {
+                Err(EngineError::NameInUse { name: format!("/{name}"), holder: holder.clone() })
+            }
             None => {
                 self.names.insert(name.to_owned(), id.to_owned());
                 Ok(())

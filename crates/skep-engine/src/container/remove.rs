@@ -30,7 +30,12 @@ impl Engine {
         self.remove_container(&c, options.force, options.volumes).await
     }
 
-    pub(crate) async fn remove_container(&self, c: &Arc<Container>, force: bool, volumes: bool) -> Result<()> {
+    pub(crate) async fn remove_container(
+        &self,
+        c: &Arc<Container>,
+        force: bool,
+        volumes: bool,
+    ) -> Result<()> {
         let (this, c) = (self.clone(), c.clone());
         tokio::spawn(async move {
             if force && matches!(c.phase(), Phase::Running | Phase::Paused | Phase::Restarting) {
@@ -50,11 +55,30 @@ impl Engine {
             return Err(EngineError::RemovalInProgress(c.id.clone()));
         }
         let _op = c.op.lock().await;
-        let refused = |state, hint| EngineError::RemoveRunning { name: format!("/{}", c.name()), state, hint };
+        let refused = |state, hint| EngineError::RemoveRunning {
+            name: format!("/{}", c.name()),
+            state,
+            hint,
+        };
         match c.phase() {
-            Phase::Running => return Err(refused("running", "stop the container before removing or force remove")),
-            Phase::Paused => return Err(refused("paused", "unpause and then stop the container before removing or force remove")),
-            Phase::Restarting => return Err(refused("restarting", "stop the container before removing or force remove")),
+            Phase::Running => {
+                return Err(refused(
+                    "running",
+                    "stop the container before removing or force remove",
+                ));
+            }
+            Phase::Paused => {
+                return Err(refused(
+                    "paused",
+                    "unpause and then stop the container before removing or force remove",
+                ));
+            }
+            Phase::Restarting => {
+                return Err(refused(
+                    "restarting",
+                    "stop the container before removing or force remove",
+                ));
+            }
             Phase::Removing => return Err(EngineError::NoSuchContainer(c.id.clone())),
             Phase::Created | Phase::Exited | Phase::Dead => {}
         }
@@ -74,7 +98,12 @@ impl Engine {
         if volumes {
             self.remove_anonymous(&record).await;
         }
-        tracing::info!(container = c.id, name = record.name, from = from.as_str(), "container removed");
+        tracing::info!(
+            container = c.id,
+            name = record.name,
+            from = from.as_str(),
+            "container removed"
+        );
         self.container_event(c, "destroy", &[]);
         c.tell(|g| g.removed = true);
         Ok(())
@@ -102,7 +131,11 @@ impl Engine {
                 // Another container took it over with --volumes-from.
                 Ok(()) | Err(EngineError::VolumeInUse { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(volume = entry.name, error = &error as &dyn std::error::Error, "could not remove an anonymous volume");
+                    tracing::warn!(
+                        volume = entry.name,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove an anonymous volume"
+                    );
                 }
             }
         }
@@ -118,7 +151,8 @@ impl Engine {
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for c in self.inner.containers.all() {
             let record = c.record();
-            let stopped = matches!(record.state.phase, Phase::Created | Phase::Exited | Phase::Dead);
+            let stopped =
+                matches!(record.state.phase, Phase::Created | Phase::Exited | Phase::Dead);
             let labels = record.config.labels.clone().unwrap_or_default();
             if !stopped
                 || until.is_some_and(|until| record.created > until)
@@ -133,9 +167,17 @@ impl Engine {
                     deleted.push(c.id.clone());
                 }
                 // Started or removed by somebody else meanwhile.
-                Err(EngineError::RemoveRunning { .. } | EngineError::RemovalInProgress(_) | EngineError::NoSuchContainer(_)) => {}
+                Err(
+                    EngineError::RemoveRunning { .. }
+                    | EngineError::RemovalInProgress(_)
+                    | EngineError::NoSuchContainer(_),
+                ) => {}
                 Err(error) => {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not prune a container");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not prune a container"
+                    );
                 }
             }
         }
@@ -179,7 +221,9 @@ pub(crate) fn parse_time(text: &str, now: OffsetDateTime) -> Option<OffsetDateTi
     let (seconds, nanos) = text.split_once('.').unwrap_or((text, "0"));
     let seconds: i64 = seconds.parse().ok()?;
     let nanos: i64 = format!("{nanos:0<9}").get(..9)?.parse().ok()?;
-    OffsetDateTime::from_unix_timestamp(seconds).ok()?.checked_add(time::Duration::nanoseconds(nanos))
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()?
+        .checked_add(time::Duration::nanoseconds(nanos))
 }
 
 /// Reads Go's notation of lengths of time: `1h30m`, `10s`, `100ms`.

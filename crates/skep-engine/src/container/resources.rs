@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use bollard_stubs::models::{HostConfig, ResourcesBlkioWeightDevice, ThrottleDevice};
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory, LinuxPidsBuilder,
-    LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice, LinuxWeightDeviceBuilder,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
+    LinuxMemory, LinuxPidsBuilder, LinuxResources, LinuxThrottleDevice, LinuxThrottleDeviceBuilder,
+    LinuxWeightDevice, LinuxWeightDeviceBuilder,
 };
 
 use crate::error::{EngineError, Result};
@@ -38,7 +39,8 @@ pub fn resources(host: &HostConfig) -> Result<LinuxResources> {
     let text = |s: &Option<String>| s.clone().filter(|s| !s.is_empty());
     match positive(host.nano_cpus) {
         Some(nano) => {
-            cpu.set_period(u64::try_from(PERIOD).ok()).set_quota(Some(nano.saturating_mul(PERIOD) / 1_000_000_000));
+            cpu.set_period(u64::try_from(PERIOD).ok())
+                .set_quota(Some(nano.saturating_mul(PERIOD) / 1_000_000_000));
         }
         None => {
             cpu.set_period(unsigned(host.cpu_period)).set_quota(host.cpu_quota.filter(|q| *q != 0));
@@ -82,9 +84,18 @@ fn weights(list: Option<&[ResourcesBlkioWeightDevice]>) -> Result<Option<Vec<Lin
     let mut out = Vec::new();
     for entry in list.unwrap_or_default() {
         let (major, minor) = device(entry.path.as_deref().unwrap_or(""))?;
-        let weight = entry.weight.and_then(|w| u16::try_from(w).ok()).filter(|w| (10..=1000).contains(w));
-        let weight = weight.ok_or_else(|| EngineError::invalid("Range of blkio weight is from 10 to 1000"))?;
-        out.extend(LinuxWeightDeviceBuilder::default().major(major).minor(minor).weight(weight).build().ok());
+        let weight =
+            entry.weight.and_then(|w| u16::try_from(w).ok()).filter(|w| (10..=1000).contains(w));
+        let weight = weight
+            .ok_or_else(|| EngineError::invalid("Range of blkio weight is from 10 to 1000"))?;
+        out.extend(
+            LinuxWeightDeviceBuilder::default()
+                .major(major)
+                .minor(minor)
+                .weight(weight)
+                .build()
+                .ok(),
+        );
     }
     Ok((!out.is_empty()).then_some(out))
 }
@@ -94,8 +105,11 @@ fn throttles(list: Option<&[ThrottleDevice]>) -> Result<Option<Vec<LinuxThrottle
     for entry in list.unwrap_or_default() {
         let (major, minor) = device(entry.path.as_deref().unwrap_or(""))?;
         let rate = entry.rate.and_then(|r| u64::try_from(r).ok());
-        let rate = rate.ok_or_else(|| EngineError::invalid("invalid throttle rate: must be positive"))?;
-        out.extend(LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build().ok());
+        let rate =
+            rate.ok_or_else(|| EngineError::invalid("invalid throttle rate: must be positive"))?;
+        out.extend(
+            LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build().ok(),
+        );
     }
     Ok((!out.is_empty()).then_some(out))
 }

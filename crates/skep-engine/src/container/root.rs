@@ -27,7 +27,9 @@ impl RootGuard {
     pub fn open(engine: &Engine, container: &Arc<Container>) -> Result<Self> {
         container.live(|l| l.root_users += 1);
         match engine.inner.images.mount(&container.id, MountOptions::default()) {
-            Ok(rw) => Ok(Self { engine: engine.clone(), container: container.clone(), merged: rw.merged }),
+            Ok(rw) => {
+                Ok(Self { engine: engine.clone(), container: container.clone(), merged: rw.merged })
+            }
             Err(error) => {
                 container.live(|l| l.root_users -= 1);
                 Err(error.into())
@@ -44,10 +46,16 @@ impl Drop for RootGuard {
         });
         // Whoever holds the lock starts it, clears it up or removes it, and unmounts in due course.
         let Ok(_op) = self.container.op.try_lock() else { return };
-        if last && !self.container.phase().is_running()
-            && let Err(error) = self.engine.inner.images.unmount(&self.container.id) {
-                tracing::warn!(container = self.container.id, error = &error as &dyn std::error::Error, "could not unmount a container's root");
-            }
+        if last
+            && !self.container.phase().is_running()
+            && let Err(error) = self.engine.inner.images.unmount(&self.container.id)
+        {
+            tracing::warn!(
+                container = self.container.id,
+                error = &error as &dyn std::error::Error,
+                "could not unmount a container's root"
+            );
+        }
     }
 }
 
@@ -68,7 +76,12 @@ pub struct Place {
 ///
 /// # Errors
 /// When the root cannot be mounted.
-pub fn locate(engine: &Engine, container: &Arc<Container>, record: &Record, path: &str) -> Result<Place> {
+pub fn locate(
+    engine: &Engine,
+    container: &Arc<Container>,
+    record: &Record,
+    path: &str,
+) -> Result<Place> {
     let clean = super::merge::clean(path);
     let covering = record
         .mounts
@@ -87,12 +100,21 @@ pub fn locate(engine: &Engine, container: &Arc<Container>, record: &Record, path
         Some(mount) => {
             let inner = &clean[mount.destination.len()..];
             let source = Path::new(&mount.source).join(&mount.subpath);
-            let source = if mount.subpath.is_empty() { PathBuf::from(&mount.source) } else { source };
+            let source =
+                if mount.subpath.is_empty() { PathBuf::from(&mount.source) } else { source };
             // A file that is bound is looked for in its folder.
             if source.is_file() {
                 let folder = source.parent().unwrap_or(Path::new("/")).to_owned();
-                let name = source.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-                return Ok(Place { root: folder, path: format!("/{name}"), read_only, _guard: None });
+                let name = source
+                    .file_name()
+                    .map(|n| n.to_string_lossy().into_owned())
+                    .unwrap_or_default();
+                return Ok(Place {
+                    root: folder,
+                    path: format!("/{name}"),
+                    read_only,
+                    _guard: None,
+                });
             }
             let path = if inner.is_empty() { "/".to_owned() } else { inner.to_owned() };
             Ok(Place { root: source, path, read_only, _guard: None })
@@ -110,7 +132,9 @@ pub fn lookup_error(error: std::io::Error, path: &str, container: &str) -> Engin
         std::io::ErrorKind::NotFound => {
             EngineError::NoSuchPath { path: path.to_owned(), container: container.to_owned() }
         }
-        std::io::ErrorKind::NotADirectory => EngineError::Invalid(format!("not a directory: {path}")),
+        std::io::ErrorKind::NotADirectory => {
+            EngineError::Invalid(format!("not a directory: {path}"))
+        }
         _ => EngineError::File { action: "look up", path: path.into(), source: error },
     }
 }

@@ -70,8 +70,14 @@ mod tests {
         assert!(run(&["no-new-privileges"]).unwrap().no_new_privileges);
         assert!(!run(&["no-new-privileges=false"]).unwrap().no_new_privileges);
         assert_eq!(run(&["seccomp=unconfined"]).unwrap().seccomp, Seccomp::Unconfined);
-        assert_eq!(run(&["seccomp:{\"a\":1}"]).unwrap().seccomp, Seccomp::Profile("{\"a\":1}".into()));
-        assert_eq!(run(&["apparmor=unconfined", "label=disable"]).unwrap().apparmor.as_deref(), Some("unconfined"));
+        assert_eq!(
+            run(&["seccomp:{\"a\":1}"]).unwrap().seccomp,
+            Seccomp::Profile("{\"a\":1}".into())
+        );
+        assert_eq!(
+            run(&["apparmor=unconfined", "label=disable"]).unwrap().apparmor.as_deref(),
+            Some("unconfined")
+        );
         for bad in ["foo", "foo=bar", "no-new-privileges=maybe"] {
             assert!(run(&[bad]).is_err(), "{bad}");
         }

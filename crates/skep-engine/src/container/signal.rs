@@ -35,7 +35,11 @@ pub fn parse(text: &str) -> Result<i32> {
 }
 
 fn offset(rest: &str, sign: char) -> Option<i32> {
-    if rest.is_empty() { Some(0) } else { rest.strip_prefix(sign)?.parse().ok().filter(|n| *n >= 0) }
+    if rest.is_empty() {
+        Some(0)
+    } else {
+        rest.strip_prefix(sign)?.parse().ok().filter(|n| *n >= 0)
+    }
 }
 
 #[cfg(test)]
@@ -45,8 +49,16 @@ mod tests {
     #[test]
     fn signals() {
         for (text, want) in [
-            ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("HUP", 1), ("SIGRTMIN+3", 37),
-            ("RTMAX", 64), ("RTMAX-1", 63), ("WINCH", 28), ("CLD", 17),
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("HUP", 1),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX", 64),
+            ("RTMAX-1", 63),
+            ("WINCH", 28),
+            ("CLD", 17),
         ] {
             assert_eq!(parse(text).unwrap(), want, "{text}");
         }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use bollard_stubs::models::HostConfigCgroupnsModeEnum as CgroupnsMode;
 use oci_spec::runtime::{
-    Linux, LinuxDevice, LinuxDeviceCgroup, Mount, PosixRlimit, Process, Root, Spec, User, UserBuilder,
+    Linux, LinuxDevice, LinuxDeviceCgroup, Mount, PosixRlimit, Process, Root, Spec, User,
+    UserBuilder,
 };
 use skep_container::cgroup::Layout;
 use skep_container::spec::{self, Environment, Namespace, Namespaces, ResolvedUser};
@@ -13,8 +14,8 @@ use skep_container::{seccomp, spec::rootfs};
 
 use super::mounts::{self, MountEntry, MountKind};
 use super::record::Record;
-use super::security::{self, Seccomp};
 use super::resources;
+use super::security::{self, Seccomp};
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
 
@@ -75,7 +76,8 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
         .set_seccomp(None);
     let caps = process_caps(record, privileged)?;
     let options = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
-    let profile = |e: seccomp::ProfileError| EngineError::system("could not prepare the seccomp profile", e);
+    let profile =
+        |e: seccomp::ProfileError| EngineError::system("could not prepare the seccomp profile", e);
     linux.set_seccomp(match &options.seccomp {
         Seccomp::Unconfined => None,
         Seccomp::Default if privileged => None,
@@ -84,7 +86,8 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
     });
 
     let mut root = Root::default();
-    root.set_path(input.rootfs.to_owned()).set_readonly(Some(host.readonly_rootfs.unwrap_or(false)));
+    root.set_path(input.rootfs.to_owned())
+        .set_readonly(Some(host.readonly_rootfs.unwrap_or(false)));
     let mut spec = Spec::default();
     let own_uts = host.uts_mode.as_deref() != Some("host");
     let text = |s: &Option<String>| s.clone().filter(|s| !s.is_empty() && own_uts);
@@ -103,10 +106,18 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
 ///
 /// # Errors
 /// `Invalid` for unknown users; system errors.
-pub fn process(record: &Record, root: &Path, default_ulimits: &[(String, i64, i64)]) -> Result<Process> {
+pub fn process(
+    record: &Record,
+    root: &Path,
+    default_ulimits: &[(String, i64, i64)],
+) -> Result<Process> {
     let host = &record.host_config;
     let privileged = host.privileged.unwrap_or(false);
-    let user = user(root, record.config.user.as_deref().unwrap_or(""), host.group_add.as_deref().unwrap_or_default())?;
+    let user = user(
+        root,
+        record.config.user.as_deref().unwrap_or(""),
+        host.group_add.as_deref().unwrap_or_default(),
+    )?;
     let mut env = Environment::base(record.config.hostname.as_deref().unwrap_or(""), record.tty());
     env.extend(record.config.env.iter().flatten().map(String::as_str));
     env.set_default(&format!("HOME={}", user.home));
@@ -123,7 +134,9 @@ pub fn process(record: &Record, root: &Path, default_ulimits: &[(String, i64, i6
         .set_rlimits(Some(rlimits(record, default_ulimits)?))
         .set_no_new_privileges(Some(options.no_new_privileges))
         .set_apparmor_profile(None)
-        .set_oom_score_adj(host.oom_score_adj.and_then(|v| i32::try_from(v).ok()).filter(|v| *v != 0));
+        .set_oom_score_adj(
+            host.oom_score_adj.and_then(|v| i32::try_from(v).ok()).filter(|v| *v != 0),
+        );
     Ok(process)
 }
 
@@ -131,8 +144,11 @@ pub fn process(record: &Record, root: &Path, default_ulimits: &[(String, i64, i6
 ///
 /// # Errors
 /// System errors.
-pub fn capability_sets(caps: &oci_spec::runtime::Capabilities) -> Result<oci_spec::runtime::LinuxCapabilities> {
-    spec::process_capabilities(caps).map_err(|e| EngineError::system("could not build the capability sets", e))
+pub fn capability_sets(
+    caps: &oci_spec::runtime::Capabilities,
+) -> Result<oci_spec::runtime::LinuxCapabilities> {
+    spec::process_capabilities(caps)
+        .map_err(|e| EngineError::system("could not build the capability sets", e))
 }
 
 /// Looks a user up in a container's files.
@@ -140,7 +156,8 @@ pub fn capability_sets(caps: &oci_spec::runtime::Capabilities) -> Result<oci_spe
 /// # Errors
 /// `Invalid` with Docker's texts.
 pub fn user(root: &Path, user: &str, groups: &[String]) -> Result<ResolvedUser> {
-    spec::resolve_user(root, user, groups).map_err(|e| EngineError::Invalid(crate::error::report(&e)))
+    spec::resolve_user(root, user, groups)
+        .map_err(|e| EngineError::Invalid(crate::error::report(&e)))
 }
 
 /// A user in the OCI's shape.
@@ -161,8 +178,11 @@ fn process_caps(record: &Record, privileged: bool) -> Result<oci_spec::runtime::
         return Ok(spec::all_capabilities());
     }
     let host = &record.host_config;
-    spec::capabilities(host.cap_add.as_deref().unwrap_or_default(), host.cap_drop.as_deref().unwrap_or_default())
-        .map_err(|e| EngineError::Invalid(crate::error::report(&e)))
+    spec::capabilities(
+        host.cap_add.as_deref().unwrap_or_default(),
+        host.cap_drop.as_deref().unwrap_or_default(),
+    )
+    .map_err(|e| EngineError::Invalid(crate::error::report(&e)))
 }
 
 fn rlimits(record: &Record, defaults: &[(String, i64, i64)]) -> Result<Vec<PosixRlimit>> {
@@ -173,7 +193,9 @@ fn rlimits(record: &Record, defaults: &[(String, i64, i64)]) -> Result<Vec<Posix
         all.push((name, own.soft.unwrap_or(0), own.hard.unwrap_or(0)));
     }
     all.iter()
-        .map(|(name, soft, hard)| spec::rlimit(name, *soft, *hard).map_err(|e| EngineError::Invalid(e.to_string())))
+        .map(|(name, soft, hard)| {
+            spec::rlimit(name, *soft, *hard).map_err(|e| EngineError::Invalid(e.to_string()))
+        })
         .collect()
 }
 
@@ -184,11 +206,14 @@ fn make_workdir(root: &Path, cwd: &Path) -> Result<()> {
     // A mount may provide it, or the root be read only: the runtime then says what is wrong.
     match rootfs::make_dir(root, cwd, 0, 0) {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Err(EngineError::Invalid(format!(
-            "Cannot mkdir: {} is not a directory",
-            cwd.display()
-        ))),
-        Err(source) => Err(EngineError::File { action: "make the working directory", path: cwd.to_owned(), source }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(EngineError::Invalid(format!("Cannot mkdir: {} is not a directory", cwd.display())))
+        }
+        Err(source) => Err(EngineError::File {
+            action: "make the working directory",
+            path: cwd.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -204,7 +229,11 @@ fn namespaces(input: &SpecInput<'_>) -> Namespaces {
         pid: input.pid.clone(),
         network: input.network.clone(),
         ipc: input.ipc.clone(),
-        uts: if host.uts_mode.as_deref() == Some("host") { Namespace::Host } else { Namespace::New },
+        uts: if host.uts_mode.as_deref() == Some("host") {
+            Namespace::Host
+        } else {
+            Namespace::New
+        },
         cgroup: if own_cgroup { Namespace::New } else { Namespace::Host },
     }
 }
@@ -230,8 +259,14 @@ fn sysctls(input: &SpecInput<'_>) -> HashMap<String, String> {
 }
 
 fn base_mounts(input: &SpecInput<'_>, privileged: bool) -> Vec<Mount> {
-    let size = input.record.host_config.shm_size.and_then(|s| u64::try_from(s).ok()).unwrap_or(spec::DEFAULT_SHM_SIZE);
-    let mut mounts = if privileged { spec::privileged_mounts(size) } else { spec::default_mounts(size) };
+    let size = input
+        .record
+        .host_config
+        .shm_size
+        .and_then(|s| u64::try_from(s).ok())
+        .unwrap_or(spec::DEFAULT_SHM_SIZE);
+    let mut mounts =
+        if privileged { spec::privileged_mounts(size) } else { spec::default_mounts(size) };
     let ipc = input.record.host_config.ipc_mode.as_deref().unwrap_or("");
     if ipc == "none" {
         mounts.retain(|m| m.destination() != Path::new("/dev/shm"));
@@ -243,7 +278,12 @@ fn base_mounts(input: &SpecInput<'_>, privileged: bool) -> Vec<Mount> {
     if ipc == "host" {
         mounts.retain(|m| m.destination() != Path::new("/dev/mqueue"));
         if Path::new("/dev/mqueue").is_dir() {
-            mounts.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+            mounts.push(mount(
+                "/dev/mqueue",
+                "bind",
+                "/dev/mqueue",
+                &["rbind", "nosuid", "noexec", "nodev"],
+            ));
         }
     }
     if input.pid == Namespace::Host && !privileged {
@@ -257,12 +297,15 @@ fn base_mounts(input: &SpecInput<'_>, privileged: bool) -> Vec<Mount> {
 
 fn file_mounts(input: &SpecInput<'_>, extra: &[Mount]) -> Vec<Mount> {
     let Some(dir) = &input.files else { return Vec::new() };
-    let access = if input.record.host_config.readonly_rootfs.unwrap_or(false) { "ro" } else { "rw" };
+    let access =
+        if input.record.host_config.readonly_rootfs.unwrap_or(false) { "ro" } else { "rw" };
     [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
         .into_iter()
         .filter(|(_, target)| !extra.iter().any(|m| m.destination() == Path::new(target)))
         .filter(|(name, _)| dir.join(name).exists())
-        .map(|(name, target)| mount(target, "bind", &dir.join(name).to_string_lossy(), &["rbind", "rprivate", access]))
+        .map(|(name, target)| {
+            mount(target, "bind", &dir.join(name).to_string_lossy(), &["rbind", "rprivate", access])
+        })
         .collect()
 }
 
@@ -282,7 +325,11 @@ fn oci_mount(entry: &MountEntry) -> Mount {
         }
         MountKind::Bind | MountKind::Volume => {
             let mut options = vec![if entry.non_recursive { "bind" } else { "rbind" }];
-            options.push(if entry.propagation.is_empty() { "rprivate" } else { &entry.propagation });
+            options.push(if entry.propagation.is_empty() {
+                "rprivate"
+            } else {
+                &entry.propagation
+            });
             if !entry.rw {
                 options.push("ro");
                 if !entry.non_recursive && !entry.read_only_non_recursive {
@@ -309,7 +356,10 @@ fn rootfs_propagation(mounts: &[MountEntry]) -> Option<&'static str> {
     }
 }
 
-fn devices(record: &Record, privileged: bool) -> Result<(Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>)> {
+fn devices(
+    record: &Record,
+    privileged: bool,
+) -> Result<(Vec<LinuxDevice>, Vec<LinuxDeviceCgroup>)> {
     let host = &record.host_config;
     let invalid = |e: spec::DeviceError| EngineError::Invalid(crate::error::report(&e));
     if privileged {
@@ -318,9 +368,13 @@ fn devices(record: &Record, privileged: bool) -> Result<(Vec<LinuxDevice>, Vec<L
     let (mut devices, mut rules) = (Vec::new(), spec::default_device_rules());
     for mapping in host.devices.iter().flatten() {
         let on_host = mapping.path_on_host.as_deref().unwrap_or("");
-        let inside = mapping.path_in_container.as_deref().filter(|p| !p.is_empty()).unwrap_or(on_host);
-        let access = mapping.cgroup_permissions.as_deref().filter(|p| !p.is_empty()).unwrap_or("rwm");
-        for (device, rule) in spec::device(Path::new(on_host), Path::new(inside), access).map_err(invalid)? {
+        let inside =
+            mapping.path_in_container.as_deref().filter(|p| !p.is_empty()).unwrap_or(on_host);
+        let access =
+            mapping.cgroup_permissions.as_deref().filter(|p| !p.is_empty()).unwrap_or("rwm");
+        for (device, rule) in
+            spec::device(Path::new(on_host), Path::new(inside), access).map_err(invalid)?
+        {
             devices.push(device);
             rules.push(rule);
         }

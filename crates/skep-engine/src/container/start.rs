@@ -46,13 +46,24 @@ impl Engine {
     }
 
     /// A start that a user asked for; counters of the restart policy begin anew.
-    pub(crate) async fn start_by_user(&self, c: &Arc<Container>, remove_if_failed: bool) -> Result<()> {
+    pub(crate) async fn start_by_user(
+        &self,
+        c: &Arc<Container>,
+        remove_if_failed: bool,
+    ) -> Result<()> {
         let failed = {
             let _op = c.op.lock().await;
             match c.phase() {
-                Phase::Running => return Err(EngineError::NotModified(format!("container {} is already running", c.id))),
+                Phase::Running => {
+                    return Err(EngineError::NotModified(format!(
+                        "container {} is already running",
+                        c.id
+                    )));
+                }
                 Phase::Paused => {
-                    return Err(EngineError::Conflict("cannot start a paused container, try unpause instead".into()));
+                    return Err(EngineError::Conflict(
+                        "cannot start a paused container, try unpause instead".into(),
+                    ));
                 }
                 Phase::Removing | Phase::Dead => {
                     return Err(EngineError::Conflict(
@@ -78,7 +89,11 @@ impl Engine {
         if remove_if_failed && c.read(Record::auto_remove) {
             let removed = self.remove_container(c, true, true).await;
             if let Err(error) = removed {
-                tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove a container that failed to start");
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "could not remove a container that failed to start"
+                );
             }
         }
         Err(failed)
@@ -91,7 +106,13 @@ impl Engine {
         match self.try_start(c, &record).await {
             Ok((handle, sandbox)) => {
                 self.now_running(c, handle, sandbox).await;
-                tracing::info!(container = c.id, name = record.name, from = from.as_str(), to = "running", "container started");
+                tracing::info!(
+                    container = c.id,
+                    name = record.name,
+                    from = from.as_str(),
+                    to = "running",
+                    "container started"
+                );
                 Ok(())
             }
             Err(error) => {
@@ -101,7 +122,12 @@ impl Engine {
                     _ => START_FAILED,
                 };
                 let text = error.report();
-                tracing::info!(container = c.id, name = record.name, reason = text, "container could not be started");
+                tracing::info!(
+                    container = c.id,
+                    name = record.name,
+                    reason = text,
+                    "container could not be started"
+                );
                 c.change(|r| {
                     r.state.pid = 0;
                     r.state.sandbox = None;
@@ -121,7 +147,11 @@ impl Engine {
         }
     }
 
-    async fn try_start(&self, c: &Arc<Container>, record: &Record) -> Result<(Handle, Option<SandboxId>)> {
+    async fn try_start(
+        &self,
+        c: &Arc<Container>,
+        record: &Record,
+    ) -> Result<(Handle, Option<SandboxId>)> {
         let root = {
             let (images, id) = (self.inner.images.clone(), c.id.clone());
             // What will be removed at its end needs no sync at unmount.
@@ -153,8 +183,10 @@ impl Engine {
             .await?
         };
         let size = |list: &[usize]| match list {
-            [rows, cols] => Some(Size { rows: u16::try_from(*rows).ok()?, cols: u16::try_from(*cols).ok()? })
-                .filter(|s| s.rows > 0 && s.cols > 0),
+            [rows, cols] => {
+                Some(Size { rows: u16::try_from(*rows).ok()?, cols: u16::try_from(*cols).ok()? })
+                    .filter(|s| s.rows > 0 && s.cols > 0)
+            }
             _ => None,
         };
         let request = CreateRequest {
@@ -240,8 +272,13 @@ impl Engine {
         let other = self.inner.containers.find(other)?;
         let state = other.read(|r| r.state.clone());
         match state.phase {
-            Phase::Running | Phase::Paused if state.pid > 0 => Ok(format!("/proc/{}/ns/{kind}", state.pid).into()),
-            Phase::Restarting => Err(EngineError::Conflict(format!("container {} is restarting, wait until the container is running", other.id))),
+            Phase::Running | Phase::Paused if state.pid > 0 => {
+                Ok(format!("/proc/{}/ns/{kind}", state.pid).into())
+            }
+            Phase::Restarting => Err(EngineError::Conflict(format!(
+                "container {} is restarting, wait until the container is running",
+                other.id
+            ))),
             _ => Err(EngineError::Conflict(format!(
                 "cannot join {kind} namespace of a non running container: container {} is {}",
                 other.name(),
@@ -259,10 +296,16 @@ impl Engine {
         let dir = self.shared_shm(&record.id);
         std::fs::create_dir_all(&dir).map_err(EngineError::file("create", &dir))?;
         let size = record.host_config.shm_size.unwrap_or(0);
-        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV | nix::mount::MsFlags::MS_NOEXEC;
+        let flags = nix::mount::MsFlags::MS_NOSUID
+            | nix::mount::MsFlags::MS_NODEV
+            | nix::mount::MsFlags::MS_NOEXEC;
         let options = format!("mode=1777,size={size}");
         nix::mount::mount(Some("shm"), &dir, Some("tmpfs"), flags, Some(options.as_str()))
-            .map_err(|e| EngineError::File { action: "mount shared memory on", path: dir.clone(), source: e.into() })?;
+            .map_err(|e| EngineError::File {
+                action: "mount shared memory on",
+                path: dir.clone(),
+                source: e.into(),
+            })?;
         Ok(dir)
     }
 
@@ -331,12 +374,20 @@ impl Engine {
             Ok(state) => Some(state),
             Err(error) => {
                 // It may have ended already; the monitor finds out.
-                tracing::debug!(container = c.id, error = &error as &dyn std::error::Error, "no state from the shim");
+                tracing::debug!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "no state from the shim"
+                );
                 None
             }
         };
         for warning in state.iter().flat_map(|s| &s.warnings) {
-            tracing::warn!(container = c.id, warning, "the runtime could not do all that was asked");
+            tracing::warn!(
+                container = c.id,
+                warning,
+                "the runtime could not do all that was asked"
+            );
         }
         let pid = state.as_ref().and_then(|s| s.pid).unwrap_or(0);
         let started = state.and_then(|s| s.started_at).unwrap_or_else(util::now);
@@ -377,13 +428,21 @@ impl Engine {
         match handle {
             Some(handle) => {
                 if let Err(error) = handle.delete().await {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove the remains of a failed start");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove the remains of a failed start"
+                    );
                 }
             }
             None => {
                 let bundle = self.inner.config.bundles_dir().join(&c.id);
                 if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-                    tracing::warn!(container = c.id, error = &error as &dyn std::error::Error, "could not remove the remains of a failed start");
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not remove the remains of a failed start"
+                    );
                 }
             }
         }
@@ -397,7 +456,11 @@ impl Engine {
         let (this, owned) = (self.clone(), record.clone());
         let disk = util::blocking(move || {
             if let Err(error) = this.inner.images.unmount(&owned.id) {
-                tracing::warn!(container = owned.id, error = &error as &dyn std::error::Error, "could not unmount a container's root");
+                tracing::warn!(
+                    container = owned.id,
+                    error = &error as &dyn std::error::Error,
+                    "could not unmount a container's root"
+                );
             }
             this.leave_mounts(&owned);
             this.drop_shared_shm(&owned);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard_stubs::models::{
-    ContainerBlkioStatEntry, ContainerBlkioStats, ContainerCpuStats, ContainerCpuUsage, ContainerMemoryStats,
-    ContainerNetworkStats, ContainerPidsStats, ContainerStatsResponse, ContainerStorageStats, ContainerThrottlingData,
+    ContainerBlkioStatEntry, ContainerBlkioStats, ContainerCpuStats, ContainerCpuUsage,
+    ContainerMemoryStats, ContainerNetworkStats, ContainerPidsStats, ContainerStatsResponse,
+    ContainerStorageStats, ContainerThrottlingData,
 };
 use futures::StreamExt;
 use skep_container::cgroup::{BlkioEntry, Stats};
@@ -26,7 +27,11 @@ impl Engine {
     ///
     /// # Errors
     /// `NoSuchContainer`.
-    pub async fn container_stats(&self, container: &str, options: StatsOptions) -> Result<StatsStream> {
+    pub async fn container_stats(
+        &self,
+        container: &str,
+        options: StatsOptions,
+    ) -> Result<StatsStream> {
         let c = self.inner.containers.find(container)?;
         let this = self.clone();
         if !options.stream {
@@ -69,7 +74,10 @@ impl Engine {
             id: Some(record.id.clone()),
             name: Some(format!("/{}", record.name)),
             os_type: Some("linux".to_owned()),
-            read: Some(used.as_ref().map_or_else(|| util::ZERO_TIME.to_owned(), |_| util::rfc3339(util::now()))),
+            read: Some(
+                used.as_ref()
+                    .map_or_else(|| util::ZERO_TIME.to_owned(), |_| util::rfc3339(util::now())),
+            ),
             num_procs: Some(0),
             storage_stats: Some(ContainerStorageStats::default()),
             preread: Some(util::ZERO_TIME.to_owned()),
@@ -79,8 +87,10 @@ impl Engine {
             Some(stats) => {
                 sample.cpu_stats = Some(cpu(&stats, system));
                 sample.memory_stats = Some(memory(&stats));
-                sample.pids_stats =
-                    Some(ContainerPidsStats { current: Some(stats.pids.current), limit: stats.pids.limit.or(Some(0)) });
+                sample.pids_stats = Some(ContainerPidsStats {
+                    current: Some(stats.pids.current),
+                    limit: stats.pids.limit.or(Some(0)),
+                });
                 sample.blkio_stats = Some(block(&stats));
                 sample.networks = networks;
             }
@@ -95,7 +105,10 @@ impl Engine {
     }
 }
 
-fn with_previous(mut sample: ContainerStatsResponse, previous: Option<&ContainerStatsResponse>) -> ContainerStatsResponse {
+fn with_previous(
+    mut sample: ContainerStatsResponse,
+    previous: Option<&ContainerStatsResponse>,
+) -> ContainerStatsResponse {
     sample.precpu_stats = Some(previous.and_then(|p| p.cpu_stats.clone()).unwrap_or_else(no_cpu));
     if let Some(previous) = previous {
         sample.preread = previous.read.clone();
@@ -154,7 +167,9 @@ fn memory(stats: &Stats) -> ContainerMemoryStats {
         max_usage: m.max_usage,
         stats: Some(details),
         failcnt: (m.failures > 0).then_some(m.failures),
-        limit: Some(m.limit.unwrap_or_else(crate::system::memory_total).min(crate::system::memory_total())),
+        limit: Some(
+            m.limit.unwrap_or_else(crate::system::memory_total).min(crate::system::memory_total()),
+        ),
         commitbytes: None,
         commitpeakbytes: None,
         privateworkingset: None,
@@ -219,7 +234,8 @@ fn parse_networks(text: &str) -> HashMap<String, ContainerNetworkStats> {
 fn system_cpu() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     let line = text.lines().find(|l| l.starts_with("cpu "))?;
-    let ticks: u64 = line.split_whitespace().skip(1).take(8).filter_map(|w| w.parse::<u64>().ok()).sum();
+    let ticks: u64 =
+        line.split_whitespace().skip(1).take(8).filter_map(|w| w.parse::<u64>().ok()).sum();
     // Hundredths of a second.
     Some(ticks * 10_000_000)
 }

@@ -21,12 +21,15 @@ pub struct StatusInput {
 
 /// `Up 3 seconds (healthy)`, `Exited (0) 2 minutes ago`, `Created`, …
 pub fn text(input: &StatusInput, now: OffsetDateTime) -> String {
-    let since = |at: Option<OffsetDateTime>| human(at.map_or(0, |at| (now - at).whole_seconds().max(0)));
+    let since =
+        |at: Option<OffsetDateTime>| human(at.map_or(0, |at| (now - at).whole_seconds().max(0)));
     match input.phase {
         Phase::Created => "Created".to_owned(),
         Phase::Dead => "Dead".to_owned(),
         Phase::Removing => "Removal In Progress".to_owned(),
-        Phase::Restarting => format!("Restarting ({}) {} ago", input.exit_code, since(input.finished_at)),
+        Phase::Restarting => {
+            format!("Restarting ({}) {} ago", input.exit_code, since(input.finished_at))
+        }
         Phase::Paused => format!("Up {} (Paused)", since(input.started_at)),
         Phase::Running => {
             let up = since(input.started_at);
@@ -101,10 +104,14 @@ mod tests {
             started_at: Some(now - Duration::seconds(3)),
             finished_at: Some(now - Duration::minutes(2)),
         };
-        let at = |phase, health, exit_code| text(&StatusInput { phase, health, exit_code, ..base }, now);
+        let at =
+            |phase, health, exit_code| text(&StatusInput { phase, health, exit_code, ..base }, now);
         assert_eq!(at(Phase::Running, HealthStatus::None, 0), "Up 3 seconds");
         assert_eq!(at(Phase::Running, HealthStatus::Healthy, 0), "Up 3 seconds (healthy)");
-        assert_eq!(at(Phase::Running, HealthStatus::Starting, 0), "Up 3 seconds (health: starting)");
+        assert_eq!(
+            at(Phase::Running, HealthStatus::Starting, 0),
+            "Up 3 seconds (health: starting)"
+        );
         assert_eq!(at(Phase::Paused, HealthStatus::Healthy, 0), "Up 3 seconds (Paused)");
         assert_eq!(at(Phase::Exited, HealthStatus::Healthy, 137), "Exited (137) 2 minutes ago");
         assert_eq!(at(Phase::Restarting, HealthStatus::None, 1), "Restarting (1) 2 minutes ago");

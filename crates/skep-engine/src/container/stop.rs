@@ -74,7 +74,8 @@ impl Engine {
             None => SIGKILL,
         };
         let c = self.inner.containers.find(container)?;
-        let not_running = || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Kill };
+        let not_running =
+            || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Kill };
         if c.phase() == Phase::Restarting && number == SIGKILL {
             c.change(|r| r.stopped_by_user = true);
             return self.cancel_restart(&c).await;
@@ -110,13 +111,21 @@ impl Engine {
         let _op = c.op.lock().await;
         match c.phase() {
             Phase::Running => {}
-            Phase::Paused => return Err(EngineError::Conflict(format!("container {} is already paused", c.id))),
+            Phase::Paused => {
+                return Err(EngineError::Conflict(format!("container {} is already paused", c.id)));
+            }
             Phase::Restarting => {
                 return Err(EngineError::Conflict(format!(
-                    "container {} is restarting, wait until the container is running", c.id
+                    "container {} is restarting, wait until the container is running",
+                    c.id
                 )));
             }
-            _ => return Err(EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Exec }),
+            _ => {
+                return Err(EngineError::NotRunning {
+                    id: c.id.clone(),
+                    kind: NotRunningText::Exec,
+                });
+            }
         }
         self.running_handle(&c)?.pause().await?;
         c.change(|r| r.state.phase = Phase::Paused);
@@ -144,7 +153,8 @@ impl Engine {
 
     /// The shim's handle of a running container.
     pub(crate) fn running_handle(&self, c: &Arc<Container>) -> Result<skep_container::Handle> {
-        let not_running = || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Exec };
+        let not_running =
+            || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Exec };
         if !c.phase().is_running() {
             return Err(not_running());
         }
@@ -152,7 +162,11 @@ impl Engine {
     }
 
     /// Ends it and waits for its end; the restart policy is told to stay out of it.
-    pub(crate) async fn stop_and_wait(&self, c: &Arc<Container>, options: &StopOptions) -> Result<()> {
+    pub(crate) async fn stop_and_wait(
+        &self,
+        c: &Arc<Container>,
+        options: &StopOptions,
+    ) -> Result<()> {
         let number = self.stop_signal(c, options.signal.as_deref())?;
         let own = c.read(|r| r.config.stop_timeout);
         let seconds = options.timeout.or(own).unwrap_or(self.inner.config.stop_timeout_secs);
@@ -169,7 +183,11 @@ impl Engine {
         if self.wait_end(c, exits, grace).await {
             return Ok(());
         }
-        tracing::info!(container = c.id, seconds, "container did not end within its grace period and is killed");
+        tracing::info!(
+            container = c.id,
+            seconds,
+            "container did not end within its grace period and is killed"
+        );
         if self.send(c, SIGKILL).await? {
             self.container_event(c, "kill", &[("signal", "9")]);
         }
@@ -196,7 +214,10 @@ impl Engine {
         let Some(handle) = c.handle() else { return Ok(false) };
         match handle.kill(number).await {
             Ok(()) => {}
-            Err(ControlError::Gone { .. } | ControlError::Refused { reason: Refusal::NotRunning, .. }) => {
+            Err(
+                ControlError::Gone { .. }
+                | ControlError::Refused { reason: Refusal::NotRunning, .. },
+            ) => {
                 return Ok(false);
             }
             Err(error) => return Err(error.into()),

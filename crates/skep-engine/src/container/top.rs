@@ -14,7 +14,11 @@ impl Engine {
     ///
     /// # Errors
     /// `NotRunning`; `Invalid` for arguments without a PID column.
-    pub async fn container_top(&self, container: &str, ps_args: &str) -> Result<ContainerTopResponse> {
+    pub async fn container_top(
+        &self,
+        container: &str,
+        ps_args: &str,
+    ) -> Result<ContainerTopResponse> {
         let c = self.inner.containers.find(container)?;
         let pids: HashSet<i32> = self.running_handle(&c)?.pids().await?.into_iter().collect();
         let args: Vec<String> = match ps_args.trim() {
@@ -22,7 +26,11 @@ impl Engine {
             // Arguments only: `ps` must not be made to do anything else.
             text => text.split_whitespace().map(str::to_owned).collect(),
         };
-        let output = tokio::process::Command::new("ps").args(&args).stdin(std::process::Stdio::null()).output().await;
+        let output = tokio::process::Command::new("ps")
+            .args(&args)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .await;
         let table = match output {
             Ok(output) if output.status.success() => {
                 parse(&String::from_utf8_lossy(&output.stdout), &pids)?
@@ -46,7 +54,8 @@ impl Engine {
 /// Picks the lines of these processes from the output of `ps`. The last column has the rest of a line.
 fn parse(output: &str, pids: &HashSet<i32>) -> Result<ContainerTopResponse> {
     let mut lines = output.lines();
-    let titles: Vec<String> = lines.next().unwrap_or("").split_whitespace().map(str::to_owned).collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or("").split_whitespace().map(str::to_owned).collect();
     let column = titles
         .iter()
         .position(|t| t == "PID")
@@ -68,7 +77,8 @@ fn parse(output: &str, pids: &HashSet<i32>) -> Result<ContainerTopResponse> {
 
 /// The table of `ps -ef` read from /proc.
 fn own_table(pids: &HashSet<i32>) -> ContainerTopResponse {
-    let titles = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"].map(str::to_owned).to_vec();
+    let titles =
+        ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"].map(str::to_owned).to_vec();
     let mut sorted: Vec<i32> = pids.iter().copied().collect();
     sorted.sort_unstable();
     let processes = sorted.into_iter().filter_map(own_row).collect();
@@ -89,11 +99,20 @@ fn own_row(pid: i32) -> Option<Vec<String>> {
     // The kernel reports in hundredths of a second to user space on every architecture served.
     let seconds = ticks / 100;
     let raw = std::fs::read(format!("{dir}/cmdline")).ok()?;
-    let mut command = raw.split(|b| *b == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ").trim().to_owned();
+    let mut command = raw
+        .split(|b| *b == 0)
+        .map(String::from_utf8_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned();
     if command.is_empty() {
         command = format!("[{name}]");
     }
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name);
+    let user = nix::unistd::User::from_uid(uid.into())
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |u| u.name);
     Some(vec![
         user,
         pid.to_string(),

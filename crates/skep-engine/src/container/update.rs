@@ -16,17 +16,25 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` for limits that cannot be; nothing is changed then.
-    pub async fn container_update(&self, container: &str, body: ContainerUpdateBody) -> Result<ContainerUpdateResponse> {
+    pub async fn container_update(
+        &self,
+        container: &str,
+        body: ContainerUpdateBody,
+    ) -> Result<ContainerUpdateResponse> {
         let c = self.inner.containers.find(container)?;
         let _op = c.op.lock().await;
         if matches!(c.phase(), Phase::Removing | Phase::Dead) {
             return Err(EngineError::Conflict(format!(
-                "Cannot update container {}: container is marked for removal and cannot be \"update\"", c.id
+                "Cannot update container {}: container is marked for removal and cannot be \"update\"",
+                c.id
             )));
         }
         let before = c.read(|r| r.host_config.clone());
         let after = apply(before.clone(), body);
-        validate::restart_policy(after.restart_policy.as_ref(), after.auto_remove.unwrap_or(false))?;
+        validate::restart_policy(
+            after.restart_policy.as_ref(),
+            after.auto_remove.unwrap_or(false),
+        )?;
         validate::resources(&after)?;
         if c.phase().is_running() {
             let limits = resources::resources(&after)?;
@@ -53,7 +61,9 @@ impl Engine {
         let _op = c.op.lock().await;
         let old = c.name();
         if old == name {
-            return Err(EngineError::invalid("Renaming a container with the same name as its current name"));
+            return Err(EngineError::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
         }
         self.inner.containers.reserve(Some(&name), &c.id)?;
         c.change(|r| r.name.clone_from(&name));
@@ -95,7 +105,9 @@ fn apply(mut host: HostConfig, body: ContainerUpdateBody) -> HostConfig {
         host.nano_cpus = None;
     }
     let memory_alone = body.memory.is_some_and(|m| m > 0) && body.memory_swap.unwrap_or(0) == 0;
-    if memory_alone && host.memory_swap.is_some_and(|s| s == host.memory.unwrap_or(0).saturating_mul(2)) {
+    if memory_alone
+        && host.memory_swap.is_some_and(|s| s == host.memory.unwrap_or(0).saturating_mul(2))
+    {
         // The swap limit was derived from memory, and goes on being so.
         host.memory_swap = body.memory.map(|m| m.saturating_mul(2));
     }
@@ -113,9 +125,10 @@ fn apply(mut host: HostConfig, body: ContainerUpdateBody) -> HostConfig {
     set(&mut host.nano_cpus, body.nano_cpus);
     set(&mut host.pids_limit, body.pids_limit);
     if let Some(policy) = body.restart_policy
-        && policy.name.is_some_and(|n| n != bollard_stubs::models::RestartPolicyNameEnum::EMPTY) {
-            host.restart_policy = Some(policy);
-        }
+        && policy.name.is_some_and(|n| n != bollard_stubs::models::RestartPolicyNameEnum::EMPTY)
+    {
+        host.restart_policy = Some(policy);
+    }
     host
 }
 
@@ -131,10 +144,17 @@ mod tests {
             cpu_quota: Some(5000),
             ..Default::default()
         };
-        let body = ContainerUpdateBody { memory: Some(32 << 20), nano_cpus: Some(1), ..Default::default() };
+        let body = ContainerUpdateBody {
+            memory: Some(32 << 20),
+            nano_cpus: Some(1),
+            ..Default::default()
+        };
         let after = apply(host.clone(), body);
         assert_eq!((after.memory, after.memory_swap), (Some(32 << 20), Some(64 << 20)));
         assert_eq!((after.cpu_quota, after.nano_cpus), (None, Some(1)));
-        assert_eq!(apply(host.clone(), ContainerUpdateBody { memory: Some(0), ..Default::default() }), host);
+        assert_eq!(
+            apply(host.clone(), ContainerUpdateBody { memory: Some(0), ..Default::default() }),
+            host
+        );
     }
 }

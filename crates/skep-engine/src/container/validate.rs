@@ -1,6 +1,8 @@
 //! Checks of a create request, and the defaults that a container shows afterwards.
 
-use bollard_stubs::models::{ContainerConfig, HostConfig, RestartPolicy, RestartPolicyNameEnum as Policy};
+use bollard_stubs::models::{
+    ContainerConfig, HostConfig, RestartPolicy, RestartPolicyNameEnum as Policy,
+};
 use skep_container::spec;
 
 use super::{ports, security, signal};
@@ -35,7 +37,11 @@ pub fn config(config: &ContainerConfig) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// `Invalid`, naming the value.
-pub fn host_config(host: &mut HostConfig, config: &ContainerConfig, engine: &EngineConfig) -> Result<Vec<String>> {
+pub fn host_config(
+    host: &mut HostConfig,
+    config: &ContainerConfig,
+    engine: &EngineConfig,
+) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     defaults(host, engine);
     restart_policy(host.restart_policy.as_ref(), host.auto_remove.unwrap_or(false))?;
@@ -53,9 +59,14 @@ pub fn host_config(host: &mut HostConfig, config: &ContainerConfig, engine: &Eng
     .map_err(|e| EngineError::Invalid(e.to_string()))?;
     let options = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     if let security::Seccomp::Profile(json) = &options.seccomp {
-        skep_container::seccomp::parse_profile(json, &spec::default_capabilities()).map_err(|e| {
-            EngineError::Invalid(format!("Decoding seccomp profile failed: {}", crate::error::report(&e)))
-        })?;
+        skep_container::seccomp::parse_profile(json, &spec::default_capabilities()).map_err(
+            |e| {
+                EngineError::Invalid(format!(
+                    "Decoding seccomp profile failed: {}",
+                    crate::error::report(&e)
+                ))
+            },
+        )?;
     }
     for limit in host.ulimits.iter().flatten() {
         let name = limit.name.as_deref().unwrap_or("");
@@ -74,7 +85,9 @@ pub fn host_config(host: &mut HostConfig, config: &ContainerConfig, engine: &Eng
         warnings.push("Links are not supported and were ignored: containers on a user-defined network find each other by name.".to_owned());
     }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
-        return Err(EngineError::invalid("--storage-opt is not supported for the overlay storage of this host"));
+        return Err(EngineError::invalid(
+            "--storage-opt is not supported for the overlay storage of this host",
+        ));
     }
     if let Some(request) = host.device_requests.iter().flatten().next() {
         return Err(EngineError::Invalid(format!(
@@ -85,7 +98,9 @@ pub fn host_config(host: &mut HostConfig, config: &ContainerConfig, engine: &Eng
     }
     match host.runtime.as_deref().unwrap_or("") {
         "" | "runc" | "io.containerd.runc.v2" => {}
-        other => return Err(EngineError::Invalid(format!("unknown or invalid runtime name: {other}"))),
+        other => {
+            return Err(EngineError::Invalid(format!("unknown or invalid runtime name: {other}")));
+        }
     }
     Ok(warnings)
 }
@@ -116,9 +131,10 @@ fn defaults(host: &mut HostConfig, engine: &EngineConfig) {
     host.port_bindings.get_or_insert_default();
     // Memory without a swap limit: as much swap as memory again, as Docker has it.
     if let Some(memory) = host.memory.filter(|m| *m > 0)
-        && host.memory_swap.unwrap_or(0) == 0 {
-            host.memory_swap = Some(memory.saturating_mul(2));
-        }
+        && host.memory_swap.unwrap_or(0) == 0
+    {
+        host.memory_swap = Some(memory.saturating_mul(2));
+    }
 }
 
 /// Checks a restart policy.
@@ -135,10 +151,14 @@ pub fn restart_policy(policy: Option<&RestartPolicy>, auto_remove: bool) -> Resu
         ));
     }
     if count < 0 {
-        return Err(EngineError::invalid("invalid restart policy: maximum retry count cannot be negative"));
+        return Err(EngineError::invalid(
+            "invalid restart policy: maximum retry count cannot be negative",
+        ));
     }
     if auto_remove && !matches!(name, Policy::NO | Policy::EMPTY) {
-        return Err(EngineError::invalid("can't create 'AutoRemove' container with restart policy"));
+        return Err(EngineError::invalid(
+            "can't create 'AutoRemove' container with restart policy",
+        ));
     }
     Ok(())
 }
@@ -156,16 +176,22 @@ pub fn resources(host: &HostConfig) -> Result<()> {
         return fail("Minimum memory limit allowed is 6MB".into());
     }
     if memory == 0 && swap > 0 {
-        return fail("You should always set the Memory limit when using Memoryswap limit, see usage".into());
+        return fail(
+            "You should always set the Memory limit when using Memoryswap limit, see usage".into(),
+        );
     }
     if memory > 0 && swap > 0 && swap < memory {
-        return fail("Minimum memoryswap limit should be larger than memory limit, see usage".into());
+        return fail(
+            "Minimum memoryswap limit should be larger than memory limit, see usage".into(),
+        );
     }
     if reservation != 0 && reservation < MIN_MEMORY {
         return fail("Minimum memory reservation allowed is 6MB".into());
     }
     if memory > 0 && reservation > memory {
-        return fail("Minimum memory limit can not be less than memory reservation limit, see usage".into());
+        return fail(
+            "Minimum memory limit can not be less than memory reservation limit, see usage".into(),
+        );
     }
     if let Some(n) = host.memory_swappiness.filter(|n| !(-1..=100).contains(n)) {
         return fail(format!("Invalid value: {n}, valid memory swappiness range is 0-100"));
@@ -185,27 +211,37 @@ pub fn resources(host: &HostConfig) -> Result<()> {
         ));
     }
     if period != 0 && !(1000..=1_000_000).contains(&period) {
-        return fail("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)".into());
+        return fail(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+                .into(),
+        );
     }
     if quota > 0 && quota < 1000 {
         return fail("CPU cfs quota can not be less than 1ms (i.e. 1000)".into());
     }
     if host.cpu_shares.is_some_and(|s| s < 0) {
-        return fail(format!("invalid CPU shares ({}): value must be a positive integer", host.cpu_shares.unwrap_or(0)));
+        return fail(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares.unwrap_or(0)
+        ));
     }
     if let Some(set) = host.cpuset_cpus.as_deref().filter(|s| !s.is_empty()) {
         match parse_set(set) {
             None => return fail(format!("Invalid value {set} for cpuset cpus")),
             Some(list) if list.iter().any(|c| i64::from(*c) >= cpus) => {
-                return fail(format!("Requested CPUs are not available - requested {set}, available: 0-{}", cpus - 1));
+                return fail(format!(
+                    "Requested CPUs are not available - requested {set}, available: 0-{}",
+                    cpus - 1
+                ));
             }
             Some(_) => {}
         }
     }
     if let Some(set) = host.cpuset_mems.as_deref().filter(|s| !s.is_empty())
-        && parse_set(set).is_none() {
-            return fail(format!("Invalid value {set} for cpuset mems"));
-        }
+        && parse_set(set).is_none()
+    {
+        return fail(format!("Invalid value {set} for cpuset mems"));
+    }
     if host.blkio_weight.is_some_and(|w| w != 0 && !(10..=1000).contains(&w)) {
         return fail("Range of blkio weight is from 10 to 1000".into());
     }
@@ -234,11 +270,15 @@ fn modes(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
             return fail("conflicting options: dns and the network mode".into());
         }
         if some(&host.extra_hosts) {
-            return fail("conflicting options: custom host-to-IP mapping and the network mode".into());
+            return fail(
+                "conflicting options: custom host-to-IP mapping and the network mode".into(),
+            );
         }
         let published = host.port_bindings.as_ref().is_some_and(|p| !p.is_empty());
         if published || host.publish_all_ports.unwrap_or(false) {
-            return fail("conflicting options: port publishing and the container type network mode".into());
+            return fail(
+                "conflicting options: port publishing and the container type network mode".into(),
+            );
         }
     }
     let ipc = host.ipc_mode.as_deref().unwrap_or("");
@@ -257,7 +297,10 @@ fn modes(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
         return fail("conflicting options: hostname and the UTS mode".into());
     }
     if !matches!(host.userns_mode.as_deref().unwrap_or(""), "" | "host") {
-        return fail(format!("invalid user namespace mode: {}", host.userns_mode.as_deref().unwrap_or("")));
+        return fail(format!(
+            "invalid user namespace mode: {}",
+            host.userns_mode.as_deref().unwrap_or("")
+        ));
     }
     let parent = host.cgroup_parent.as_deref().unwrap_or("");
     if parent.split('/').any(|p| p == "..") {
@@ -273,15 +316,23 @@ fn modes(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
 fn sysctl(name: &str, network: &str, ipc: &str, uts: &str) -> Result<()> {
     let fail = |why: &str| Err(EngineError::Invalid(format!("sysctl \"{name}\" {why}")));
     const IPC: [&str; 7] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
         "kernel.shmmni",
     ];
-    let of_ipc = IPC.contains(&name) || name == "kernel.shm_rmid_forced" || name.starts_with("fs.mqueue.");
+    let of_ipc =
+        IPC.contains(&name) || name == "kernel.shm_rmid_forced" || name.starts_with("fs.mqueue.");
     if name.contains('/') && name.contains("..") {
         return fail("is not a setting");
     }
     match () {
-        () if name.starts_with("net.") && network == "host" => fail("not allowed in host network namespace"),
+        () if name.starts_with("net.") && network == "host" => {
+            fail("not allowed in host network namespace")
+        }
         () if name.starts_with("net.") => Ok(()),
         () if of_ipc && ipc == "host" => fail("not allowed in host ipc namespace"),
         () if of_ipc => Ok(()),
@@ -346,18 +397,30 @@ mod tests {
             (HostConfig { dns: list("nope"), ..Default::default() }, "nope"),
             (HostConfig { extra_hosts: list("nope"), ..Default::default() }, "nope"),
             (HostConfig { runtime: some("kata"), ..Default::default() }, "kata"),
-            (HostConfig { sysctls: Some([("kernel.foo".to_owned(), "1".to_owned())].into()), ..Default::default() }, "kernel.foo"),
+            (
+                HostConfig {
+                    sysctls: Some([("kernel.foo".to_owned(), "1".to_owned())].into()),
+                    ..Default::default()
+                },
+                "kernel.foo",
+            ),
             (
                 HostConfig {
                     auto_remove: Some(true),
-                    restart_policy: Some(RestartPolicy { name: Some(Policy::ALWAYS), maximum_retry_count: None }),
+                    restart_policy: Some(RestartPolicy {
+                        name: Some(Policy::ALWAYS),
+                        maximum_retry_count: None,
+                    }),
                     ..Default::default()
                 },
                 "AutoRemove",
             ),
             (
                 HostConfig {
-                    restart_policy: Some(RestartPolicy { name: Some(Policy::ALWAYS), maximum_retry_count: Some(3) }),
+                    restart_policy: Some(RestartPolicy {
+                        name: Some(Policy::ALWAYS),
+                        maximum_retry_count: Some(3),
+                    }),
                     ..Default::default()
                 },
                 "maximum retry",

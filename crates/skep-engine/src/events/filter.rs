@@ -6,8 +6,21 @@ use crate::error::Result;
 use crate::filters::Filters;
 
 const KNOWN: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume", "builder",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+    "builder",
 ];
 
 /// Refuses filters that events do not have.
@@ -20,13 +33,27 @@ pub fn matches(filters: &Filters, event: &EventMessage) -> bool {
     let kind = event.typ.unwrap_or(Type::EMPTY);
     let action = event.action.as_deref().unwrap_or("");
     let attribute = |name: &str| {
-        event.actor.as_ref().and_then(|a| a.attributes.as_ref()).and_then(|a| a.get(name)).map(String::as_str)
+        event
+            .actor
+            .as_ref()
+            .and_then(|a| a.attributes.as_ref())
+            .and_then(|a| a.get(name))
+            .map(String::as_str)
     };
     // `exec_start: cmd` and `health_status: healthy` are also named by their first word.
     let bare = action.split_once(':').map_or(action, |(word, _)| word);
     (filters.exact("event", action) || filters.exact("event", bare))
         && filters.exact("type", kind.as_ref())
-        && filters.exact("scope", event.scope.map_or("", |s| if s == bollard_stubs::models::EventMessageScopeEnum::SWARM { "swarm" } else { "local" }))
+        && filters.exact(
+            "scope",
+            event.scope.map_or("", |s| {
+                if s == bollard_stubs::models::EventMessageScopeEnum::SWARM {
+                    "swarm"
+                } else {
+                    "local"
+                }
+            }),
+        )
         && filters.labels("label", attribute)
         && object(filters, "container", Type::CONTAINER, kind, event)
         && object(filters, "volume", Type::VOLUME, kind, event)
@@ -52,7 +79,9 @@ fn named(values: &[String], event: &EventMessage) -> bool {
     let Some(actor) = &event.actor else { return false };
     let id = actor.id.as_deref().unwrap_or("");
     let name = actor.attributes.as_ref().and_then(|a| a.get("name")).map(String::as_str);
-    values.iter().any(|v| id.starts_with(v.as_str()) || name == Some(v.strip_prefix('/').unwrap_or(v)))
+    values
+        .iter()
+        .any(|v| id.starts_with(v.as_str()) || name == Some(v.strip_prefix('/').unwrap_or(v)))
 }
 
 /// Events of an image, and of containers made from it.
@@ -65,9 +94,17 @@ fn image(filters: &Filters, kind: Type, event: &EventMessage, image: Option<&str
         _ => reference.to_owned(),
     };
     let values = filters.get("image");
-    let fits = |reference: &str| values.iter().any(|v| v == reference || *v == repository(reference));
+    let fits =
+        |reference: &str| values.iter().any(|v| v == reference || *v == repository(reference));
     match kind {
-        Type::IMAGE => named(values, event) || event.actor.as_ref().and_then(|a| a.attributes.as_ref()?.get("name")).is_some_and(|n| fits(n)),
+        Type::IMAGE => {
+            named(values, event)
+                || event
+                    .actor
+                    .as_ref()
+                    .and_then(|a| a.attributes.as_ref()?.get("name"))
+                    .is_some_and(|n| fits(n))
+        }
         Type::CONTAINER => image.is_some_and(fits),
         _ => false,
     }

@@ -37,7 +37,14 @@ impl Default for Bus {
 
 impl Bus {
     /// Tells everyone.
-    pub fn publish(&self, typ: Type, action: &str, id: &str, attributes: HashMap<String, String>, scope: Scope) {
+    pub fn publish(
+        &self,
+        typ: Type,
+        action: &str,
+        id: &str,
+        attributes: HashMap<String, String>,
+        scope: Scope,
+    ) {
         let now = util::now();
         let message = EventMessage {
             typ: Some(typ),
@@ -63,7 +70,8 @@ impl Bus {
     /// `Invalid` for filters that events do not have.
     pub fn subscribe(&self, options: EventsOptions) -> Result<BoxStream<EventMessage>> {
         filter::validate(&options.filters)?;
-        let nanos = |at: time::OffsetDateTime| i64::try_from(at.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+        let nanos =
+            |at: time::OffsetDateTime| i64::try_from(at.unix_timestamp_nanos()).unwrap_or(i64::MAX);
         let until = options.until.map(nanos);
         let (past, receiver) = {
             let backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +111,9 @@ impl Bus {
         });
         let filters = options.filters;
         let all = futures::stream::iter(past).chain(live);
-        Ok(all.filter(move |event| futures::future::ready(filter::matches(&filters, event))).boxed())
+        Ok(all
+            .filter(move |event| futures::future::ready(filter::matches(&filters, event)))
+            .boxed())
     }
 
     /// How many listen.
@@ -127,7 +137,8 @@ mod tests {
         for n in 0..300 {
             bus.publish(Type::CONTAINER, "start", &n.to_string(), HashMap::new(), Scope::LOCAL);
         }
-        let options = EventsOptions { since: Some(time::OffsetDateTime::UNIX_EPOCH), ..Default::default() };
+        let options =
+            EventsOptions { since: Some(time::OffsetDateTime::UNIX_EPOCH), ..Default::default() };
         let mut stream = bus.subscribe(options).unwrap();
         bus.publish(Type::CONTAINER, "die", "last", HashMap::new(), Scope::LOCAL);
         let first = stream.next().await.unwrap();
@@ -139,18 +150,33 @@ mod tests {
     #[tokio::test]
     async fn filters() {
         let bus = Bus::default();
-        let filters = Filters::new().with("type", "container").with("event", "exec_start").with("label", "a=b");
+        let filters = Filters::new()
+            .with("type", "container")
+            .with("event", "exec_start")
+            .with("label", "a=b");
         let options = EventsOptions {
             since: Some(time::OffsetDateTime::UNIX_EPOCH),
             until: Some(util::now() + time::Duration::milliseconds(200)),
             filters,
         };
-        bus.publish(Type::CONTAINER, "exec_start: ls", "1", attributes(&[("a", "b")]), Scope::LOCAL);
+        bus.publish(
+            Type::CONTAINER,
+            "exec_start: ls",
+            "1",
+            attributes(&[("a", "b")]),
+            Scope::LOCAL,
+        );
         bus.publish(Type::CONTAINER, "start", "2", attributes(&[("a", "b")]), Scope::LOCAL);
         bus.publish(Type::CONTAINER, "exec_start: ls", "3", HashMap::new(), Scope::LOCAL);
         bus.publish(Type::NETWORK, "exec_start", "4", attributes(&[("a", "b")]), Scope::LOCAL);
         let got: Vec<_> = bus.subscribe(options).unwrap().collect().await;
         assert_eq!(got.len(), 1);
-        assert!(bus.subscribe(EventsOptions { filters: Filters::new().with("foo", "x"), ..Default::default() }).is_err());
+        assert!(
+            bus.subscribe(EventsOptions {
+                filters: Filters::new().with("foo", "x"),
+                ..Default::default()
+            })
+            .is_err()
+        );
     }
 }

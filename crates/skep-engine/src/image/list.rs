@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard_stubs::models::{
-    DriverData, HealthConfig, ImageConfig, ImageHistoryResponseItem, ImageInspect, ImageInspectMetadata,
-    ImageInspectRootFs, ImageSummary,
+    DriverData, HealthConfig, ImageConfig, ImageHistoryResponseItem, ImageInspect,
+    ImageInspectMetadata, ImageInspectRootFs, ImageSummary,
 };
 use skep_image::{Image, ImageUsage, ListFilter, RunConfig};
 
@@ -35,14 +35,21 @@ impl Engine {
             references: f.get("reference").to_vec(),
         };
         let images = self.inner.images.list(&filter)?;
-        let shared = if options.shared_size { Some(self.inner.images.disk_usage().images) } else { None };
+        let shared =
+            if options.shared_size { Some(self.inner.images.disk_usage().images) } else { None };
         Ok(images.iter().map(|image| self.image_summary(image, shared.as_deref(), false)).collect())
     }
 
     /// One image as listed; sizes shared with others and users only where they are known or wanted.
-    pub(crate) fn image_summary(&self, image: &Image, shared: Option<&[ImageUsage]>, count: bool) -> ImageSummary {
+    pub(crate) fn image_summary(
+        &self,
+        image: &Image,
+        shared: Option<&[ImageUsage]>,
+        count: bool,
+    ) -> ImageSummary {
         let size = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let shared = shared.map(|all| all.iter().find(|u| u.id == image.id).map_or(0, |u| size(u.shared)));
+        let shared =
+            shared.map(|all| all.iter().find(|u| u.id == image.id).map_or(0, |u| size(u.shared)));
         let users = count.then(|| size(self.image_users(&image.id).len() as u64));
         ImageSummary {
             id: image.id.to_string(),
@@ -89,12 +96,19 @@ impl Engine {
                 typ: config.rootfs.kind.clone(),
                 layers: Some(config.rootfs.diff_ids.iter().map(ToString::to_string).collect()),
             }),
-            metadata: Some(ImageInspectMetadata { last_tag_time: Some(util::rfc3339_or_zero(image.last_tagged)) }),
+            metadata: Some(ImageInspectMetadata {
+                last_tag_time: Some(util::rfc3339_or_zero(image.last_tagged)),
+            }),
         })
     }
 
     fn image_driver(&self, image: &Image) -> Result<DriverData> {
-        let mut dirs = self.inner.images.lowerdirs(&image.id)?.into_iter().map(|p| p.to_string_lossy().into_owned());
+        let mut dirs = self
+            .inner
+            .images
+            .lowerdirs(&image.id)?
+            .into_iter()
+            .map(|p| p.to_string_lossy().into_owned());
         let mut data = HashMap::new();
         if let Some(top) = dirs.next() {
             data.insert("UpperDir".to_owned(), top);

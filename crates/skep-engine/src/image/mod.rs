@@ -6,8 +6,8 @@ mod transfer;
 use std::collections::HashMap;
 
 use bollard_stubs::models::{
-    CreateImageInfo, EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type, ImageDeleteResponseItem,
-    ImagePruneResponse,
+    CreateImageInfo, EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type,
+    ImageDeleteResponseItem, ImagePruneResponse,
 };
 use skep_image::{Credentials, ImageId, ImageUser, LabelFilter, PruneFilter, Reference, Removed};
 
@@ -78,11 +78,17 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` when containers use it.
-    pub async fn image_remove(&self, name: &str, options: ImageRemoveOptions) -> Result<Vec<ImageDeleteResponseItem>> {
+    pub async fn image_remove(
+        &self,
+        name: &str,
+        options: ImageRemoveOptions,
+    ) -> Result<Vec<ImageDeleteResponseItem>> {
         let image = self.inner.images.get(name)?;
-        let options = skep_image::RemoveOptions { force: options.force, keep_parents: options.no_prune };
+        let options =
+            skep_image::RemoveOptions { force: options.force, keep_parents: options.no_prune };
         let this = self.clone();
-        let removed = self.inner.images.remove(name, options, move |id| this.image_users(id)).await?;
+        let removed =
+            self.inner.images.remove(name, options, move |id| this.image_users(id)).await?;
         let id = image.id.to_string();
         for item in &removed {
             match item {
@@ -132,7 +138,10 @@ impl Engine {
                     (r.image_id == image).then(|| ImageUser {
                         container: r.id.clone(),
                         reference: r.config.image.clone().unwrap_or_default(),
-                        running: matches!(r.state.phase, Phase::Running | Phase::Paused | Phase::Restarting),
+                        running: matches!(
+                            r.state.phase,
+                            Phase::Running | Phase::Paused | Phase::Restarting
+                        ),
                     })
                 })
             })
@@ -159,7 +168,9 @@ fn items(removed: Vec<Removed>) -> Vec<ImageDeleteResponseItem> {
     removed
         .into_iter()
         .map(|item| match item {
-            Removed::Untagged(name) => ImageDeleteResponseItem { untagged: Some(name), deleted: None },
+            Removed::Untagged(name) => {
+                ImageDeleteResponseItem { untagged: Some(name), deleted: None }
+            }
             Removed::Deleted(id) => ImageDeleteResponseItem { untagged: None, deleted: Some(id) },
         })
         .collect()

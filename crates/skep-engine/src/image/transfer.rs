@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use bollard_stubs::models::{CreateImageInfo, DistributionInspect, OciDescriptor, OciPlatform, ProgressDetail};
+use bollard_stubs::models::{
+    CreateImageInfo, DistributionInspect, OciDescriptor, OciPlatform, ProgressDetail,
+};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use skep_image::{Credentials, Event, ImportOptions, Platform, Progress, Reference};
@@ -54,8 +56,12 @@ impl Engine {
         }
         for reference in references {
             // Boxed by type: the compiler cannot see through the whole future that it may move threads.
-            let pull: BoxFuture<'_, _> =
-                Box::pin(self.inner.images.pull(&reference, platform.as_ref(), &credentials, progress.clone()));
+            let pull: BoxFuture<'_, _> = Box::pin(self.inner.images.pull(
+                &reference,
+                platform.as_ref(),
+                &credentials,
+                progress.clone(),
+            ));
             let pulled = pull.await?;
             let name = reference.familiar();
             self.image_event("pull", &name, &reference.familiar_name());
@@ -68,7 +74,12 @@ impl Engine {
     ///
     /// # Errors
     /// `Invalid` names; `NotFound` without such an image.
-    pub async fn image_push(&self, name: &str, tag: Option<&str>, credentials: Credentials) -> Result<ProgressStream> {
+    pub async fn image_push(
+        &self,
+        name: &str,
+        tag: Option<&str>,
+        credentials: Credentials,
+    ) -> Result<ProgressStream> {
         let parse = |text: &str| Reference::parse(text).map_err(skep_image::Error::from);
         let reference = match tag.filter(|t| !t.is_empty()) {
             Some(tag) => parse(&format!("{name}:{tag}"))?,
@@ -76,7 +87,10 @@ impl Engine {
         };
         let references = if reference.is_name_only() {
             let repository = reference.familiar_name();
-            let all = self.inner.images.list(&skep_image::ListFilter { all: true, ..Default::default() })?;
+            let all = self
+                .inner
+                .images
+                .list(&skep_image::ListFilter { all: true, ..Default::default() })?;
             let mut names: Vec<String> = all
                 .iter()
                 .flat_map(|i| i.repo_tags.clone())
@@ -90,7 +104,8 @@ impl Engine {
         };
         if references.is_empty() {
             return Err(EngineError::NotFound(format!(
-                "An image does not exist locally with the tag: {}", reference.familiar_name()
+                "An image does not exist locally with the tag: {}",
+                reference.familiar_name()
             )));
         }
         let (progress, events) = Progress::channel();
@@ -98,9 +113,13 @@ impl Engine {
         let work = async move {
             let mut last = Vec::new();
             for reference in references {
-                let pushed = this.inner.images.push(&reference, &credentials, progress.clone()).await?;
+                let pushed =
+                    this.inner.images.push(&reference, &credentials, progress.clone()).await?;
                 this.image_event("push", &reference.familiar(), &reference.familiar_name());
-                last.push(status(format!("{}: digest: {} size: {}", pushed.tag, pushed.digest, pushed.size)));
+                last.push(status(format!(
+                    "{}: digest: {} size: {}",
+                    pushed.tag, pushed.digest, pushed.size
+                )));
             }
             Ok(last)
         };
@@ -135,7 +154,9 @@ impl Engine {
                 if loaded.references.is_empty() {
                     last.push(status(format!("Loaded image ID: {id}")));
                 }
-                last.extend(loaded.references.iter().map(|name| status(format!("Loaded image: {name}"))));
+                last.extend(
+                    loaded.references.iter().map(|name| status(format!("Loaded image: {name}"))),
+                );
             }
             Ok(last)
         };
@@ -190,7 +211,11 @@ impl Engine {
     ///
     /// # Errors
     /// Those of the registry.
-    pub async fn image_distribution(&self, name: &str, credentials: Credentials) -> Result<DistributionInspect> {
+    pub async fn image_distribution(
+        &self,
+        name: &str,
+        credentials: Credentials,
+    ) -> Result<DistributionInspect> {
         let reference = Reference::parse(name).map_err(skep_image::Error::from)?.tagged();
         let found = self.inner.images.distribution(&reference, &credentials).await?;
         Ok(DistributionInspect {
@@ -217,7 +242,11 @@ impl Engine {
     ///
     /// # Errors
     /// `Unauthorized`, and those of the registry.
-    pub async fn registry_login(&self, server: &str, credentials: Credentials) -> Result<Option<String>> {
+    pub async fn registry_login(
+        &self,
+        server: &str,
+        credentials: Credentials,
+    ) -> Result<Option<String>> {
         Ok(self.inner.images.login(server, &credentials).await?)
     }
 }
@@ -288,7 +317,10 @@ fn line(event: Event) -> CreateImageInfo {
         id: event.id,
         error_detail: None,
         status: Some(event.status.into_owned()),
-        progress_detail: Some(ProgressDetail { current: number(event.current), total: number(event.total) })
-            .filter(|p| p.current.is_some()),
+        progress_detail: Some(ProgressDetail {
+            current: number(event.current),
+            total: number(event.total),
+        })
+        .filter(|p| p.current.is_some()),
     }
 }

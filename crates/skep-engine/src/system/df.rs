@@ -1,7 +1,8 @@
 //! `docker system df`.
 
 use bollard_stubs::models::{
-    BuildCacheDiskUsage, ContainersDiskUsage, ImagesDiskUsage, SystemDataUsageResponse, VolumesDiskUsage,
+    BuildCacheDiskUsage, ContainersDiskUsage, ImagesDiskUsage, SystemDataUsageResponse,
+    VolumesDiskUsage,
 };
 use serde::Serialize;
 
@@ -31,14 +32,16 @@ impl Engine {
     }
 
     fn image_usage(&self) -> Result<ImagesDiskUsage> {
-        let images = self.inner.images.list(&skep_image::ListFilter { all: true, ..Default::default() })?;
+        let images =
+            self.inner.images.list(&skep_image::ListFilter { all: true, ..Default::default() })?;
         let usage = self.inner.images.disk_usage();
         let used: u64 = images
             .iter()
             .filter(|i| !self.image_users(&i.id).is_empty())
             .map(|i| usage.images.iter().find(|u| u.id == i.id).map_or(0, |u| u.size))
             .sum();
-        let items: Vec<_> = images.iter().map(|i| self.image_summary(i, Some(&usage.images), true)).collect();
+        let items: Vec<_> =
+            images.iter().map(|i| self.image_summary(i, Some(&usage.images), true)).collect();
         let active = items.iter().filter(|i| i.containers > 0).count();
         Ok(ImagesDiskUsage {
             active_count: number(active as u64),
@@ -50,7 +53,9 @@ impl Engine {
     }
 
     async fn container_usage(&self) -> Result<ContainersDiskUsage> {
-        let list = self.container_list(ListOptions { all: true, size: true, ..ListOptions::default() }).await?;
+        let list = self
+            .container_list(ListOptions { all: true, size: true, ..ListOptions::default() })
+            .await?;
         let size = |c: &bollard_stubs::models::ContainerSummary| c.size_rw.unwrap_or(0);
         let running = |c: &&bollard_stubs::models::ContainerSummary| {
             c.state.is_some_and(|s| matches!(s.as_ref(), "running" | "paused" | "restarting"))
@@ -70,7 +75,9 @@ impl Engine {
             items.push(self.volume_usage(&record, users.len()).await);
         }
         let size = |v: &bollard_stubs::models::Volume| v.usage_data.as_ref().map_or(0, |u| u.size);
-        let used = |v: &&bollard_stubs::models::Volume| v.usage_data.as_ref().is_some_and(|u| u.ref_count > 0);
+        let used = |v: &&bollard_stubs::models::Volume| {
+            v.usage_data.as_ref().is_some_and(|u| u.ref_count > 0)
+        };
         Ok(VolumesDiskUsage {
             active_count: number(items.iter().filter(used).count() as u64),
             total_count: number(items.len() as u64),
@@ -101,6 +108,9 @@ fn number(n: u64) -> Option<i64> {
 fn values<T: Serialize>(items: &[T]) -> Result<Vec<serde_json::Value>> {
     items
         .iter()
-        .map(|item| serde_json::to_value(item).map_err(|e| EngineError::system("could not write down disk usage", e)))
+        .map(|item| {
+            serde_json::to_value(item)
+                .map_err(|e| EngineError::system("could not write down disk usage", e))
+        })
         .collect()
 }

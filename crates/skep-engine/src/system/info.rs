@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bollard_stubs::models::{
     Commit, FirewallInfo, IndexInfo, PluginsInfo, RegistryServiceConfig, Runtime, SystemInfo,
     SystemInfoCgroupDriverEnum as CgroupDriver, SystemInfoCgroupVersionEnum as CgroupVersion,
-    SystemInfoDefaultAddressPools, SystemInfoIsolationEnum as Isolation, SystemVersion, SystemVersionComponents,
-    SystemVersionPlatform,
+    SystemInfoDefaultAddressPools, SystemInfoIsolationEnum as Isolation, SystemVersion,
+    SystemVersionComponents, SystemVersionPlatform,
 };
 use skep_container::cgroup::Layout;
 
@@ -28,13 +28,22 @@ impl Engine {
         let has = |controller: &str| Some(groups.controller(controller).is_some());
         let os = os_release();
         let proxy = |name: &str| {
-            Some(std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).unwrap_or_default())
+            Some(
+                std::env::var(name)
+                    .or_else(|_| std::env::var(name.to_lowercase()))
+                    .unwrap_or_default(),
+            )
         };
         let mut warnings = Vec::new();
         for check in self.inner.net.checks().iter().filter(|c| !c.available) {
-            warnings.push(format!("WARNING: {} is missing ({}): {}", check.feature, check.detail, check.disables));
+            warnings.push(format!(
+                "WARNING: {} is missing ({}): {}",
+                check.feature, check.detail, check.disables
+            ));
         }
-        for (controller, limit) in [("memory", "memory limit"), ("pids", "pids limit"), ("cpuset", "cpuset")] {
+        for (controller, limit) in
+            [("memory", "memory limit"), ("pids", "pids limit"), ("cpuset", "cpuset")]
+        {
             if groups.controller(controller).is_none() {
                 warnings.push(format!("WARNING: No {limit} support"));
             }
@@ -77,10 +86,16 @@ impl Engine {
             system_time: Some(util::rfc3339(util::now())),
             logging_driver: Some(config.log_driver.clone()),
             cgroup_driver: Some(CgroupDriver::CGROUPFS),
-            cgroup_version: Some(if groups.is_unified() { CgroupVersion::_2 } else { CgroupVersion::_1 }),
+            cgroup_version: Some(if groups.is_unified() {
+                CgroupVersion::_2
+            } else {
+                CgroupVersion::_1
+            }),
             n_events_listener: count(self.inner.events.listeners()),
             kernel_version: Some(kernel_version()),
-            operating_system: Some(os.get("PRETTY_NAME").cloned().unwrap_or_else(|| "Linux".to_owned())),
+            operating_system: Some(
+                os.get("PRETTY_NAME").cloned().unwrap_or_else(|| "Linux".to_owned()),
+            ),
             os_version: Some(os.get("VERSION_ID").cloned().unwrap_or_default()),
             os_type: Some("linux".to_owned()),
             architecture: Some(std::env::consts::ARCH.to_owned()),
@@ -96,7 +111,13 @@ impl Engine {
             labels: Some(config.labels.clone()),
             experimental_build: Some(false),
             server_version: Some(config.version.clone()),
-            runtimes: Some([("runc".to_owned(), Runtime { path: Some("skep".to_owned()), ..Runtime::default() })].into()),
+            runtimes: Some(
+                [(
+                    "runc".to_owned(),
+                    Runtime { path: Some("skep".to_owned()), ..Runtime::default() },
+                )]
+                .into(),
+            ),
             default_runtime: Some("runc".to_owned()),
             swarm: None,
             live_restore_enabled: Some(true),
@@ -118,7 +139,10 @@ impl Engine {
                     .collect(),
             )
             .filter(|p: &Vec<_>| !p.is_empty()),
-            firewall_backend: Some(FirewallInfo { driver: Some("nftables".to_owned()), info: None }),
+            firewall_backend: Some(FirewallInfo {
+                driver: Some("nftables".to_owned()),
+                info: None,
+            }),
             discovered_devices: None,
             nri: None,
             warnings: Some(warnings),
@@ -192,7 +216,9 @@ fn go_arch() -> &'static str {
 }
 
 fn kernel_version() -> String {
-    nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default()
+    nix::sys::utsname::uname()
+        .map(|u| u.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 fn flag(path: &str) -> bool {

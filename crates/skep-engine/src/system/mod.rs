@@ -35,6 +35,7 @@ pub fn memory_total() -> u64 {
     *TOTAL.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-        line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+        line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
+            .map_or(0, |kib| kib << 10)
     })
 }

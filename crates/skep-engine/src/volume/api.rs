@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard_stubs::models::{
-    EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type, Volume, VolumeCreateRequest, VolumeListResponse,
-    VolumePruneResponse, VolumeScopeEnum, VolumeUsageData,
+    EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type, Volume, VolumeCreateRequest,
+    VolumeListResponse, VolumePruneResponse, VolumeScopeEnum, VolumeUsageData,
 };
 
 use super::{VolumeRecord, VolumeSpec};
@@ -32,9 +32,14 @@ impl Engine {
     }
 
     /// Makes a volume on behalf of a container (or nobody) and tells about it.
-    pub(crate) async fn volume_make(&self, spec: VolumeSpec, user: Option<&str>) -> Result<VolumeRecord> {
+    pub(crate) async fn volume_make(
+        &self,
+        spec: VolumeSpec,
+        user: Option<&str>,
+    ) -> Result<VolumeRecord> {
         let (this, user) = (self.clone(), user.map(str::to_owned));
-        let (record, new) = util::blocking(move || this.inner.volumes.create(spec, user.as_deref())).await?;
+        let (record, new) =
+            util::blocking(move || this.inner.volumes.create(spec, user.as_deref())).await?;
         if new {
             self.volume_event("create", &record.name, &[]);
         }
@@ -47,7 +52,8 @@ impl Engine {
     /// `Invalid` for other filters.
     pub async fn volume_list(&self, filters: &Filters) -> Result<VolumeListResponse> {
         filters.validate(&["name", "label", "label!", "driver", "dangling"])?;
-        let dangling = if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
+        let dangling =
+            if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
         let volumes = self
             .inner
             .volumes
@@ -97,7 +103,10 @@ impl Engine {
         let all = filters.flag("all", false)?;
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for (record, users) in self.inner.volumes.all() {
-            if !users.is_empty() || !(all || record.is_anonymous()) || !label_filters(filters, &record.labels) {
+            if !users.is_empty()
+                || !(all || record.is_anonymous())
+                || !label_filters(filters, &record.labels)
+            {
                 continue;
             }
             let (this, name) = (self.clone(), record.name.clone());
@@ -149,7 +158,8 @@ impl Engine {
     }
 
     pub(crate) fn volume_event(&self, action: &str, name: &str, extra: &[(&str, &str)]) {
-        let mut attributes: HashMap<String, String> = [("driver".to_owned(), "local".to_owned())].into();
+        let mut attributes: HashMap<String, String> =
+            [("driver".to_owned(), "local".to_owned())].into();
         attributes.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         self.inner.events.publish(Type::VOLUME, action, name, attributes, Scope::LOCAL);
     }

@@ -9,7 +9,10 @@ use std::path::Path;
 
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, mkdirat, mknodat,
+    utimensat,
+};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use skep_container::spec::rootfs;
@@ -48,7 +51,9 @@ pub fn copy_up(root: &Path, path: &str, volume: &Path) -> io::Result<()> {
     }
     let source = match rootfs::open(root, Path::new(path), OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(fd) => fd,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
         Err(e) => return Err(e),
     };
     let target = File::open(volume)?;
@@ -62,13 +67,19 @@ fn copy_dir(source: OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
     let mut dir = Dir::from_fd(source.try_clone()?)?;
     for entry in dir.iter() {
         let entry = entry?;
-        let name = OsStr::new(entry.file_name().to_str().map_err(|_| io::ErrorKind::InvalidFilename)?).to_owned();
+        let name =
+            OsStr::new(entry.file_name().to_str().map_err(|_| io::ErrorKind::InvalidFilename)?)
+                .to_owned();
         if name == "." || name == ".." {
             continue;
         }
         copy_entry(source.as_fd(), target, &name)?;
     }
-    nix::unistd::fchown(target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    nix::unistd::fchown(
+        target,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
     nix::sys::stat::fchmod(target, Mode::from_bits_truncate(stat.st_mode))?;
     Ok(())
 }
@@ -78,13 +89,28 @@ fn copy_entry(source: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &OsStr) -> i
     let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     match kind {
         SFlag::S_IFDIR => {
-            let from = openat(source, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+            let from = openat(
+                source,
+                name,
+                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             mkdirat(target, name, Mode::from_bits_truncate(0o700))?;
-            let to = openat(target, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+            let to = openat(
+                target,
+                name,
+                OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             copy_dir(from, to.as_fd())?;
         }
         SFlag::S_IFREG => {
-            let from = openat(source, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+            let from = openat(
+                source,
+                name,
+                OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
             let to = openat(target, name, flags, Mode::from_bits_truncate(0o600))?;
             let (mut from, mut to) = (File::from(from), File::from(to));
@@ -101,12 +127,22 @@ fn copy_entry(source: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &OsStr) -> i
     attributes(target, name, &stat, kind)
 }
 
-fn attributes(target: BorrowedFd<'_>, name: &OsStr, stat: &FileStat, kind: SFlag) -> io::Result<()> {
+fn attributes(
+    target: BorrowedFd<'_>,
+    name: &OsStr,
+    stat: &FileStat,
+    kind: SFlag,
+) -> io::Result<()> {
     let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     fchownat(target, name, owner.0, owner.1, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     if kind != SFlag::S_IFLNK {
         // After the owner: a change of owner clears the set-id bits.
-        fchmodat(target, name, Mode::from_bits_truncate(stat.st_mode), FchmodatFlags::FollowSymlink)?;
+        fchmodat(
+            target,
+            name,
+            Mode::from_bits_truncate(stat.st_mode),
+            FchmodatFlags::FollowSymlink,
+        )?;
     }
     let accessed = TimeSpec::new(stat.st_atime, stat.st_atime_nsec);
     let modified = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
@@ -148,7 +184,8 @@ mod tests {
         std::fs::create_dir_all(root.join("data/sub")).unwrap();
         std::fs::create_dir_all(&volume).unwrap();
         std::fs::write(root.join("data/sub/file"), "hello").unwrap();
-        std::fs::set_permissions(root.join("data"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        std::fs::set_permissions(root.join("data"), std::fs::Permissions::from_mode(0o750))
+            .unwrap();
         symlink("/etc/passwd", root.join("data/link")).unwrap();
         symlink("/data", root.join("alias")).unwrap();
         copy_up(&root, "/alias", &volume).unwrap();

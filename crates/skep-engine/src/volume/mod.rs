@@ -144,7 +144,12 @@ impl Volumes {
             entry.users.extend(user.map(str::to_owned));
             return Ok((entry.record.clone(), false));
         }
-        let record = VolumeRecord { name: name.clone(), created: util::now(), options: spec.options, labels };
+        let record = VolumeRecord {
+            name: name.clone(),
+            created: util::now(),
+            options: spec.options,
+            labels,
+        };
         let dir = self.dir(&name);
         record.make(&dir)?;
         let users = user.map(str::to_owned).into_iter().collect();
@@ -157,12 +162,18 @@ impl Volumes {
     /// # Errors
     /// `NoSuchVolume`.
     pub fn get(&self, name: &str) -> Result<VolumeRecord> {
-        self.lock().get(name).map(|e| e.record.clone()).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))
+        self.lock()
+            .get(name)
+            .map(|e| e.record.clone())
+            .ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))
     }
 
     /// All volumes with the containers that name them.
     pub fn all(&self) -> Vec<(VolumeRecord, Vec<String>)> {
-        self.lock().values().map(|e| (e.record.clone(), e.users.iter().cloned().collect())).collect()
+        self.lock()
+            .values()
+            .map(|e| (e.record.clone(), e.users.iter().cloned().collect()))
+            .collect()
     }
 
     /// Notes at start that a container names a volume. Missing ones are made again, empty.
@@ -194,7 +205,8 @@ impl Volumes {
     pub fn activate(&self, name: &str, container: &str) -> Result<PathBuf> {
         let data = self.mountpoint(name);
         let mut table = self.lock();
-        let entry = table.get_mut(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
+        let entry =
+            table.get_mut(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
         if entry.active.is_empty() && mount::needed(&entry.record.options) {
             mount::mount(name, &entry.record.options, &data)?;
         }
@@ -207,10 +219,17 @@ impl Volumes {
         let data = self.mountpoint(name);
         let mut table = self.lock();
         let Some(entry) = table.get_mut(name) else { return };
-        if entry.active.remove(container) && entry.active.is_empty() && mount::needed(&entry.record.options)
-            && let Err(error) = mount::unmount(&data) {
-                tracing::warn!(volume = name, error = &error as &dyn std::error::Error, "could not unmount a volume");
-            }
+        if entry.active.remove(container)
+            && entry.active.is_empty()
+            && mount::needed(&entry.record.options)
+            && let Err(error) = mount::unmount(&data)
+        {
+            tracing::warn!(
+                volume = name,
+                error = &error as &dyn std::error::Error,
+                "could not unmount a volume"
+            );
+        }
     }
 
     /// Removes a volume with its content.
@@ -220,7 +239,8 @@ impl Volumes {
     pub fn remove(&self, name: &str) -> Result<VolumeRecord> {
         let (record, grave) = {
             let mut table = self.lock();
-            let entry = table.get(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
+            let entry =
+                table.get(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
             if !entry.users.is_empty() {
                 let holders = entry.users.iter().cloned().collect();
                 return Err(EngineError::VolumeInUse { name: name.to_owned(), holders });
@@ -247,7 +267,6 @@ impl Volumes {
     pub fn size(&self, name: &str) -> u64 {
         content::size(&self.mountpoint(name))
     }
-
 }
 
 #[cfg(test)]

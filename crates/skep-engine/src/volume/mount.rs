@@ -59,8 +59,14 @@ pub fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Resu
         )
     };
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
-    nix::mount::mount(text(device).as_deref(), data, text(kind).as_deref(), flags, text(&words).as_deref())
-        .map_err(what)?;
+    nix::mount::mount(
+        text(device).as_deref(),
+        data,
+        text(kind).as_deref(),
+        flags,
+        text(&words).as_deref(),
+    )
+    .map_err(what)?;
     // A bind ignores other flags until it is remounted with them.
     if flags.contains(MsFlags::MS_BIND) && flags.contains(MsFlags::MS_RDONLY) {
         let remount = flags | MsFlags::MS_REMOUNT;
@@ -76,7 +82,11 @@ pub fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Resu
 pub fn unmount(data: &Path) -> Result<()> {
     match nix::mount::umount2(data, MntFlags::MNT_DETACH) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(EngineError::File { action: "unmount", path: data.to_owned(), source: errno.into() }),
+        Err(errno) => Err(EngineError::File {
+            action: "unmount",
+            path: data.to_owned(),
+            source: errno.into(),
+        }),
     }
 }
 
@@ -120,7 +130,9 @@ fn resolve(words: String) -> Result<String> {
             Some(host) if host.parse::<IpAddr>().is_err() => {
                 let found = (host, 0).to_socket_addrs().ok().and_then(|mut a| a.next());
                 let address = found.ok_or_else(|| {
-                    EngineError::Invalid(format!("error resolving passed in network volume address: {host}"))
+                    EngineError::Invalid(format!(
+                        "error resolving passed in network volume address: {host}"
+                    ))
                 })?;
                 out.push(format!("addr={}", address.ip()));
             }

@@ -37,7 +37,9 @@ impl VolumeRecord {
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| EngineError::State { path, source }),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| EngineError::State { path, source }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(EngineError::File { action: "read", path, source }),
         }
@@ -49,19 +51,27 @@ impl VolumeRecord {
     /// When the disk says no; nothing is left then.
     pub fn make(&self, dir: &Path) -> Result<()> {
         let data = dir.join("_data");
-        let made = std::fs::DirBuilder::new().mode(0o701).create(dir).map_err(EngineError::file("create", dir)).and_then(
-            |()| std::fs::DirBuilder::new().mode(0o755).create(&data).map_err(EngineError::file("create", &data)),
-        );
+        let made = std::fs::DirBuilder::new()
+            .mode(0o701)
+            .create(dir)
+            .map_err(EngineError::file("create", dir))
+            .and_then(|()| {
+                std::fs::DirBuilder::new()
+                    .mode(0o755)
+                    .create(&data)
+                    .map_err(EngineError::file("create", &data))
+            });
         let path = dir.join(FILE);
         let saved = made.and_then(|()| {
-            let bytes =
-                serde_json::to_vec(self).map_err(|source| EngineError::State { path: path.clone(), source })?;
+            let bytes = serde_json::to_vec(self)
+                .map_err(|source| EngineError::State { path: path.clone(), source })?;
             util::replace_file(&path, &bytes, false).map_err(EngineError::file("write", &path))
         });
         if saved.is_err()
-            && let Err(error) = std::fs::remove_dir_all(dir) {
-                tracing::warn!(path = %dir.display(), %error, "could not remove an unfinished volume");
-            }
+            && let Err(error) = std::fs::remove_dir_all(dir)
+        {
+            tracing::warn!(path = %dir.display(), %error, "could not remove an unfinished volume");
+        }
         saved
     }
 

@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use bollard_stubs::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use bollard_stubs::models::{
+    ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+};
 use skep_engine::{Engine, EngineConfig};
 
 fn main() -> ExitCode {
@@ -17,7 +19,11 @@ fn main() -> ExitCode {
 }
 
 fn daemon(words: &[std::ffi::OsString]) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime");
     runtime.block_on(async {
         let own = std::env::current_exe().expect("own path");
         let mut config = EngineConfig::new(&words[0], &words[1], own);
@@ -25,9 +31,16 @@ fn daemon(words: &[std::ffi::OsString]) -> ExitCode {
         let engine = Engine::start(config).await.expect("start");
         let body = ContainerCreateBody {
             image: Some("box".into()),
-            cmd: Some(["sh", "-c", "n=0; while true; do n=$((n+1)); echo $n; sleep 0.1; done"].map(str::to_owned).to_vec()),
+            cmd: Some(
+                ["sh", "-c", "n=0; while true; do n=$((n+1)); echo $n; sleep 0.1; done"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
             host_config: Some(HostConfig {
-                restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), maximum_retry_count: None }),
+                restart_policy: Some(RestartPolicy {
+                    name: Some(RestartPolicyNameEnum::ALWAYS),
+                    maximum_retry_count: None,
+                }),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()

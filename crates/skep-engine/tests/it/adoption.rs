@@ -17,7 +17,9 @@ fn daemon(host: &Host) -> std::process::Child {
         .spawn()
         .expect("daemon");
     let mut line = String::new();
-    std::io::BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("line");
+    std::io::BufReader::new(child.stdout.take().expect("stdout"))
+        .read_line(&mut line)
+        .expect("line");
     assert_eq!(line, "ready\n");
     child
 }
@@ -40,11 +42,19 @@ fn a_killed_daemon_is_followed_without_a_gap() {
         assert_eq!(settings.networks.unwrap()["bridge"].ip_address.as_deref(), Some("172.17.0.2"));
         // It counted on without a gap.
         let len = log(&engine, "survivor").await.lines().count();
-        until("more output", || async { log(&engine, "survivor").await.lines().count() > len + 3 }).await;
-        let lines: Vec<usize> = log(&engine, "survivor").await.lines().map(|l| l.parse().unwrap()).collect();
+        until("more output", || async { log(&engine, "survivor").await.lines().count() > len + 3 })
+            .await;
+        let lines: Vec<usize> =
+            log(&engine, "survivor").await.lines().map(|l| l.parse().unwrap()).collect();
         assert!(lines.windows(2).all(|w| w[1] == w[0] + 1), "{lines:?}");
-        engine.container_stop("survivor", skep_engine::StopOptions { timeout: Some(0), signal: None }).await.unwrap();
-        assert_eq!(*engine.container_watch("survivor").unwrap().borrow().phase.as_str(), *Phase::Exited.as_str());
+        engine
+            .container_stop("survivor", skep_engine::StopOptions { timeout: Some(0), signal: None })
+            .await
+            .unwrap();
+        assert_eq!(
+            *engine.container_watch("survivor").unwrap().borrow().phase.as_str(),
+            *Phase::Exited.as_str()
+        );
         engine.container_remove("survivor", RemoveOptions::default()).await.unwrap();
     });
 }
@@ -57,7 +67,8 @@ fn what_ended_meanwhile_is_noticed() {
         child.kill().expect("kill");
         child.wait().expect("wait");
         // The container's process ends while there is no daemon; its policy brings it back.
-        let record = sh(&format!("cat {}/data/containers/*/config.json", host.dir.path().display()));
+        let record =
+            sh(&format!("cat {}/data/containers/*/config.json", host.dir.path().display()));
         let record: serde_json::Value = serde_json::from_str(&record).unwrap();
         let pid = record["state"]["pid"].as_i64().unwrap();
         sh(&format!("kill -9 {pid}"));
@@ -67,13 +78,17 @@ fn what_ended_meanwhile_is_noticed() {
             c.restart_count == Some(1) && c.state.unwrap().pid.unwrap_or(0) > 0
         })
         .await;
-        engine.container_remove("survivor", RemoveOptions { force: true, ..Default::default() }).await.unwrap();
+        engine
+            .container_remove("survivor", RemoveOptions { force: true, ..Default::default() })
+            .await
+            .unwrap();
         // A half-made container is removed.
         engine.container_create(Some("half"), None, script("true")).await.unwrap();
         let id = engine.container_inspect("half", false).await.unwrap().id.unwrap();
         engine.shutdown().await;
         drop(engine);
-        std::fs::remove_file(host.dir.path().join("data/containers").join(&id).join("config.json")).unwrap();
+        std::fs::remove_file(host.dir.path().join("data/containers").join(&id).join("config.json"))
+            .unwrap();
         until("the next engine", || async {
             match Engine::start(host.config()).await {
                 Ok(engine) => {

@@ -1,13 +1,18 @@
 //! Volumes, mounts, copies in and out.
 
-use bollard_stubs::models::{ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest};
+use bollard_stubs::models::{
+    ContainerCreateBody, HostConfig, Mount, MountType, VolumeCreateRequest,
+};
 use futures::StreamExt;
 use skep_engine::{ErrorKind, Filters, PutArchiveOptions, RemoveOptions};
 
 use crate::host::{Host, on_a_host, run, script_with};
 
 fn binds(list: &[&str]) -> HostConfig {
-    HostConfig { binds: Some(list.iter().map(|b| (*b).to_owned()).collect()), ..HostConfig::default() }
+    HostConfig {
+        binds: Some(list.iter().map(|b| (*b).to_owned()).collect()),
+        ..HostConfig::default()
+    }
 }
 
 #[test]
@@ -15,46 +20,101 @@ fn volumes() {
     on_a_host("files::volumes", |host: Host| async move {
         let engine = host.engine().await;
         // A new volume gets the image's content and keeps what is written to it.
-        let out = run(&engine, script_with("cat /data/seed; stat -c %u /data/seed; echo new > /data/mine", binds(&["vol:/data"]))).await;
+        let out = run(
+            &engine,
+            script_with(
+                "cat /data/seed; stat -c %u /data/seed; echo new > /data/mine",
+                binds(&["vol:/data"]),
+            ),
+        )
+        .await;
         assert_eq!(out.stdout, "from the image\n33\n", "{}", out.stderr);
-        let out = run(&engine, script_with("cat /data/mine; touch /data/x", binds(&["vol:/data:ro"]))).await;
+        let out =
+            run(&engine, script_with("cat /data/mine; touch /data/x", binds(&["vol:/data:ro"])))
+                .await;
         assert_eq!(out.stdout, "new\n");
         assert!(out.stderr.contains("Read-only"), "{}", out.stderr);
         let bind = host.dir.path().join("made/by/bind");
-        let out = run(&engine, script_with("echo hi > /b/f", binds(&[&format!("{}:/b", bind.display())]))).await;
-        assert_eq!((out.code, std::fs::read_to_string(bind.join("f")).unwrap().as_str()), (0, "hi\n"));
+        let out = run(
+            &engine,
+            script_with("echo hi > /b/f", binds(&[&format!("{}:/b", bind.display())])),
+        )
+        .await;
+        assert_eq!(
+            (out.code, std::fs::read_to_string(bind.join("f")).unwrap().as_str()),
+            (0, "hi\n")
+        );
 
-        engine.container_create(Some("user"), None, script_with("true", binds(&["vol:/data"]))).await.unwrap();
-        assert_eq!(engine.volume_remove("vol", false).await.unwrap_err().kind(), ErrorKind::Conflict);
-        let from = HostConfig { volumes_from: Some(vec!["user:ro".into()]), ..HostConfig::default() };
+        engine
+            .container_create(Some("user"), None, script_with("true", binds(&["vol:/data"])))
+            .await
+            .unwrap();
+        assert_eq!(
+            engine.volume_remove("vol", false).await.unwrap_err().kind(),
+            ErrorKind::Conflict
+        );
+        let from =
+            HostConfig { volumes_from: Some(vec!["user:ro".into()]), ..HostConfig::default() };
         let out = run(&engine, script_with("cat /data/mine", from)).await;
         assert_eq!(out.stdout, "new\n", "{}", out.stderr);
         engine.container_remove("user", RemoveOptions::default()).await.unwrap();
         engine.volume_remove("vol", false).await.unwrap();
-        assert_eq!(engine.volume_remove("vol", false).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            engine.volume_remove("vol", false).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
 
         // A volume with a mount of its own.
         let request = VolumeCreateRequest {
             name: Some("mem".into()),
-            driver_opts: Some([("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            driver_opts: Some(
+                [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .into(),
+            ),
             ..Default::default()
         };
         engine.volume_create(request).await.unwrap();
-        let out = run(&engine, script_with("df -k /m | tail -1 | awk '{print $1, $2}'", binds(&["mem:/m"]))).await;
+        let out = run(
+            &engine,
+            script_with("df -k /m | tail -1 | awk '{print $1, $2}'", binds(&["mem:/m"])),
+        )
+        .await;
         assert_eq!(out.stdout, "tmpfs 1024\n", "{}", out.stderr);
         let pruned = engine.volume_prune(&Filters::new().with("all", "true")).await.unwrap();
         assert_eq!(pruned.volumes_deleted.unwrap(), ["mem"]);
 
-        let missing = Mount { typ: Some(MountType::BIND), source: Some("/not/there".into()), target: Some("/b".into()), ..Default::default() };
-        let body = script_with("true", HostConfig { mounts: Some(vec![missing]), ..Default::default() });
-        let error = engine.container_create(None, None, body).await.unwrap_err();
-        assert!(error.to_string().contains("bind source path does not exist: /not/there"), "{error}");
-        let subpath = Mount {
-            typ: Some(MountType::TMPFS), target: Some("/t".into()),
-            tmpfs_options: Some(bollard_stubs::models::MountTmpfsOptions { size_bytes: Some(1 << 20), mode: Some(0o700), options: None }),
+        let missing = Mount {
+            typ: Some(MountType::BIND),
+            source: Some("/not/there".into()),
+            target: Some("/b".into()),
             ..Default::default()
         };
-        let out = run(&engine, script_with("stat -c %a /t", HostConfig { mounts: Some(vec![subpath]), ..Default::default() })).await;
+        let body =
+            script_with("true", HostConfig { mounts: Some(vec![missing]), ..Default::default() });
+        let error = engine.container_create(None, None, body).await.unwrap_err();
+        assert!(
+            error.to_string().contains("bind source path does not exist: /not/there"),
+            "{error}"
+        );
+        let subpath = Mount {
+            typ: Some(MountType::TMPFS),
+            target: Some("/t".into()),
+            tmpfs_options: Some(bollard_stubs::models::MountTmpfsOptions {
+                size_bytes: Some(1 << 20),
+                mode: Some(0o700),
+                options: None,
+            }),
+            ..Default::default()
+        };
+        let out = run(
+            &engine,
+            script_with(
+                "stat -c %a /t",
+                HostConfig { mounts: Some(vec![subpath]), ..Default::default() },
+            ),
+        )
+        .await;
         assert_eq!(out.stdout, "700\n", "{}", out.stderr);
     });
 }
@@ -69,14 +129,20 @@ async fn bytes(mut stream: skep_engine::ByteStream) -> Vec<u8> {
 
 fn names(tar: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(tar);
-    archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned()).collect()
+    archive
+        .entries()
+        .unwrap()
+        .map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned())
+        .collect()
 }
 
 #[test]
 fn copies_in_and_out() {
     on_a_host("files::copies_in_and_out", |host: Host| async move {
         let engine = host.engine().await;
-        let body = ContainerCreateBody { ..script_with("mkdir /d; echo x > /d/f; sleep 60", binds(&["vol:/data"])) };
+        let body = ContainerCreateBody {
+            ..script_with("mkdir /d; echo x > /d/f; sleep 60", binds(&["vol:/data"]))
+        };
         engine.container_create(Some("c1"), None, body).await.unwrap();
         let put = |path: &'static str, name: &'static str| {
             let engine = engine.clone();
@@ -100,18 +166,37 @@ fn copies_in_and_out() {
         assert_eq!(names(&bytes(tar).await), ["inside"]);
         // Running: as the container sees it.
         engine.container_start("c1").await.unwrap();
-        crate::host::until("the file in the container", || async { engine.container_archive_stat("c1", "/d/f").await.is_ok() }).await;
+        crate::host::until("the file in the container", || async {
+            engine.container_archive_stat("c1", "/d/f").await.is_ok()
+        })
+        .await;
         let (_, tar) = engine.container_archive_get("c1", "/d/.").await.unwrap();
         assert_eq!(names(&bytes(tar).await), ["d/", "d/f"]);
         assert!(engine.container_archive_stat("c1", "/etc/hosts").await.unwrap().size > 0);
         let changes = engine.container_changes("c1").await.unwrap();
         let lines: Vec<String> = changes.iter().map(|c| format!("{} {}", c.kind, c.path)).collect();
-        assert!(lines.contains(&"1 /d/f".to_owned()) && lines.contains(&"1 /etc/motd".to_owned()), "{lines:?}");
+        assert!(
+            lines.contains(&"1 /d/f".to_owned()) && lines.contains(&"1 /etc/motd".to_owned()),
+            "{lines:?}"
+        );
         let exported = names(&bytes(engine.container_export("c1").await.unwrap()).await);
         assert!(exported.iter().any(|n| n.trim_start_matches("./") == "d/f"), "{exported:?}");
-        let id = engine.container_commit("c1", Some("snap:1"), vec!["CMD [\"cat\",\"/d/f\"]".into()], "", "", true).await.unwrap();
+        let id = engine
+            .container_commit(
+                "c1",
+                Some("snap:1"),
+                vec!["CMD [\"cat\",\"/d/f\"]".into()],
+                "",
+                "",
+                true,
+            )
+            .await
+            .unwrap();
         assert_eq!(engine.image_inspect("snap:1").await.unwrap().id.as_deref(), Some(id.as_str()));
-        engine.container_remove("c1", RemoveOptions { force: true, ..Default::default() }).await.unwrap();
+        engine
+            .container_remove("c1", RemoveOptions { force: true, ..Default::default() })
+            .await
+            .unwrap();
         let body = ContainerCreateBody { image: Some("snap:1".into()), ..Default::default() };
         assert_eq!(run(&engine, body).await.stdout, "x\n");
     });

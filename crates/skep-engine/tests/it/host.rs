@@ -28,7 +28,11 @@ pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> 
         return;
     }
     sh("ip link set lo up");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime");
     let host = Host::new();
     runtime.block_on(test(host));
     runtime.shutdown_background();
@@ -48,7 +52,8 @@ impl Host {
 
     pub fn config(&self) -> EngineConfig {
         let at = |name: &str| self.dir.path().join(name);
-        let mut config = EngineConfig::new(at("data"), at("exec"), env!("CARGO_BIN_EXE_skep-engine-fixture"));
+        let mut config =
+            EngineConfig::new(at("data"), at("exec"), env!("CARGO_BIN_EXE_skep-engine-fixture"));
         config.cgroup_parent.clone_from(&self.cgroup);
         config
     }
@@ -72,7 +77,9 @@ impl Drop for Host {
         let mut own: Vec<&str> = groups.lines().filter(|g| g.contains(&self.cgroup[1..])).collect();
         own.sort_by_key(|g| std::cmp::Reverse(g.len()));
         for group in &own {
-            for pid in std::fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default().lines() {
+            for pid in
+                std::fs::read_to_string(format!("{group}/cgroup.procs")).unwrap_or_default().lines()
+            {
                 let _ = Command::new("kill").args(["-9", pid]).status();
             }
         }
@@ -83,7 +90,12 @@ impl Drop for Host {
         // Pinned namespaces and roots would keep the folder from being removed.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let folder = self.dir.path().to_string_lossy().into_owned();
-        for point in mounts.lines().rev().filter_map(|l| l.split(' ').nth(4)).filter(|p| p.starts_with(&folder)) {
+        for point in mounts
+            .lines()
+            .rev()
+            .filter_map(|l| l.split(' ').nth(4))
+            .filter(|p| p.starts_with(&folder))
+        {
             let _ = Command::new("umount").args(["-l", point]).status();
         }
     }
@@ -108,7 +120,12 @@ fn root_tar() -> Vec<u8> {
         header.set_gid(owner);
         builder.append_data(&mut header, name, content).expect("file");
     };
-    file("bin/busybox", 0o755, 0, &std::fs::read("/bin/busybox").expect("busybox-static is needed"));
+    file(
+        "bin/busybox",
+        0o755,
+        0,
+        &std::fs::read("/bin/busybox").expect("busybox-static is needed"),
+    );
     file("etc/passwd", 0o644, 0, b"root:x:0:0::/root:/bin/sh\nweb:x:33:33::/home/web:/bin/sh\n");
     file("etc/group", 0o644, 0, b"root:x:0:\nweb:x:33:\n");
     file("data/seed", 0o640, 33, b"from the image\n");
@@ -145,7 +162,8 @@ pub struct Outcome {
 /// Creates, attaches, starts and waits, as `docker run` does, and removes.
 pub async fn run(engine: &Engine, body: ContainerCreateBody) -> Outcome {
     let id = engine.container_create(None, None, body).await.expect("create").id;
-    let all = AttachOptions { stream: true, stdout: true, stderr: true, ..AttachOptions::default() };
+    let all =
+        AttachOptions { stream: true, stdout: true, stderr: true, ..AttachOptions::default() };
     let session = engine.container_attach(&id, all).await.expect("attach");
     let wait = engine.container_wait(&id, WaitCondition::NextExit).expect("wait");
     if let Err(error) = engine.container_start(&id).await {

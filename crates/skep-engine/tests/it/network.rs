@@ -1,7 +1,8 @@
 //! Containers on networks.
 
 use bollard_stubs::models::{
-    EndpointSettings, HostConfig, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, PortBinding,
+    EndpointSettings, HostConfig, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkDisconnectRequest, PortBinding,
 };
 use skep_engine::{ErrorKind, Filters, RemoveOptions};
 
@@ -15,31 +16,62 @@ fn on(network: &str) -> HostConfig {
 fn names_ports_and_modes() {
     on_a_host("network::names_ports_and_modes", |host: Host| async move {
         let engine = host.engine().await;
-        engine.network_create(NetworkCreateRequest { name: "lan".into(), ..Default::default() }).await.unwrap();
+        engine
+            .network_create(NetworkCreateRequest { name: "lan".into(), ..Default::default() })
+            .await
+            .unwrap();
         let publish = HostConfig {
-            port_bindings: Some([("80/tcp".to_owned(), Some(vec![PortBinding { host_ip: None, host_port: Some("18080".into()) }]))].into()),
+            port_bindings: Some(
+                [(
+                    "80/tcp".to_owned(),
+                    Some(vec![PortBinding { host_ip: None, host_port: Some("18080".into()) }]),
+                )]
+                .into(),
+            ),
             ..on("lan")
         };
         let text = "mkdir /www; echo served > /www/index.html; exec httpd -f -h /www -p 80";
         engine.container_create(Some("web"), None, script_with(text, publish)).await.unwrap();
         engine.container_start("web").await.unwrap();
-        let out = run(&engine, script_with("wget -q -O - http://web/ && cat /etc/resolv.conf", on("lan"))).await;
-        assert!(out.stdout.starts_with("served\n") && out.stdout.contains("127.0.0.11"), "{}{}", out.stdout, out.stderr);
+        let out = run(
+            &engine,
+            script_with("wget -q -O - http://web/ && cat /etc/resolv.conf", on("lan")),
+        )
+        .await;
+        assert!(
+            out.stdout.starts_with("served\n") && out.stdout.contains("127.0.0.11"),
+            "{}{}",
+            out.stdout,
+            out.stderr
+        );
         assert_eq!(sh("curl -s --max-time 5 http://127.0.0.1:18080/"), "served\n");
 
-        let inspect = engine.container_inspect("web", false).await.unwrap().network_settings.unwrap();
+        let inspect =
+            engine.container_inspect("web", false).await.unwrap().network_settings.unwrap();
         let lan = &inspect.networks.unwrap()["lan"];
         assert_eq!(lan.ip_address.as_deref(), Some("172.18.0.2"));
-        assert_eq!(inspect.ports.unwrap()["80/tcp"].as_ref().unwrap()[0].host_port.as_deref(), Some("18080"));
+        assert_eq!(
+            inspect.ports.unwrap()["80/tcp"].as_ref().unwrap()[0].host_port.as_deref(),
+            Some("18080")
+        );
         let network = engine.network_inspect("lan", false).await.unwrap();
-        assert_eq!(network.containers.unwrap().values().next().unwrap().name.as_deref(), Some("web"));
+        assert_eq!(
+            network.containers.unwrap().values().next().unwrap().name.as_deref(),
+            Some("web")
+        );
         assert_eq!(engine.network_remove("lan").await.unwrap_err().kind(), ErrorKind::Forbidden);
         let listed = &engine.container_list(Default::default()).await.unwrap()[0];
         assert_eq!(listed.ports.as_ref().unwrap()[0].public_port, Some(18080));
 
         // Another container on the same port is told who has it, and leaves nothing behind.
         let taken = HostConfig {
-            port_bindings: Some([("80/tcp".to_owned(), Some(vec![PortBinding { host_ip: None, host_port: Some("18080".into()) }]))].into()),
+            port_bindings: Some(
+                [(
+                    "80/tcp".to_owned(),
+                    Some(vec![PortBinding { host_ip: None, host_port: Some("18080".into()) }]),
+                )]
+                .into(),
+            ),
             ..HostConfig::default()
         };
         engine.container_create(Some("other"), None, script_with("sleep 60", taken)).await.unwrap();
@@ -48,16 +80,30 @@ fn names_ports_and_modes() {
         engine.container_remove("other", RemoveOptions::default()).await.unwrap();
 
         // Sharing a namespace, having none, having the host's.
-        let out = run(&engine, script_with("wget -q -O - http://127.0.0.1/", on("container:web"))).await;
+        let out =
+            run(&engine, script_with("wget -q -O - http://127.0.0.1/", on("container:web"))).await;
         assert_eq!(out.stdout, "served\n", "{}", out.stderr);
         let out = run(&engine, script_with("ls /sys/class/net", on("none"))).await;
         assert_eq!(out.stdout, "lo\n");
         let out = run(&engine, script_with("ls /sys/class/net", on("host"))).await;
         assert!(out.stdout.contains("docker0"), "{}", out.stdout);
-        let hosts = HostConfig { extra_hosts: Some(vec!["gate:host-gateway".into(), "x:1.2.3.4".into()]), dns: Some(vec!["9.9.9.9".into()]), ..Default::default() };
+        let hosts = HostConfig {
+            extra_hosts: Some(vec!["gate:host-gateway".into(), "x:1.2.3.4".into()]),
+            dns: Some(vec!["9.9.9.9".into()]),
+            ..Default::default()
+        };
         let out = run(&engine, script_with("cat /etc/hosts /etc/resolv.conf", hosts)).await;
-        assert!(out.stdout.contains("172.17.0.1\tgate") && out.stdout.contains("1.2.3.4\tx") && out.stdout.contains("9.9.9.9"), "{}", out.stdout);
-        engine.container_remove("web", RemoveOptions { force: true, ..Default::default() }).await.unwrap();
+        assert!(
+            out.stdout.contains("172.17.0.1\tgate")
+                && out.stdout.contains("1.2.3.4\tx")
+                && out.stdout.contains("9.9.9.9"),
+            "{}",
+            out.stdout
+        );
+        engine
+            .container_remove("web", RemoveOptions { force: true, ..Default::default() })
+            .await
+            .unwrap();
         engine.network_remove("lan").await.unwrap();
         assert!(!sh("ip -o link").contains("veth"));
     });
@@ -68,14 +114,29 @@ fn connect_and_disconnect() {
     on_a_host("network::connect_and_disconnect", |host: Host| async move {
         let engine = host.engine().await;
         for name in ["one", "two"] {
-            engine.network_create(NetworkCreateRequest { name: name.into(), ..Default::default() }).await.unwrap();
+            engine
+                .network_create(NetworkCreateRequest { name: name.into(), ..Default::default() })
+                .await
+                .unwrap();
         }
-        engine.container_create(Some("c1"), None, script_with("sleep 60", on("one"))).await.unwrap();
+        engine
+            .container_create(Some("c1"), None, script_with("sleep 60", on("one")))
+            .await
+            .unwrap();
         let connect = |network: &'static str| {
-            let settings = EndpointSettings { aliases: Some(vec!["nick".into()]), ..Default::default() };
+            let settings =
+                EndpointSettings { aliases: Some(vec!["nick".into()]), ..Default::default() };
             let engine = engine.clone();
             async move {
-                engine.network_connect(network, NetworkConnectRequest { container: "c1".into(), endpoint_config: Some(settings) }).await
+                engine
+                    .network_connect(
+                        network,
+                        NetworkConnectRequest {
+                            container: "c1".into(),
+                            endpoint_config: Some(settings),
+                        },
+                    )
+                    .await
             }
         };
         connect("two").await.unwrap();
@@ -85,12 +146,25 @@ fn connect_and_disconnect() {
         assert_eq!(out.code, 0, "{}{}", out.stdout, out.stderr);
         let gone = NetworkDisconnectRequest { container: "c1".into(), force: None };
         engine.network_disconnect("one", gone.clone()).await.unwrap();
-        assert_eq!(engine.network_disconnect("one", gone).await.unwrap_err().kind(), ErrorKind::Forbidden);
-        let networks = engine.container_inspect("c1", false).await.unwrap().network_settings.unwrap().networks.unwrap();
+        assert_eq!(
+            engine.network_disconnect("one", gone).await.unwrap_err().kind(),
+            ErrorKind::Forbidden
+        );
+        let networks = engine
+            .container_inspect("c1", false)
+            .await
+            .unwrap()
+            .network_settings
+            .unwrap()
+            .networks
+            .unwrap();
         assert_eq!(networks.keys().collect::<Vec<_>>(), ["two"]);
         let pruned = engine.network_prune(&Filters::new()).await.unwrap();
         assert_eq!(pruned.networks_deleted.unwrap(), ["one"]);
-        engine.container_remove("c1", RemoveOptions { force: true, ..Default::default() }).await.unwrap();
+        engine
+            .container_remove("c1", RemoveOptions { force: true, ..Default::default() })
+            .await
+            .unwrap();
         run(&engine, script("true")).await;
     });
 }

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::plan::{BridgePlan, CablePlan, VxlanPlan};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
-    BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+    InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +67,9 @@ fn parse(message: LinkMessage) -> (String, Link) {
             LinkAttribute::Address(value) => link.mac = value,
             LinkAttribute::Controller(value) => link.master = (value != 0).then_some(value),
             LinkAttribute::IfAlias(value) => link.alias = value,
-            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| parse_info(&mut link, info)),
+            LinkAttribute::LinkInfo(infos) => {
+                infos.into_iter().for_each(|info| parse_info(&mut link, info))
+            }
             _ => {}
         }
     }
@@ -96,7 +98,10 @@ fn parse_info(link: &mut Link, info: LinkInfo) {
 }
 
 /// Reads the IPv4 addresses by link index.
-pub fn read_addresses(netlink: &mut Netlink, namespace: &str) -> Result<BTreeMap<u32, BTreeSet<Cidr>>> {
+pub fn read_addresses(
+    netlink: &mut Netlink,
+    namespace: &str,
+) -> Result<BTreeMap<u32, BTreeSet<Cidr>>> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     let answers = netlink
@@ -186,7 +191,8 @@ pub fn remove_together(netlink: &mut Netlink, namespace: &str, indexes: &[u32]) 
         message.attributes.push(LinkAttribute::Group(DOOMED));
         match netlink.request(RouteNetlinkMessage::NewLink(message), Mode::Change) {
             Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => {}
-            result => result.map_err(refused(namespace, format!("mark link number {index} for removal")))?,
+            result => result
+                .map_err(refused(namespace, format!("mark link number {index} for removal")))?,
         }
     }
     let mut message = LinkMessage::default();
@@ -248,7 +254,12 @@ pub fn loopback(netlink: &mut Netlink, namespace: &str, links: &Links) -> Applie
 }
 
 /// Makes a bridge as planned. One that exists and is not ours is used as it is.
-pub fn bridge(netlink: &mut Netlink, namespace: &str, plan: &BridgePlan, links: &mut Links) -> Applied {
+pub fn bridge(
+    netlink: &mut Netlink,
+    namespace: &str,
+    plan: &BridgePlan,
+    links: &mut Links,
+) -> Applied {
     let mut changed = 0;
     if !links.contains_key(&plan.name) {
         let mut message = LinkMessage::default();
@@ -265,11 +276,17 @@ pub fn bridge(netlink: &mut Netlink, namespace: &str, plan: &BridgePlan, links: 
         changed += 1;
         *links = read(netlink, namespace)?;
         if !plan.alias.is_empty()
-            && let Some(link) = links.get_mut(&plan.name) {
-                adjust(netlink, namespace, (&plan.name, link), vec![LinkAttribute::IfAlias(plan.alias.clone())])?;
-                link.alias.clone_from(&plan.alias);
-                link.up = true;
-            }
+            && let Some(link) = links.get_mut(&plan.name)
+        {
+            adjust(
+                netlink,
+                namespace,
+                (&plan.name, link),
+                vec![LinkAttribute::IfAlias(plan.alias.clone())],
+            )?;
+            link.alias.clone_from(&plan.alias);
+            link.up = true;
+        }
     }
     if let Some(link) = links.get(&plan.name) {
         let mut attributes = Vec::new();
@@ -292,7 +309,8 @@ pub fn vxlan(
     links: &mut Links,
 ) -> Applied {
     let mut changed = 0;
-    let wrong = links.get(&plan.name).filter(|l| l.vxlan != (plan.vni, plan.port, Some(plan.local)));
+    let wrong =
+        links.get(&plan.name).filter(|l| l.vxlan != (plan.vni, plan.port, Some(plan.local)));
     if let Some(link) = wrong {
         remove(netlink, namespace, &plan.name, link.index)?;
         links.remove(&plan.name);
@@ -317,8 +335,10 @@ pub fn vxlan(
             InfoVxlan::Proxy(true),
         ];
         message.attributes.push(kind(InfoKind::Vxlan, Some(InfoData::Vxlan(data))));
-        host.request(RouteNetlinkMessage::NewLink(message), Mode::Create)
-            .map_err(refused(namespace, format!("make VXLAN device {} with id {}", plan.name, plan.vni)))?;
+        host.request(RouteNetlinkMessage::NewLink(message), Mode::Create).map_err(refused(
+            namespace,
+            format!("make VXLAN device {} with id {}", plan.name, plan.vni),
+        ))?;
         changed += 1;
         *links = read(netlink, namespace)?;
     }
@@ -355,7 +375,10 @@ pub fn cable(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Res
     let mut changed = 0;
     let port_ns = plan.port_ns.to_string();
     // An interface without our port at its other end is from another life.
-    let halves = (ends.links.get(&plan.interface).map(|l| l.index), ends.outer_links.get(&plan.port).map(|l| l.index));
+    let halves = (
+        ends.links.get(&plan.interface).map(|l| l.index),
+        ends.outer_links.get(&plan.port).map(|l| l.index),
+    );
     let whole = matches!(halves, (Some(_), Some(_)));
     if !whole {
         if let (Some(index), _) = halves {
@@ -402,7 +425,8 @@ pub fn port(outer: &mut Netlink, outer_links: &Links, plan: &CablePlan) -> Appli
         let setting = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(plan.isolated)]);
         let infos = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(setting)];
         let link = Link { up: true, ..link.clone() };
-        changed += adjust(outer, &port_ns, (&plan.port, &link), vec![LinkAttribute::LinkInfo(infos)])?;
+        changed +=
+            adjust(outer, &port_ns, (&plan.port, &link), vec![LinkAttribute::LinkInfo(infos)])?;
     }
     Ok(changed)
 }
@@ -419,21 +443,25 @@ fn lay(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Result<()
     message.attributes.push(LinkAttribute::IfName(plan.port.clone()));
     message.attributes.push(LinkAttribute::Mtu(plan.mtu.into()));
     message.attributes.push(kind(InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer)))));
-    ends.outer
-        .request(RouteNetlinkMessage::NewLink(message), Mode::Create)
-        .map_err(refused(namespace, format!("make interface {} with port {}", plan.interface, plan.port)))
+    ends.outer.request(RouteNetlinkMessage::NewLink(message), Mode::Create).map_err(refused(
+        namespace,
+        format!("make interface {} with port {}", plan.interface, plan.port),
+    ))
 }
 
 /// MTU of the link that has an address, in the namespace of `netlink`.
 pub fn mtu_of(netlink: &mut Netlink, namespace: &str, address: Ipv4Addr) -> Result<Option<u32>> {
     let links = read(netlink, namespace)?;
     let owners = read_addresses(netlink, namespace)?;
-    let index = owners.iter().find(|(_, a)| a.iter().any(|a| a.addr() == address)).map(|(index, _)| *index);
+    let index =
+        owners.iter().find(|(_, a)| a.iter().any(|a| a.addr() == address)).map(|(index, _)| *index);
     Ok(index.and_then(|index| links.values().find(|l| l.index == index)).map(|l| l.mtu))
 }
 
 /// Tries out the kinds of links we make, in a namespace that is thrown away.
-pub fn probe(ns: &skep_sys::netns::NetNs) -> Vec<(&'static str, &'static str, std::io::Result<()>)> {
+pub fn probe(
+    ns: &skep_sys::netns::NetNs,
+) -> Vec<(&'static str, &'static str, std::io::Result<()>)> {
     let vxlan = InfoData::Vxlan(vec![InfoVxlan::Id(1), InfoVxlan::Port(4789)]);
     let kinds = [
         ("bridge", "local networks and overlays", InfoKind::Bridge, None),

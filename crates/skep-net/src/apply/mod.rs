@@ -10,9 +10,9 @@ pub mod routes;
 mod space;
 mod sysctl;
 
+pub use links::mtu_of;
 pub use netlink::Netlink;
 pub use nft::Nft;
-pub use links::mtu_of;
 pub use space::{HOST_PIN, Handles, Spaces};
 
 use crate::error::{NetError, Result};

@@ -2,8 +2,8 @@
 //! opened in, so one that was opened inside can be used from any thread.
 
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -66,7 +66,9 @@ impl Netlink {
                 match payload {
                     NetlinkPayload::InnerMessage(message) => found.push(message),
                     NetlinkPayload::Done(_) => return Ok(found),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
                     _ => {}
                 }
             }
@@ -93,13 +95,17 @@ impl Netlink {
         let (datagram, _) = self.socket.recv_from_full()?;
         let mut payloads = Vec::new();
         let mut rest = &datagram[..];
-        while let Some(length) = rest.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes) {
+        while let Some(length) =
+            rest.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)
+        {
             let length = length as usize;
             if length < 16 || length > rest.len() {
                 break;
             }
             match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]) {
-                Ok(message) if message.header.sequence_number == self.sequence => payloads.push(message.payload),
+                Ok(message) if message.header.sequence_number == self.sequence => {
+                    payloads.push(message.payload)
+                }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "passed over a netlink message"),
             }

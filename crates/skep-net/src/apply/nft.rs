@@ -42,7 +42,9 @@ impl Nft {
         // block; an early death shows in the exit status.
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(script.as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(failed(error));
+                }
                 _ => {}
             }
         }
@@ -77,9 +79,12 @@ pub fn generation() -> io::Result<u32> {
     socket.send(&request, 0)?;
     let (answer, _) = socket.recv_from_full()?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed nftables generation");
-    let kind = u16::from_ne_bytes(answer.get(4..6).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?);
+    let kind =
+        u16::from_ne_bytes(answer.get(4..6).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?);
     if kind != (NFTABLES << 8) | NEW_GENERATION {
-        let code = i32::from_ne_bytes(answer.get(16..20).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?);
+        let code = i32::from_ne_bytes(
+            answer.get(16..20).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?,
+        );
         return Err(io::Error::from_raw_os_error(-code));
     }
     let mut rest = answer.get(HEADERS..).ok_or_else(malformed)?;

@@ -16,15 +16,22 @@ type Entry = (IpAddr, Mac);
 
 /// Makes the device's entries those of the plan.
 pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPlan) -> Applied {
-    let neighbours: BTreeSet<Entry> = plan.peers.iter().map(|(ip, mac, _)| (IpAddr::V4(*ip), *mac)).collect();
+    let neighbours: BTreeSet<Entry> =
+        plan.peers.iter().map(|(ip, mac, _)| (IpAddr::V4(*ip), *mac)).collect();
     let nodes: BTreeSet<Entry> = plan.peers.iter().map(|(_, mac, node)| (*node, *mac)).collect();
     let mut changed = 0;
     for (family, wanted) in [(AddressFamily::Inet, neighbours), (AddressFamily::Bridge, nodes)] {
         let found = read(netlink, namespace, family, index)?;
         for entry in found.difference(&wanted) {
             netlink
-                .request(RouteNetlinkMessage::DelNeighbour(message(family, index, *entry)), Mode::Change)
-                .map_err(refused(namespace, format!("forget {} at {} on {}", entry.1, entry.0, plan.name)))?;
+                .request(
+                    RouteNetlinkMessage::DelNeighbour(message(family, index, *entry)),
+                    Mode::Change,
+                )
+                .map_err(refused(
+                    namespace,
+                    format!("forget {} at {} on {}", entry.1, entry.0, plan.name),
+                ))?;
             changed += 1;
             if family == AddressFamily::Bridge {
                 forget_learnt(netlink, namespace, index, entry.1)?;
@@ -32,8 +39,14 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
         }
         for entry in wanted.difference(&found) {
             netlink
-                .request(RouteNetlinkMessage::NewNeighbour(message(family, index, *entry)), Mode::Replace)
-                .map_err(refused(namespace, format!("enter {} at {} on {}", entry.1, entry.0, plan.name)))?;
+                .request(
+                    RouteNetlinkMessage::NewNeighbour(message(family, index, *entry)),
+                    Mode::Replace,
+                )
+                .map_err(refused(
+                    namespace,
+                    format!("enter {} at {} on {}", entry.1, entry.0, plan.name),
+                ))?;
             changed += 1;
         }
     }
@@ -42,7 +55,12 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
 
 /// The bridge above has learnt from packets that the address is behind the device;
 /// without this it would go on believing so for minutes.
-fn forget_learnt(netlink: &mut Netlink, namespace: &str, index: u32, mac: Mac) -> crate::error::Result<()> {
+fn forget_learnt(
+    netlink: &mut Netlink,
+    namespace: &str,
+    index: u32,
+    mac: Mac,
+) -> crate::error::Result<()> {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = index;
@@ -75,10 +93,16 @@ fn read(
         let (mut address, mut mac) = (None, None);
         for attribute in &message.attributes {
             match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => address = Some(IpAddr::V4(*a)),
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => address = Some(IpAddr::V6(*a)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
+                    address = Some(IpAddr::V4(*a))
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
+                    address = Some(IpAddr::V6(*a))
+                }
                 // A forwarding entry's destination has no family; its length tells.
-                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => address = ip(bytes),
+                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+                    address = ip(bytes)
+                }
                 NeighbourAttribute::LinkLayerAddress(bytes) => {
                     mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
                 }

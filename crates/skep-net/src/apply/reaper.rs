@@ -37,7 +37,9 @@ impl Reaper {
         let (inbox, queue) = mpsc::channel();
         let pending = Pending::default();
         let shared = Arc::clone(&pending);
-        let thread = thread::Builder::new().name("skep-net-reaper".to_owned()).spawn(move || reap(&queue, &shared))?;
+        let thread = thread::Builder::new()
+            .name("skep-net-reaper".to_owned())
+            .spawn(move || reap(&queue, &shared))?;
         Ok(Self { inbox: Some(inbox), pending, thread: Some(thread) })
     }
 
@@ -60,9 +62,10 @@ impl Drop for Reaper {
     fn drop(&mut self) {
         self.inbox = None;
         if let Some(thread) = self.thread.take()
-            && thread.join().is_err() {
-                tracing::error!("the thread that removes links had panicked");
-            }
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that removes links had panicked");
+        }
     }
 }
 
@@ -70,17 +73,27 @@ fn reap(queue: &Receiver<Doomed>, pending: &Pending) {
     while let Ok(first) = queue.recv() {
         let mut batches: BTreeMap<NsName, (Arc<NetNs>, Vec<u32>)> = BTreeMap::new();
         for doomed in std::iter::once(first).chain(queue.try_iter()) {
-            batches.entry(doomed.name).or_insert_with(|| (doomed.ns, Vec::new())).1.push(doomed.index);
+            batches
+                .entry(doomed.name)
+                .or_insert_with(|| (doomed.ns, Vec::new()))
+                .1
+                .push(doomed.index);
         }
         for (name, (ns, indexes)) in batches {
             let label = name.to_string();
             let removed = match ns.run(Netlink::open) {
                 Ok(Ok(mut netlink)) => links::remove_together(&mut netlink, &label, &indexes),
-                Ok(Err(source)) | Err(source) => Err(super::refused(&label, "open netlink")(source)),
+                Ok(Err(source)) | Err(source) => {
+                    Err(super::refused(&label, "open netlink")(source))
+                }
             };
             if let Err(error) = removed {
                 // No longer pending, they are found again by the next look.
-                tracing::warn!(namespace = label, error = &error as &dyn std::error::Error, "cannot remove links");
+                tracing::warn!(
+                    namespace = label,
+                    error = &error as &dyn std::error::Error,
+                    "cannot remove links"
+                );
             }
             let mut pending = lock(pending);
             for index in indexes {

@@ -21,7 +21,12 @@ const PROTOCOL: u8 = 92;
 const PRIORITY: u32 = 100;
 
 /// Makes our default routes those of the plan.
-pub fn routes(netlink: &mut Netlink, namespace: &str, wanted: &[RoutePlan], links: &Links) -> Applied {
+pub fn routes(
+    netlink: &mut Netlink,
+    namespace: &str,
+    wanted: &[RoutePlan],
+    links: &Links,
+) -> Applied {
     let mut changed = 0;
     let wanted_set: BTreeSet<(Ipv4Addr, u32, u32)> = wanted
         .iter()
@@ -64,8 +69,9 @@ pub fn routes(netlink: &mut Netlink, namespace: &str, wanted: &[RoutePlan], link
 pub fn marks(netlink: &mut Netlink, namespace: &str, wanted: &[u32]) -> Applied {
     let mut request = RuleMessage::default();
     request.header.family = AddressFamily::Inet;
-    let answers =
-        netlink.dump(RouteNetlinkMessage::GetRule(request)).map_err(refused(namespace, "list routing rules"))?;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetRule(request))
+        .map_err(refused(namespace, "list routing rules"))?;
     let mut changed = 0;
     let mut found = BTreeSet::new();
     for answer in answers {
@@ -100,13 +106,20 @@ pub fn marks(netlink: &mut Netlink, namespace: &str, wanted: &[u32]) -> Applied 
 }
 
 /// Destinations of the namespace's main table whose interface is not among `except`.
-pub fn destinations(netlink: &mut Netlink, namespace: &str, except: &BTreeSet<u32>) -> Result<Vec<Cidr>> {
+pub fn destinations(
+    netlink: &mut Netlink,
+    namespace: &str,
+    except: &BTreeSet<u32>,
+) -> Result<Vec<Cidr>> {
     let mut found = Vec::new();
     for message in read(netlink, namespace)? {
         if table(&message) != u32::from(RouteHeader::RT_TABLE_MAIN) {
             continue;
         }
-        let ours = message.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(i) if except.contains(i)));
+        let ours = message
+            .attributes
+            .iter()
+            .any(|a| matches!(a, RouteAttribute::Oif(i) if except.contains(i)));
         let destination = message.attributes.iter().find_map(|a| match a {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
             _ => None,
@@ -121,8 +134,9 @@ pub fn destinations(netlink: &mut Netlink, namespace: &str, except: &BTreeSet<u3
 fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
-    let answers =
-        netlink.dump(RouteNetlinkMessage::GetRoute(request)).map_err(refused(namespace, "list routes"))?;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetRoute(request))
+        .map_err(refused(namespace, "list routes"))?;
     Ok(answers
         .into_iter()
         .filter_map(|a| match a {

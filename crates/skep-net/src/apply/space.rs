@@ -134,14 +134,20 @@ impl Spaces {
         // this life of the daemon.
         for cable in which.iter().filter_map(|n| plans.get(n)).flat_map(|p| &p.cables) {
             if plans.contains_key(&cable.port_ns)
-                && let Err(error) = self.ensure(&cable.port_ns) {
-                    results.insert(cable.port_ns.clone(), Err(error));
-                }
+                && let Err(error) = self.ensure(&cable.port_ns)
+            {
+                results.insert(cable.port_ns.clone(), Err(error));
+            }
         }
         let handles = lock(&self.handles).clone();
         let removing = which.iter().any(|n| !plans.contains_key(n));
-        let context =
-            Context { places: &self.places, handles: &handles, removing, reaper: &self.reaper, verify };
+        let context = Context {
+            places: &self.places,
+            handles: &handles,
+            removing,
+            reaper: &self.reaper,
+            verify,
+        };
         // Bridges before the cables that end on them.
         for bridges in [true, false] {
             let jobs: VecDeque<(&mut Space, &NsPlan)> = self
@@ -191,7 +197,8 @@ impl Spaces {
     pub fn sweep(&mut self, plans: &HostPlan) -> Result<usize> {
         let wanted: BTreeSet<String> = plans.keys().filter_map(NsName::file).collect();
         let known: BTreeSet<String> = self.spaces.keys().filter_map(NsName::file).collect();
-        let failed = |source| NetError::File { action: "list", path: self.places.pins.clone(), source };
+        let failed =
+            |source| NetError::File { action: "list", path: self.places.pins.clone(), source };
         let mut removed = 0;
         for entry in std::fs::read_dir(&self.places.pins).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -224,9 +231,10 @@ impl Places {
     fn forget(&self, name: &NsName) {
         let path = self.record(name);
         if let Err(error) = std::fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(%error, path = %path.display(), "cannot remove a record of rules");
-            }
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "cannot remove a record of rules");
+        }
     }
 }
 
@@ -248,7 +256,10 @@ fn pin_host(pins: &Path, host: &NetNs) -> Result<()> {
     host.pin(&path).map_err(namespace("pin", &path))
 }
 
-fn run(jobs: VecDeque<(&mut Space, &NsPlan)>, context: &Context<'_>) -> BTreeMap<NsName, Result<usize>> {
+fn run(
+    jobs: VecDeque<(&mut Space, &NsPlan)>,
+    context: &Context<'_>,
+) -> BTreeMap<NsName, Result<usize>> {
     let workers = WORKERS.min(jobs.len());
     let queue = Mutex::new(jobs);
     let results = Mutex::new(BTreeMap::new());
@@ -261,7 +272,10 @@ fn run(jobs: VecDeque<(&mut Space, &NsPlan)>, context: &Context<'_>) -> BTreeMap
                     let ns = Arc::clone(&space.ns);
                     let result = match ns.run(|| converge(space, plan, context)) {
                         Ok(result) => result,
-                        Err(source) => Err(namespace("enter", &context.places.pins.join(name.to_string()))(source)),
+                        Err(source) => Err(namespace(
+                            "enter",
+                            &context.places.pins.join(name.to_string()),
+                        )(source)),
                     };
                     lock(&results).insert(name, result);
                 }
@@ -287,7 +301,8 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
         let Some(host) = context.handles.get(&NsName::Host) else { continue };
         let mut underlay = open(host, &NsName::Host)?;
         let target = space.ns.as_fd();
-        changed += links::vxlan(&mut space.netlink, &mut underlay, target, &label, vxlan, &mut found)?;
+        changed +=
+            links::vxlan(&mut space.netlink, &mut underlay, target, &label, vxlan, &mut found)?;
         if let Some(link) = found.get(&vxlan.name) {
             changed += peers::apply(&mut space.netlink, &label, link.index, vxlan)?;
         }
@@ -309,7 +324,9 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
                 tracing::debug!(namespace = label, flows, "forgot outdated UDP flows");
                 space.flows.clone_from(&plan.udp_flows);
             }
-            Err(error) => tracing::warn!(namespace = label, %error, "cannot forget outdated UDP flows"),
+            Err(error) => {
+                tracing::warn!(namespace = label, %error, "cannot forget outdated UDP flows")
+            }
         }
     }
     Ok(changed)
@@ -318,7 +335,12 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
 /// Removes links that no plan speaks of: in the host only bridges that carry our
 /// mark and ports on our bridges, in a container's namespace nothing (it may have
 /// made links itself), elsewhere everything of the kinds we make.
-fn collect(space: &mut Space, plan: &NsPlan, context: &Context<'_>, found: &mut Links) -> Result<usize> {
+fn collect(
+    space: &mut Space,
+    plan: &NsPlan,
+    context: &Context<'_>,
+    found: &mut Links,
+) -> Result<usize> {
     let label = space.name.to_string();
     let planned = |name: &str| {
         plan.bridges.iter().any(|b| b.name == name)
@@ -337,9 +359,13 @@ fn collect(space: &mut Space, plan: &NsPlan, context: &Context<'_>, found: &mut 
                     NsName::Sandbox(_) => false,
                     NsName::Host => {
                         link.alias.starts_with(ALIAS)
-                            || (is_port_name(name) && link.master.is_some_and(|m| bridges.contains(&m)))
+                            || (is_port_name(name)
+                                && link.master.is_some_and(|m| bridges.contains(&m)))
                     }
-                    _ => matches!(link.kind, Some(InfoKind::Bridge | InfoKind::Veth | InfoKind::Vxlan)),
+                    _ => matches!(
+                        link.kind,
+                        Some(InfoKind::Bridge | InfoKind::Veth | InfoKind::Vxlan)
+                    ),
                 }
         })
         .map(|(name, _)| name.clone())
@@ -358,13 +384,15 @@ fn collect(space: &mut Space, plan: &NsPlan, context: &Context<'_>, found: &mut 
 
 /// `veth` and seven hex digits, as [`crate::world::port_name`] makes them.
 fn is_port_name(name: &str) -> bool {
-    name.strip_prefix("veth").is_some_and(|rest| rest.len() == 7 && rest.chars().all(|c| c.is_ascii_hexdigit()))
+    name.strip_prefix("veth")
+        .is_some_and(|rest| rest.len() == 7 && rest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
     let label = space.name.to_string();
     if context.verify {
-        let generation = nft::generation().map_err(refused(&label, "read the nftables generation"))?;
+        let generation =
+            nft::generation().map_err(refused(&label, "read the nftables generation"))?;
         space.rules = space.rules.take().filter(|a| a.generation == generation);
     }
     let script = match &space.rules {
@@ -384,10 +412,18 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
     Ok(1)
 }
 
-fn lay(space: &mut Space, cable: &CablePlan, context: &Context<'_>, found: &mut Links) -> Result<usize> {
+fn lay(
+    space: &mut Space,
+    cable: &CablePlan,
+    context: &Context<'_>,
+    found: &mut Links,
+) -> Result<usize> {
     let label = space.name.to_string();
     let Some(outer_ns) = context.handles.get(&cable.port_ns) else {
-        return Err(NetError::Overlay { network: cable.port_ns.to_string(), why: "its namespace could not be made" });
+        return Err(NetError::Overlay {
+            network: cable.port_ns.to_string(),
+            why: "its namespace could not be made",
+        });
     };
     let mut outer = open(outer_ns, &cable.port_ns)?;
     let mut outer_links = links::read(&mut outer, &cable.port_ns.to_string())?;
@@ -415,7 +451,8 @@ fn assign(space: &mut Space, plan: &NsPlan, found: &Links) -> Result<usize> {
     let label = space.name.to_string();
     let addresses = links::read_addresses(&mut space.netlink, &label)?;
     let none = BTreeSet::new();
-    let bridges = plan.bridges.iter().map(|b| (b.name.as_str(), b.addresses.iter().copied().collect()));
+    let bridges =
+        plan.bridges.iter().map(|b| (b.name.as_str(), b.addresses.iter().copied().collect()));
     let cables = plan.cables.iter().map(|c| (c.interface.as_str(), c.addresses.clone()));
     let mut changed = 0;
     for (name, wanted) in bridges.chain(cables) {

@@ -19,7 +19,11 @@ pub fn apply(settings: &[(String, String)]) -> Result<usize> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(source) => return Err(NetError::File { action: "read", path, source }),
         }
-        fs::write(&path, value).map_err(|source| NetError::File { action: "write", path, source })?;
+        fs::write(&path, value).map_err(|source| NetError::File {
+            action: "write",
+            path,
+            source,
+        })?;
         changed += 1;
     }
     Ok(changed)

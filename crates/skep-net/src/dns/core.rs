@@ -32,7 +32,11 @@ pub enum Transport {
 /// Decides. `networks` are those of the asking sandbox, in the order of its
 /// interfaces; the first that knows a name answers. `shuffle` puts addresses into an
 /// order by chance, so that clients which take the first spread over all.
-pub fn decide(query: &Message, networks: &[&NetworkNames], shuffle: &mut dyn FnMut(&mut [Ipv4Addr])) -> Verdict {
+pub fn decide(
+    query: &Message,
+    networks: &[&NetworkNames],
+    shuffle: &mut dyn FnMut(&mut [Ipv4Addr]),
+) -> Verdict {
     if query.metadata.op_code != OpCode::Query || query.queries.len() != 1 {
         return Verdict::Answer(Box::new(failure(query, ResponseCode::NotImp)));
     }
@@ -47,10 +51,11 @@ pub fn decide(query: &Message, networks: &[&NetworkNames], shuffle: &mut dyn FnM
         let Some((network, host)) = found else { return Verdict::Forward };
         let mut answer = reply(query, question);
         if matches!(question.query_type(), RecordType::PTR | RecordType::ANY)
-            && let Ok(target) = Name::from_ascii(format!("{host}.{}.", network.network)) {
-                let data = RData::PTR(PTR(target));
-                answer.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
-            }
+            && let Ok(target) = Name::from_ascii(format!("{host}.{}.", network.network))
+        {
+            let data = RData::PTR(PTR(target));
+            answer.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
+        }
         return Verdict::Answer(Box::new(answer));
     }
     let Some(mut addresses) = look_up(name, networks) else { return Verdict::Forward };
@@ -58,7 +63,11 @@ pub fn decide(query: &Message, networks: &[&NetworkNames], shuffle: &mut dyn FnM
     if matches!(question.query_type(), RecordType::A | RecordType::ANY) {
         shuffle(&mut addresses);
         for address in addresses {
-            answer.add_answer(Record::from_rdata(question.name().clone(), TTL, RData::A(A(address))));
+            answer.add_answer(Record::from_rdata(
+                question.name().clone(),
+                TTL,
+                RData::A(A(address)),
+            ));
         }
     }
     Verdict::Answer(Box::new(answer))
@@ -131,7 +140,11 @@ pub fn encode(query: &Message, answer: &Message, transport: Transport) -> Option
 mod tests {
     use super::*;
 
-    fn network(name: &str, names: &[(&str, &[[u8; 4]])], reverse: &[([u8; 4], &str)]) -> NetworkNames {
+    fn network(
+        name: &str,
+        names: &[(&str, &[[u8; 4]])],
+        reverse: &[([u8; 4], &str)],
+    ) -> NetworkNames {
         NetworkNames {
             network: name.to_owned(),
             addresses: names
@@ -142,7 +155,11 @@ mod tests {
         }
     }
 
-    fn ask(name: &str, kind: RecordType, networks: &[&NetworkNames]) -> Option<(ResponseCode, Vec<String>)> {
+    fn ask(
+        name: &str,
+        kind: RecordType,
+        networks: &[&NetworkNames],
+    ) -> Option<(ResponseCode, Vec<String>)> {
         let mut query = Message::query();
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
         match decide(&query, networks, &mut |_| {}) {
@@ -168,7 +185,9 @@ mod tests {
         );
         let dotted = network("my.net", &[("api", &[[10, 0, 2, 2]])], &[]);
         let all = [&web, &dotted];
-        let ok = |v: &[&str]| Some((ResponseCode::NoError, v.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()));
+        let ok = |v: &[&str]| {
+            Some((ResponseCode::NoError, v.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()))
+        };
         let cases = [
             ("api.", RecordType::A, ok(&["10.0.1.2"])),
             ("API", RecordType::A, ok(&["10.0.1.2"])),
@@ -197,7 +216,9 @@ mod tests {
         let net = network("web", &[("tasks.api", &addresses)], &[]);
         let mut query = Message::query();
         query.add_query(Query::query(Name::from_ascii("tasks.api.").unwrap(), RecordType::A));
-        let Verdict::Answer(answer) = decide(&query, &[&net], &mut |_| {}) else { panic!("known name") };
+        let Verdict::Answer(answer) = decide(&query, &[&net], &mut |_| {}) else {
+            panic!("known name")
+        };
         let udp = Message::from_vec(&encode(&query, &answer, Transport::Udp).unwrap()).unwrap();
         assert!(udp.metadata.truncation && udp.answers.is_empty());
         let tcp = Message::from_vec(&encode(&query, &answer, Transport::Tcp).unwrap()).unwrap();

@@ -58,7 +58,11 @@ pub async fn ask(upstream: &Upstream, query: &[u8], transport: Transport) -> Opt
     last
 }
 
-async fn over_udp(namespace: Option<Arc<NetNs>>, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+async fn over_udp(
+    namespace: Option<Arc<NetNs>>,
+    server: SocketAddr,
+    query: &[u8],
+) -> io::Result<Vec<u8>> {
     let any = any_address(server);
     let socket = inside(namespace, move || {
         let socket = std::net::UdpSocket::bind(any)?;
@@ -80,8 +84,16 @@ async fn over_udp(namespace: Option<Arc<NetNs>>, server: SocketAddr, query: &[u8
     }
 }
 
-async fn over_tcp(namespace: Option<Arc<NetNs>>, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let socket = inside(namespace, move || if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
+async fn over_tcp(
+    namespace: Option<Arc<NetNs>>,
+    server: SocketAddr,
+    query: &[u8],
+) -> io::Result<Vec<u8>> {
+    let socket =
+        inside(
+            namespace,
+            move || if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() },
+        );
     let mut stream = socket.await?.connect(server).await?;
     let length = u16::try_from(query.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     stream.write_all(&[&length.to_be_bytes(), query].concat()).await?;
@@ -100,11 +112,17 @@ async fn inside<T: Send + 'static>(
 ) -> io::Result<T> {
     match namespace {
         None => open(),
-        Some(ns) => tokio::task::spawn_blocking(move || ns.run(open)).await.map_err(io::Error::other)??,
+        Some(ns) => {
+            tokio::task::spawn_blocking(move || ns.run(open)).await.map_err(io::Error::other)??
+        }
     }
 }
 
 fn any_address(server: SocketAddr) -> SocketAddr {
-    let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let any = if server.is_ipv4() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
     SocketAddr::new(any, 0)
 }

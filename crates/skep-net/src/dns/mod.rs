@@ -16,6 +16,6 @@ mod forward;
 mod resolvconf;
 mod server;
 
-pub use resolvconf::ResolvConf;
 pub use forward::Upstream;
+pub use resolvconf::ResolvConf;
 pub use server::{Directory, Resolver, SandboxView, Sockets};

@@ -24,7 +24,9 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 // A scope such as fe80::1%eth0 means nothing in another namespace.
-                Some("nameserver") => conf.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok())),
+                Some("nameserver") => {
+                    conf.servers.extend(words.next().and_then(|w| w.parse::<IpAddr>().ok()))
+                }
                 // The last of several counts.
                 Some("search" | "domain") => conf.search = words.map(str::to_owned).collect(),
                 Some("options") => conf.options.extend(words.map(str::to_owned)),
@@ -97,12 +99,18 @@ mod tests {
     #[test]
     fn embedded_keeps_search_and_options() {
         let conf = ResolvConf::parse(HOST).embedded("127.0.0.11".parse().unwrap());
-        assert_eq!(conf.render(), "nameserver 127.0.0.11\nsearch a.example b.example\noptions edns0 ndots:0\n");
+        assert_eq!(
+            conf.render(),
+            "nameserver 127.0.0.11\nsearch a.example b.example\noptions edns0 ndots:0\n"
+        );
     }
 
     #[test]
     fn plain_leaves_out_loopback() {
-        assert_eq!(ResolvConf::parse(HOST).without_loopback().servers, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            ResolvConf::parse(HOST).without_loopback().servers,
+            ["192.0.2.1".parse::<IpAddr>().unwrap()]
+        );
     }
 
     #[test]

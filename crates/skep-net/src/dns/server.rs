@@ -180,14 +180,16 @@ impl Client {
         // What is no DNS message gets no answer: there is no id to put on it.
         let query = Message::from_vec(bytes).ok()?;
         let view = self.directory.view(&self.sandbox)?;
-        let networks: Vec<_> = view.networks.iter().filter_map(|id| view.names.networks.get(id)).collect();
+        let networks: Vec<_> =
+            view.networks.iter().filter_map(|id| view.names.networks.get(id)).collect();
         let verdict = core::decide(&query, &networks, &mut |addresses: &mut [Ipv4Addr]| {
             addresses.shuffle(&mut rand::rng());
         });
         if let Verdict::Answer(answer) = verdict {
             return core::encode(&query, &answer, transport);
         }
-        let failure = || core::encode(&query, &core::failure(&query, ResponseCode::ServFail), transport);
+        let failure =
+            || core::encode(&query, &core::failure(&query, ResponseCode::ServFail), transport);
         let Ok(_permit) = self.waiting.try_acquire() else {
             tracing::warn!(sandbox = %self.sandbox, "too many names are being asked for at once");
             return failure();
@@ -214,9 +216,10 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
         let (client, socket) = (client.clone(), Arc::clone(&socket));
         tokio::spawn(async move {
             if let Some(answer) = client.answer(&query, Transport::Udp).await
-                && let Err(error) = socket.send_to(&answer, from).await {
-                    tracing::debug!(sandbox = %client.sandbox, %error, "cannot send an answer");
-                }
+                && let Err(error) = socket.send_to(&answer, from).await
+            {
+                tracing::debug!(sandbox = %client.sandbox, %error, "cannot send an answer");
+            }
         });
     }
 }
@@ -249,7 +252,9 @@ async fn serve_stream(client: &Client, mut stream: tokio::net::TcpStream) -> io:
             _ => return Ok(()),
         };
         let mut query = vec![0; usize::from(length)];
-        timeout(IDLE, stream.read_exact(&mut query)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        timeout(IDLE, stream.read_exact(&mut query))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
         let Some(answer) = client.answer(&query, Transport::Tcp).await else { return Ok(()) };
         let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
         stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;

@@ -9,8 +9,11 @@ mod sandbox;
 pub use cluster::{Cluster, OverlayNetwork, OverlaySubnet};
 pub use endpoint::{EndpointInfo, EndpointSpec, ServiceAttachment};
 pub use network::{
-    Driver, IpamSpec, Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope, Subnet,
-    option_keys,
+    Driver, IpamSpec, Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope,
+    Subnet, option_keys,
 };
 pub use record::{EndpointRecord, LocalRecords, PeerRecord, PublishedPort, RemoteChange};
-pub use sandbox::{ExtraHost, PortBinding, PortSpec, Protocol, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec};
+pub use sandbox::{
+    ExtraHost, PortBinding, PortSpec, Protocol, SandboxAdoption, SandboxInfo, SandboxMode,
+    SandboxSpec,
+};

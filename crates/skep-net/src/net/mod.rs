@@ -50,7 +50,8 @@ impl Net {
     /// default bridge cannot have its address. A kernel that lacks something does
     /// not fail it: see [`Net::checks`] and [`Net::problems`].
     pub async fn start(config: NetConfig) -> Result<Self> {
-        let prepared = spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
+        let prepared =
+            spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
         let (shared, spaces, checks) = prepared?;
         let shared = Arc::new(shared);
         let controller = Controller::start(Arc::clone(&shared), spaces)?;
@@ -86,7 +87,10 @@ impl Net {
     pub fn problems(&self) -> Vec<String> {
         let problems = lock(&self.inner.shared.problems);
         let ports = problems.ports.values().cloned();
-        let spaces = problems.namespaces.iter().map(|(name, error)| format!("network namespace {name}: {error}"));
+        let spaces = problems
+            .namespaces
+            .iter()
+            .map(|(name, error)| format!("network namespace {name}: {error}"));
         ports.chain(spaces).chain(problems.other.iter().cloned()).collect()
     }
 
@@ -122,11 +126,19 @@ impl Net {
             .running
             .sandboxes
             .values()
-            .flat_map(|s| s.ports.iter().map(|p| (s.spec.id.clone(), s.spec.container_name.clone(), p.clone())))
+            .flat_map(|s| {
+                s.ports
+                    .iter()
+                    .map(|p| (s.spec.id.clone(), s.spec.container_name.clone(), p.clone()))
+            })
             .collect();
         for (id, name, binding) in published {
             if let Err(error) = state.ports.restore(&id, &name, &binding) {
-                tracing::error!(container = name, error = &error as &dyn std::error::Error, "lost a published port");
+                tracing::error!(
+                    container = name,
+                    error = &error as &dyn std::error::Error,
+                    "lost a published port"
+                );
                 lock(&self.shared().problems).other.push(format!("container {name}: {error}"));
             }
         }
@@ -145,9 +157,18 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
     }
     let checks = checks::run(&nft);
     for check in checks.iter().filter(|c| !c.available) {
-        tracing::warn!(feature = check.feature, detail = check.detail, disables = check.disables, "missing on this host");
+        tracing::warn!(
+            feature = check.feature,
+            detail = check.detail,
+            disables = check.disables,
+            "missing on this host"
+        );
     }
-    let spaces = Spaces::open(config.exec_root.join("netns"), config.exec_root.join("net").join("rules"), nft)?;
+    let spaces = Spaces::open(
+        config.exec_root.join("netns"),
+        config.exec_root.join("net").join("rules"),
+        nft,
+    )?;
     let (networks, running) = Shared::load(&config)?;
     let facts = Facts {
         mtu: config.mtu,
@@ -171,7 +192,14 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
         (option_keys::MTU.to_owned(), config.mtu.to_string()),
     ]);
     let now = now_unix_nanos();
-    world.ensure_predefined(new_network_id(), now, "bridge", Driver::Bridge, options.clone(), bridge.address)?;
+    world.ensure_predefined(
+        new_network_id(),
+        now,
+        "bridge",
+        Driver::Bridge,
+        options.clone(),
+        bridge.address,
+    )?;
     world.configure_default_bridge(options, bridge.address);
     world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
@@ -189,11 +217,16 @@ fn host_routes(world: &World) -> Result<Vec<crate::cidr::Cidr>> {
         source,
     })?;
     let found = links::read(&mut netlink, host)?;
-    let ours: BTreeSet<u32> =
-        world.networks.values().filter_map(|n| found.get(&n.bridge_name())).map(|l| l.index).collect();
+    let ours: BTreeSet<u32> = world
+        .networks
+        .values()
+        .filter_map(|n| found.get(&n.bridge_name()))
+        .map(|l| l.index)
+        .collect();
     // The bridge of a network yet to be stored (the very first start may have been
     // interrupted) is ours by its mark.
-    let marked = found.values().filter(|l| l.alias.starts_with(crate::plan::ALIAS)).map(|l| l.index);
+    let marked =
+        found.values().filter(|l| l.alias.starts_with(crate::plan::ALIAS)).map(|l| l.index);
     let except = ours.into_iter().chain(marked).collect();
     routes::destinations(&mut netlink, host, &except)
 }

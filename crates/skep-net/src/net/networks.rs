@@ -26,7 +26,8 @@ impl Net {
         .await
         .map_err(|_| NetError::Closed)??;
         if let Err(error) = self.converge([NsName::Host]).await {
-            self.shared().change(|state| state.world.remove_network(network.id.as_str()).map(|_| ()))?;
+            self.shared()
+                .change(|state| state.world.remove_network(network.id.as_str()).map(|_| ()))?;
             self.undo().await;
             return Err(error);
         }
@@ -62,7 +63,10 @@ impl Net {
 
     /// Removes the local networks, except the predefined ones and `docker_gwbridge`,
     /// that have no endpoint and that `wanted` picks.
-    pub async fn prune_networks(&self, wanted: impl Fn(&Network) -> bool + Send) -> Result<Vec<Network>> {
+    pub async fn prune_networks(
+        &self,
+        wanted: impl Fn(&Network) -> bool + Send,
+    ) -> Result<Vec<Network>> {
         let removed = self.shared().change(|state| {
             let mut removed = Vec::new();
             for network in state.world.prunable().into_iter().filter(|n| wanted(n)) {
@@ -91,17 +95,29 @@ fn containers(world: &World, network: &Network) -> BTreeMap<String, NetworkConta
         } else {
             sandbox.spec.container_name.clone()
         };
-        let entry =
-            NetworkContainer { name, endpoint: endpoint.id.clone(), mac: endpoint.mac, ipv4: endpoint.address };
+        let entry = NetworkContainer {
+            name,
+            endpoint: endpoint.id.clone(),
+            mac: endpoint.mac,
+            ipv4: endpoint.address,
+        };
         containers.insert(sandbox.spec.container_id.clone(), entry);
     }
-    if let Some(overlay) = world.running.overlays.get(&network.id).filter(|n| world.overlay_in_use(n))
-        && let (Some(ipv4), Some(endpoint)) = (overlay.lb_cidr(), world.running.balancers.get(&network.id)) {
-            let key = if overlay.ingress { INGRESS_SANDBOX.to_owned() } else { format!("lb-{}", overlay.name) };
-            let name = format!("{}-endpoint", overlay.name);
-            let entry = NetworkContainer { name, endpoint: endpoint.clone(), mac: Mac::of(ipv4.addr()), ipv4 };
-            containers.insert(key, entry);
-        }
+    if let Some(overlay) =
+        world.running.overlays.get(&network.id).filter(|n| world.overlay_in_use(n))
+        && let (Some(ipv4), Some(endpoint)) =
+            (overlay.lb_cidr(), world.running.balancers.get(&network.id))
+    {
+        let key = if overlay.ingress {
+            INGRESS_SANDBOX.to_owned()
+        } else {
+            format!("lb-{}", overlay.name)
+        };
+        let name = format!("{}-endpoint", overlay.name);
+        let entry =
+            NetworkContainer { name, endpoint: endpoint.clone(), mac: Mac::of(ipv4.addr()), ipv4 };
+        containers.insert(key, entry);
+    }
     let mesh = world.ingress().and_then(|n| n.lb_address);
     if let (GATEWAY_NETWORK, Some(ipv4), Some(endpoint), Some(_)) =
         (network.name.as_str(), world.mesh_address(), world.running.mesh_gateway.clone(), mesh)
@@ -115,7 +131,8 @@ fn containers(world: &World, network: &Network) -> BTreeMap<String, NetworkConta
 
 /// This node, and the nodes that records of the network come from.
 fn peers(world: &World, network: &Network) -> Vec<NetworkPeer> {
-    let Some(cluster) = world.running.cluster.as_ref().filter(|_| network.scope == Scope::Swarm) else {
+    let Some(cluster) = world.running.cluster.as_ref().filter(|_| network.scope == Scope::Swarm)
+    else {
         return Vec::new();
     };
     let in_use = world.running.overlays.get(&network.id).is_some_and(|n| world.overlay_in_use(n));
@@ -127,7 +144,9 @@ fn peers(world: &World, network: &Network) -> Vec<NetworkPeer> {
         .running
         .remote_peers
         .iter()
-        .filter(|((id, _), peer)| *id == network.id && peer.tunnel_endpoint_ip != cluster.data_path_addr)
+        .filter(|((id, _), peer)| {
+            *id == network.id && peer.tunnel_endpoint_ip != cluster.data_path_addr
+        })
         .map(|(_, peer)| peer.tunnel_endpoint_ip)
         .collect();
     // Records carry no gossip names; the address is what is known of a node here.

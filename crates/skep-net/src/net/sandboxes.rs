@@ -58,7 +58,11 @@ impl Net {
     /// numbered in the same order; where an overlay is among them, an endpoint on
     /// `docker_gwbridge` follows as the last. Published ports are bound when the
     /// first endpoint with a way in appears. A failure leaves everything as it was.
-    pub async fn connect(&self, sandbox: &SandboxId, endpoints: Vec<EndpointSpec>) -> Result<Vec<EndpointInfo>> {
+    pub async fn connect(
+        &self,
+        sandbox: &SandboxId,
+        endpoints: Vec<EndpointSpec>,
+    ) -> Result<Vec<EndpointInfo>> {
         let id = sandbox;
         let (before, made) = self.shared().change(|state| {
             let before = find(&state.world, id)?.clone();
@@ -146,14 +150,16 @@ impl Net {
     /// Returns the ids that were asked for but are not known (to be made anew).
     pub async fn adopt(&self, in_use: Vec<SandboxAdoption>) -> Result<Vec<SandboxId>> {
         let wanted: BTreeSet<SandboxId> = in_use.iter().map(|a| a.id.clone()).collect();
-        let known: BTreeSet<SandboxId> = self.shared().read(|w| w.running.sandboxes.keys().cloned().collect());
+        let known: BTreeSet<SandboxId> =
+            self.shared().read(|w| w.running.sandboxes.keys().cloned().collect());
         for id in known.difference(&wanted) {
             self.forget(id)?;
         }
         let unknown = wanted.difference(&known).cloned().collect();
         for adoption in in_use.into_iter().filter(|a| known.contains(&a.id)) {
             let Some(sockets) = Sockets::take_back(adoption.dns_sockets) else { continue };
-            let expected = self.shared().read(|w| w.sandbox(&adoption.id).and_then(|s| s.dns_ports));
+            let expected =
+                self.shared().read(|w| w.sandbox(&adoption.id).and_then(|s| s.dns_ports));
             // Others than the rules lead to would never be asked.
             if expected.is_some() && sockets.ports().ok() == expected {
                 self.inner.resolver.serve(&adoption.id, sockets)?;
@@ -181,8 +187,12 @@ impl Net {
         let handle = lock(&self.shared().handles).get(&name).cloned();
         let Some(handle) = handle else { return Err(NetError::SandboxNotFound(id.to_string())) };
         let sandbox = id.clone();
-        let sockets = spawn_blocking(move || Sockets::open(&handle, &sandbox)).await.map_err(|_| NetError::Closed)??;
-        let ports = sockets.ports().map_err(|source| NetError::DnsSocket { sandbox: id.to_string(), source })?;
+        let sockets = spawn_blocking(move || Sockets::open(&handle, &sandbox))
+            .await
+            .map_err(|_| NetError::Closed)??;
+        let ports = sockets
+            .ports()
+            .map_err(|source| NetError::DnsSocket { sandbox: id.to_string(), source })?;
         self.inner.resolver.serve(id, sockets)?;
         self.set_dns_ports(id, Some(ports))
     }
@@ -201,7 +211,10 @@ impl Net {
         let (sandbox, now, embedded) = self.shared().read(|world| {
             let sandbox = find(world, id)?;
             let ingress = world.ingress().map(|n| n.id.clone());
-            let named = sandbox.endpoints.iter().filter(|e| !e.hidden && Some(&e.network) != ingress.as_ref());
+            let named = sandbox
+                .endpoints
+                .iter()
+                .filter(|e| !e.hidden && Some(&e.network) != ingress.as_ref());
             let now: Vec<Cidr> = named.map(|e| e.address).collect();
             Ok::<_, NetError>((sandbox.clone(), now, sandbox.wants_dns(world)))
         })?;
@@ -209,7 +222,8 @@ impl Net {
         if sandbox.spec.mode == SandboxMode::Isolated {
             name_files::own_addresses(&sandbox.spec, before, &now)?;
         }
-        let text = name_files::resolv_conf(&sandbox.spec, &config.resolv_conf, &config.dns, embedded)?;
+        let text =
+            name_files::resolv_conf(&sandbox.spec, &config.resolv_conf, &config.dns, embedded)?;
         let written = name_files::update_resolv_conf(&sandbox.spec, &sandbox.resolv_conf, text)?;
         if written == sandbox.resolv_conf {
             return Ok(());

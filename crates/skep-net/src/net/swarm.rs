@@ -13,7 +13,8 @@ impl Net {
     /// Joins (`Some`) or leaves (`None`) a swarm. Leaving forgets all overlays and
     /// fails while a sandbox is still on one.
     pub async fn set_cluster(&self, cluster: Option<Cluster>) -> Result<()> {
-        self.shared().change(|state| state.world.set_cluster(cluster, now_unix_nanos(), &mut new_id))?;
+        self.shared()
+            .change(|state| state.world.set_cluster(cluster, now_unix_nanos(), &mut new_id))?;
         // Reads the host again, for the underlay's MTU.
         self.reconcile().await;
         self.converge_all().await
@@ -40,7 +41,8 @@ impl Net {
     /// names known.
     pub async fn enable_service(&self, id: &SandboxId) -> Result<()> {
         self.shared().change(|state| state.world.set_rotation(id, true))?;
-        let mut names = BTreeSet::from([NsName::Host, NsName::Ingress, NsName::Sandbox(id.clone())]);
+        let mut names =
+            BTreeSet::from([NsName::Host, NsName::Ingress, NsName::Sandbox(id.clone())]);
         self.shared().read(|world| {
             let endpoints = world.sandbox(id).into_iter().flat_map(|s| &s.endpoints);
             names.extend(endpoints.map(|e| NsName::Balancer(e.network.clone())));

@@ -14,7 +14,8 @@ pub const ALIAS: &str = "skep:";
 type Targets = BTreeMap<(Ipv4Addr, Protocol, u16), (Ipv4Addr, u16)>;
 
 pub fn plan(world: &World, services: &Services) -> NsPlan {
-    let bridges: Vec<&Network> = world.networks.values().filter(|n| n.driver == Driver::Bridge).collect();
+    let bridges: Vec<&Network> =
+        world.networks.values().filter(|n| n.driver == Driver::Bridge).collect();
     let mut plan = NsPlan::default();
     plan.sysctls.push(("net/ipv4/ip_forward".to_owned(), "1".to_owned()));
     // Frames between ports of one bridge must not pass the IP rules: with it, a
@@ -26,7 +27,11 @@ pub fn plan(world: &World, services: &Services) -> NsPlan {
         plan.bridges.push(BridgePlan {
             name: name.clone(),
             mtu: network.mtu(world.facts.mtu),
-            addresses: network.subnets.iter().filter_map(|s| Some(s.subnet.with_addr(s.gateway?))).collect(),
+            addresses: network
+                .subnets
+                .iter()
+                .filter_map(|s| Some(s.subnet.with_addr(s.gateway?)))
+                .collect(),
             alias: format!("{ALIAS}{}", network.id),
         });
         // Lets a published port be reached as 127.0.0.1: the reply comes in over the
@@ -38,7 +43,9 @@ pub fn plan(world: &World, services: &Services) -> NsPlan {
         return plan;
     }
 
-    plan.rules.base("guard", "filter", "prerouting", -300).rule("iifname != \"lo\" ip daddr 127.0.0.0/8 drop");
+    plan.rules
+        .base("guard", "filter", "prerouting", -300)
+        .rule("iifname != \"lo\" ip daddr 127.0.0.0/8 drop");
     publish(&mut plan, &targets(world, services));
     translate_sources(&mut plan, &bridges);
     isolate(&mut plan, &bridges);
@@ -48,7 +55,9 @@ pub fn plan(world: &World, services: &Services) -> NsPlan {
 
 fn targets(world: &World, services: &Services) -> Targets {
     let mut targets = Targets::new();
-    if let (Some(mesh), Some(_)) = (world.mesh_address(), world.ingress().and_then(|n| n.lb_address)) {
+    if let (Some(mesh), Some(_)) =
+        (world.mesh_address(), world.ingress().and_then(|n| n.lb_address))
+    {
         for &(protocol, port) in services.mesh.keys() {
             if !world.facts.blocked_ports.contains(&(protocol, port)) {
                 targets.insert((Ipv4Addr::UNSPECIFIED, protocol, port), (mesh.addr(), port));
@@ -68,19 +77,27 @@ fn targets(world: &World, services: &Services) -> Targets {
 }
 
 fn publish(plan: &mut NsPlan, targets: &Targets) {
-    let (any, one): (Vec<_>, Vec<_>) = targets.iter().partition(|((ip, _, _), _)| ip.is_unspecified());
+    let (any, one): (Vec<_>, Vec<_>) =
+        targets.iter().partition(|((ip, _, _), _)| ip.is_unspecified());
     let chain = plan.rules.chain("published");
     if !one.is_empty() {
         let elements: Vec<String> = one
             .iter()
-            .map(|((ip, protocol, port), (to, to_port))| format!("{ip} . {protocol} . {port} : {to} . {to_port}"))
+            .map(|((ip, protocol, port), (to, to_port))| {
+                format!("{ip} . {protocol} . {port} : {to} . {to_port}")
+            })
             .collect();
-        chain.rule(format!("dnat ip to ip daddr . meta l4proto . th dport map {{ {} }}", elements.join(", ")));
+        chain.rule(format!(
+            "dnat ip to ip daddr . meta l4proto . th dport map {{ {} }}",
+            elements.join(", ")
+        ));
     }
     if !any.is_empty() {
         let elements: Vec<String> = any
             .iter()
-            .map(|((_, protocol, port), (to, to_port))| format!("{protocol} . {port} : {to} . {to_port}"))
+            .map(|((_, protocol, port), (to, to_port))| {
+                format!("{protocol} . {port} : {to} . {to_port}")
+            })
             .collect();
         chain.rule(format!("dnat ip to meta l4proto . th dport map {{ {} }}", elements.join(", ")));
     }

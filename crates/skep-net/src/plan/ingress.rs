@@ -63,9 +63,9 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
         ));
         // The outside's MTU is larger than the overlay's. Telling both sides at the
         // start spares connections the path-MTU discovery that firewalls break.
-        plan.rules.base("mss", "filter", "forward", -150).rule(format!(
-            "tcp flags & (syn | rst) == syn tcp option maxseg size set {mss}"
-        ));
+        plan.rules
+            .base("mss", "filter", "forward", -150)
+            .rule(format!("tcp flags & (syn | rst) == syn tcp option maxseg size set {mss}"));
     }
     Some(plan)
 }

@@ -186,11 +186,18 @@ pub fn plan(world: &World) -> HostPlan {
             plans.insert(NsName::Balancer(network.id.clone()), plan);
         }
     }
-    for sandbox in world.running.sandboxes.values().filter(|s| s.spec.mode == SandboxMode::Isolated) {
-        plans.insert(NsName::Sandbox(sandbox.spec.id.clone()), sandbox::plan(world, &services, sandbox));
+    for sandbox in world.running.sandboxes.values().filter(|s| s.spec.mode == SandboxMode::Isolated)
+    {
+        plans.insert(
+            NsName::Sandbox(sandbox.spec.id.clone()),
+            sandbox::plan(world, &services, sandbox),
+        );
     }
-    let ports: Vec<(NsName, String)> =
-        plans.values().flat_map(|p| &p.cables).map(|c| (c.port_ns.clone(), c.port.clone())).collect();
+    let ports: Vec<(NsName, String)> = plans
+        .values()
+        .flat_map(|p| &p.cables)
+        .map(|c| (c.port_ns.clone(), c.port.clone()))
+        .collect();
     for (name, port) in ports {
         if let Some(plan) = plans.get_mut(&name) {
             plan.ports.insert(port);

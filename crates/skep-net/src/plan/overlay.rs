@@ -58,7 +58,11 @@ pub fn plan(world: &World, cluster: &Cluster, network: &OverlayNetwork) -> NsPla
 }
 
 /// The cable of this node's load balancer, virtual addresses included.
-pub fn balancer_cable(world: &World, services: &Services, network: &OverlayNetwork) -> Option<CablePlan> {
+pub fn balancer_cable(
+    world: &World,
+    services: &Services,
+    network: &OverlayNetwork,
+) -> Option<CablePlan> {
     let address = network.lb_cidr()?;
     let endpoint = world.running.balancers.get(&network.id)?;
     let mut addresses = BTreeSet::from([address]);
@@ -82,7 +86,10 @@ pub fn balancer(world: &World, services: &Services, network: &OverlayNetwork) ->
     Some(NsPlan { cables: vec![cable], sysctls: quiet_sysctls(), ..NsPlan::default() })
 }
 
-fn virtual_addresses<'a>(services: &'a Services, network: &NetworkId) -> impl Iterator<Item = Cidr> + 'a {
+fn virtual_addresses<'a>(
+    services: &'a Services,
+    network: &NetworkId,
+) -> impl Iterator<Item = Cidr> + 'a {
     let services = services.by_network.get(network);
     services.into_iter().flat_map(|s| s.values()).filter_map(|s| s.vip).map(Cidr::host)
 }

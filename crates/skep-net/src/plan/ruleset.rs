@@ -101,7 +101,8 @@ impl Ruleset {
         if self == old {
             return None;
         }
-        let rehooked = self.chains.iter().any(|(n, c)| old.chains.get(n).is_some_and(|o| o.hook != c.hook));
+        let rehooked =
+            self.chains.iter().any(|(n, c)| old.chains.get(n).is_some_and(|o| o.hook != c.hook));
         if old.is_empty() || self.is_empty() || rehooked || self.sets != old.sets {
             return Some(self.replace());
         }
@@ -110,9 +111,13 @@ impl Ruleset {
             declare(&mut text, name, chain);
         }
         text.push_str("}\n");
-        let gone: Vec<&String> = old.chains.keys().filter(|n| !self.chains.contains_key(*n)).collect();
-        let changed: Vec<(&String, &Chain)> =
-            self.chains.iter().filter(|(n, c)| old.chains.get(*n).is_some_and(|o| o != *c)).collect();
+        let gone: Vec<&String> =
+            old.chains.keys().filter(|n| !self.chains.contains_key(*n)).collect();
+        let changed: Vec<(&String, &Chain)> = self
+            .chains
+            .iter()
+            .filter(|(n, c)| old.chains.get(*n).is_some_and(|o| o != *c))
+            .collect();
         // Emptied first, so that no rule names a chain that goes.
         for name in gone.iter().copied().chain(changed.iter().map(|(n, _)| *n)) {
             let _ = writeln!(text, "flush chain ip {TABLE} {name}");

@@ -1,5 +1,8 @@
 use super::*;
-use crate::model::{Cluster, EndpointSpec, OverlayNetwork, OverlaySubnet, PublishedPort, Protocol, ServiceAttachment};
+use crate::model::{
+    Cluster, EndpointSpec, OverlayNetwork, OverlaySubnet, Protocol, PublishedPort,
+    ServiceAttachment,
+};
 use crate::world::tests::{counter, spec, world};
 
 fn rules(lines: &[(&str, &[&str])]) -> Ruleset {
@@ -42,9 +45,15 @@ fn an_empty_ruleset_only_deletes() {
 fn swarm() -> World {
     let mut world = world();
     let mut new_id = counter();
-    let cluster = Cluster { node_name: "n".into(), data_path_addr: "192.0.2.1".parse().unwrap(), vxlan_port: 4789 };
+    let cluster = Cluster {
+        node_name: "n".into(),
+        data_path_addr: "192.0.2.1".parse().unwrap(),
+        vxlan_port: 4789,
+    };
     world.set_cluster(Some(cluster), 0, &mut new_id).unwrap();
-    for (id, name, third, ingress) in [("ingressingress", "ingress", 0u8, true), ("ownownownown", "own", 1, false)] {
+    for (id, name, third, ingress) in
+        [("ingressingress", "ingress", 0u8, true), ("ownownownown", "own", 1, false)]
+    {
         let network = OverlayNetwork {
             id: id.into(),
             name: name.into(),
@@ -79,8 +88,20 @@ fn swarm() -> World {
             }),
             ..EndpointSpec::default()
         };
-        let port = PublishedPort { name: String::new(), protocol: Protocol::Tcp, target: 80, published: 8080 };
-        world.connect(&id, vec![on("ingress", 0, vec![port]), on("own", 1, Vec::new())], 0, &mut new_id).unwrap();
+        let port = PublishedPort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            target: 80,
+            published: 8080,
+        };
+        world
+            .connect(
+                &id,
+                vec![on("ingress", 0, vec![port]), on("own", 1, Vec::new())],
+                0,
+                &mut new_id,
+            )
+            .unwrap();
         world.set_rotation(&id, true).unwrap();
         if n == 3 {
             world.set_rotation(&id, false).unwrap();
@@ -96,20 +117,28 @@ fn the_mesh_of_a_swarm_of_one() {
     let names: Vec<String> = plans.keys().map(ToString::to_string).collect();
     assert_eq!(names.len(), 1 + 2 + 1 + 1 + 3, "{names:?}");
     let mesh = plans[&NsName::Ingress].rules.replace();
-    assert!(mesh.contains("tcp-8080 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }"), "{mesh}");
+    assert!(
+        mesh.contains("tcp-8080 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }"),
+        "{mesh}"
+    );
     assert!(!mesh.contains("10.0.0.13"), "{mesh}");
     let host = plans[&NsName::Host].rules.replace();
     assert!(host.contains("tcp . 8080 : 172.18.0.2 . 8080"), "{host}");
     let task = &plans[&NsName::Sandbox(spec(1).id)];
     let text = task.rules.replace();
-    assert!(text.contains("iifname \"eth0\" ip daddr 10.0.0.11 tcp dport 8080 redirect to :80"), "{text}");
+    assert!(
+        text.contains("iifname \"eth0\" ip daddr 10.0.0.11 tcp dport 8080 redirect to :80"),
+        "{text}"
+    );
     assert!(text.contains("02:42:0a:00:00:02 : 0x5ce00002"), "{text}");
     assert_eq!(task.marks, [0x5ce0_0002]);
-    let interfaces: Vec<(&str, u16)> = task.cables.iter().map(|c| (c.interface.as_str(), c.mtu)).collect();
+    let interfaces: Vec<(&str, u16)> =
+        task.cables.iter().map(|c| (c.interface.as_str(), c.mtu)).collect();
     assert_eq!(interfaces, [("eth0", 1450), ("eth1", 1450), ("eth2", 1500)]);
     assert_eq!(task.routes[0].interface, "eth2");
     let balancer = &plans[&NsName::Balancer("ownownownown".into())];
-    let addresses: Vec<String> = balancer.cables[0].addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> =
+        balancer.cables[0].addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.1.2/24", "10.0.1.9/32"]);
 }
 

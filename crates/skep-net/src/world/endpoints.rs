@@ -17,10 +17,16 @@ impl World {
             return Err(NetError::SandboxExists(spec.id.to_string()));
         }
         if spec.id.as_str().len() < 12 || !spec.id.as_str().chars().all(|c| c.is_ascii_hexdigit()) {
-            return Err(NetError::Invalid { what: "sandbox id", value: spec.id.to_string(), why: "not hex" });
+            return Err(NetError::Invalid {
+                what: "sandbox id",
+                value: spec.id.to_string(),
+                why: "not hex",
+            });
         }
         // Namespaces are pinned under the first 12 characters.
-        if let Some(twin) = self.running.sandboxes.keys().find(|id| id.short(12) == spec.id.short(12)) {
+        if let Some(twin) =
+            self.running.sandboxes.keys().find(|id| id.short(12) == spec.id.short(12))
+        {
             return Err(NetError::SandboxExists(twin.to_string()));
         }
         let sandbox = Sandbox {
@@ -77,7 +83,11 @@ impl World {
             return Err(NetError::SharedNamespace);
         }
         if network.driver == Driver::Null {
-            return Err(NetError::Invalid { what: "network", value: network.name, why: "nothing can be attached to it" });
+            return Err(NetError::Invalid {
+                what: "network",
+                value: network.name,
+                why: "nothing can be attached to it",
+            });
         }
         if sandbox.endpoints.iter().any(|e| e.network == network.id && !e.hidden) {
             return Err(NetError::EndpointExists {
@@ -87,13 +97,19 @@ impl World {
         }
         if network.scope == Scope::Swarm {
             if self.running.cluster.is_none() {
-                return Err(NetError::Overlay { network: network.name, why: "this host is not in a swarm" });
+                return Err(NetError::Overlay {
+                    network: network.name,
+                    why: "this host is not in a swarm",
+                });
             }
             if spec.service.is_none() && !network.attachable {
                 return Err(NetError::NotAttachable(network.name));
             }
             if spec.ipv4.is_none() {
-                return Err(NetError::Overlay { network: network.name, why: "no address was allocated by a manager" });
+                return Err(NetError::Overlay {
+                    network: network.name,
+                    why: "no address was allocated by a manager",
+                });
             }
         }
         if network.is_default_bridge() {
@@ -159,10 +175,12 @@ impl World {
                 };
                 sandbox.endpoints.push(endpoint);
             }
-        } else if !wanted && there
-            && let Some(sandbox) = self.running.sandboxes.get_mut(id) {
-                sandbox.endpoints.retain(|e| !e.hidden);
-            }
+        } else if !wanted
+            && there
+            && let Some(sandbox) = self.running.sandboxes.get_mut(id)
+        {
+            sandbox.endpoints.retain(|e| !e.hidden);
+        }
         Ok(())
     }
 
@@ -173,7 +191,8 @@ impl World {
             let Some(subnet) = network.subnets.iter().find(|s| s.subnet.contains(address)) else {
                 return Err(NetError::AddressOutside { address, network: network.name.clone() });
             };
-            let edge = u32::from(address) == subnet.subnet.first() || u32::from(address) == subnet.subnet.last();
+            let edge = u32::from(address) == subnet.subnet.first()
+                || u32::from(address) == subnet.subnet.last();
             if edge || used.contains(&address) {
                 return Err(NetError::AddressInUse { address, network: network.name.clone() });
             }
@@ -185,9 +204,10 @@ impl World {
             }
         }
         match network.subnets.first() {
-            Some(subnet) => {
-                Err(NetError::AddressesExhausted { network: network.name.clone(), subnet: subnet.subnet })
-            }
+            Some(subnet) => Err(NetError::AddressesExhausted {
+                network: network.name.clone(),
+                subnet: subnet.subnet,
+            }),
             None => Err(NetError::Invalid {
                 what: "network",
                 value: network.name.clone(),
@@ -199,7 +219,8 @@ impl World {
     /// Addresses on a network that nobody may get: gateway, kept-free ones,
     /// endpoints, load balancer, the mesh's place on the gateway network.
     fn used_addresses(&self, network: &Network) -> BTreeSet<Ipv4Addr> {
-        let mut used: BTreeSet<Ipv4Addr> = self.endpoints_on(&network.id).map(|(_, e)| e.address.addr()).collect();
+        let mut used: BTreeSet<Ipv4Addr> =
+            self.endpoints_on(&network.id).map(|(_, e)| e.address.addr()).collect();
         for subnet in &network.subnets {
             used.extend(subnet.gateway);
             used.extend(subnet.auxiliary.values());
@@ -222,8 +243,11 @@ impl World {
         new_id: &mut dyn FnMut() -> String,
     ) -> Result<()> {
         let network = self.find_network(reference)?;
-        let sandbox =
-            self.running.sandboxes.get_mut(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
+        let sandbox = self
+            .running
+            .sandboxes
+            .get_mut(id)
+            .ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
         let before = sandbox.endpoints.len();
         sandbox.endpoints.retain(|e| e.network != network.id || e.hidden);
         if sandbox.endpoints.len() == before {

@@ -19,8 +19,8 @@ use crate::cidr::{Cidr, Mac};
 use crate::config::AddressPool;
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::model::{
-    Cluster, EndpointRecord, Network, OverlayNetwork, PeerRecord, PortBinding, Protocol, SandboxSpec,
-    ServiceAttachment,
+    Cluster, EndpointRecord, Network, OverlayNetwork, PeerRecord, PortBinding, Protocol,
+    SandboxSpec, ServiceAttachment,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +162,10 @@ impl World {
     }
 
     /// Endpoints on one network.
-    pub fn endpoints_on<'a>(&'a self, network: &'a NetworkId) -> impl Iterator<Item = (&'a Sandbox, &'a Endpoint)> {
+    pub fn endpoints_on<'a>(
+        &'a self,
+        network: &'a NetworkId,
+    ) -> impl Iterator<Item = (&'a Sandbox, &'a Endpoint)> {
         self.endpoints().filter(move |(_, e)| &e.network == network)
     }
 
@@ -180,7 +183,11 @@ impl World {
     pub fn mesh_address(&self) -> Option<Cidr> {
         let subnet = self.gateway_network()?.subnets.first()?;
         let first = Ipv4Addr::from(subnet.subnet.first().checked_add(1)?);
-        let address = if subnet.gateway == Some(first) { Ipv4Addr::from(u32::from(first).checked_add(1)?) } else { first };
+        let address = if subnet.gateway == Some(first) {
+            Ipv4Addr::from(u32::from(first).checked_add(1)?)
+        } else {
+            first
+        };
         Some(subnet.subnet.with_addr(address))
     }
 
@@ -204,11 +211,16 @@ impl Sandbox {
                 if network.internal {
                     return None;
                 }
-                let subnet = network.subnets.iter().find(|s| s.subnet.contains(e.address.addr()))?;
+                let subnet =
+                    network.subnets.iter().find(|s| s.subnet.contains(e.address.addr()))?;
                 Some((e, network, subnet.gateway?))
             })
             .min_by(|(a, an, _), (b, bn, _)| {
-                (b.gateway_priority, a.hidden, &an.name).cmp(&(a.gateway_priority, b.hidden, &bn.name))
+                (b.gateway_priority, a.hidden, &an.name).cmp(&(
+                    a.gateway_priority,
+                    b.hidden,
+                    &bn.name,
+                ))
             })
             .map(|(e, _, gateway)| (e, gateway))
     }

@@ -45,8 +45,10 @@ impl World {
                 continue;
             }
             let names = index.entry(&network, &overlay.name);
-            let service_names: Vec<&String> =
-                std::iter::once(&record.service_name).chain(&record.aliases).filter(|n| !n.is_empty()).collect();
+            let service_names: Vec<&String> = std::iter::once(&record.service_name)
+                .chain(&record.aliases)
+                .filter(|n| !n.is_empty())
+                .collect();
             for name in &service_names {
                 match record.vip {
                     // The virtual address stays as long as any task is known.
@@ -55,7 +57,11 @@ impl World {
                     None => names.add(name, record.endpoint_ip),
                 }
                 let tasks = format!("tasks.{name}");
-                if record.disabled { names.know(&tasks) } else { names.add(&tasks, record.endpoint_ip) }
+                if record.disabled {
+                    names.know(&tasks)
+                } else {
+                    names.add(&tasks, record.endpoint_ip)
+                }
             }
             if let (Some(vip), false) = (record.vip, record.service_name.is_empty()) {
                 names.name_of(vip, &record.service_name);

@@ -4,7 +4,9 @@ use super::{GATEWAY_NETWORK, World};
 use crate::cidr::Cidr;
 use crate::error::{NetError, Result};
 use crate::ids::NetworkId;
-use crate::model::{Driver, IpamSpec, Network, NetworkCreate, OverlayNetwork, Scope, Subnet, option_keys};
+use crate::model::{
+    Driver, IpamSpec, Network, NetworkCreate, OverlayNetwork, Scope, Subnet, option_keys,
+};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -56,8 +58,15 @@ impl World {
 
     /// Takes over the daemon's settings for the network named `bridge`, which may
     /// have changed since it was made. A new address only while nothing is on it.
-    pub fn configure_default_bridge(&mut self, options: BTreeMap<String, String>, address: Option<Cidr>) {
-        let Some(id) = self.networks.values().find(|n| n.is_default_bridge()).map(|n| n.id.clone()) else { return };
+    pub fn configure_default_bridge(
+        &mut self,
+        options: BTreeMap<String, String>,
+        address: Option<Cidr>,
+    ) {
+        let Some(id) = self.networks.values().find(|n| n.is_default_bridge()).map(|n| n.id.clone())
+        else {
+            return;
+        };
         let empty = self.endpoints_on(&id).next().is_none();
         if let Some(network) = self.networks.get_mut(&id) {
             network.options = options;
@@ -89,21 +98,34 @@ impl World {
         now_unix_nanos: i64,
         request: NetworkCreate,
     ) -> Result<Network> {
-        let invalid = |what, value: &str, why| NetError::Invalid { what, value: value.to_owned(), why };
+        let invalid =
+            |what, value: &str, why| NetError::Invalid { what, value: value.to_owned(), why };
         let name = request.name.as_str();
         check_name(name)?;
         if matches!(name, "bridge" | "host" | "none" | "default" | "container" | "nat") {
             return Err(NetError::NetworkNameReserved(name.to_owned()));
         }
-        if self.networks.values().any(|n| n.name == name) || self.running.overlays.values().any(|n| n.name == name) {
+        if self.networks.values().any(|n| n.name == name)
+            || self.running.overlays.values().any(|n| n.name == name)
+        {
             return Err(NetError::NetworkNameTaken(name.to_owned()));
         }
         match request.driver.as_str() {
             "" | "bridge" | "default" => {}
             "host" | "null" => {
-                return Err(invalid("driver", &request.driver, "only one instance of this network is allowed"));
+                return Err(invalid(
+                    "driver",
+                    &request.driver,
+                    "only one instance of this network is allowed",
+                ));
             }
-            "overlay" => return Err(invalid("driver", "overlay", "overlay networks are made by a swarm manager")),
+            "overlay" => {
+                return Err(invalid(
+                    "driver",
+                    "overlay",
+                    "overlay networks are made by a swarm manager",
+                ));
+            }
             other => return Err(invalid("driver", other, "no such network driver on this host")),
         }
         if request.enable_ipv6 {
@@ -123,7 +145,10 @@ impl World {
                 let subnet = check_subnet(spec)?;
                 self.check_overlap(&subnet.subnet)?;
                 if let Some(other) = subnets.iter().find(|s| s.subnet.overlaps(&subnet.subnet)) {
-                    return Err(NetError::PoolOverlaps { pool: subnet.subnet, other: other.subnet.to_string() });
+                    return Err(NetError::PoolOverlaps {
+                        pool: subnet.subnet,
+                        other: other.subnet.to_string(),
+                    });
                 }
                 subnets.push(subnet);
             }
@@ -148,28 +173,56 @@ impl World {
     }
 
     fn check_options(&self, id: &NetworkId, options: &BTreeMap<String, String>) -> Result<()> {
-        let invalid = |what, value: &str, why| NetError::Invalid { what, value: value.to_owned(), why };
+        let invalid =
+            |what, value: &str, why| NetError::Invalid { what, value: value.to_owned(), why };
         for key in [option_keys::ICC, option_keys::MASQUERADE] {
             if let Some(value) = options.get(key)
-                && !matches!(value.to_ascii_lowercase().as_str(), "true" | "false" | "1" | "0" | "t" | "f") {
-                    return Err(invalid("driver option", &format!("{key}={value}"), "must be true or false"));
-                }
+                && !matches!(
+                    value.to_ascii_lowercase().as_str(),
+                    "true" | "false" | "1" | "0" | "t" | "f"
+                )
+            {
+                return Err(invalid(
+                    "driver option",
+                    &format!("{key}={value}"),
+                    "must be true or false",
+                ));
+            }
         }
         if let Some(mtu) = options.get(option_keys::MTU)
-            && !mtu.parse::<u16>().is_ok_and(|m| m >= 68) {
-                return Err(invalid("driver option", &format!("{}={mtu}", option_keys::MTU), "must be 68 to 65535"));
-            }
+            && !mtu.parse::<u16>().is_ok_and(|m| m >= 68)
+        {
+            return Err(invalid(
+                "driver option",
+                &format!("{}={mtu}", option_keys::MTU),
+                "must be 68 to 65535",
+            ));
+        }
         if let Some(address) = options.get(option_keys::HOST_BINDING)
-            && address.parse::<Ipv4Addr>().is_err() {
-                return Err(invalid("driver option", address, "host_binding_ipv4 must be an IPv4 address"));
-            }
+            && address.parse::<Ipv4Addr>().is_err()
+        {
+            return Err(invalid(
+                "driver option",
+                address,
+                "host_binding_ipv4 must be an IPv4 address",
+            ));
+        }
         if let Some(bridge) = options.get(option_keys::BRIDGE_NAME) {
-            if bridge.len() > INTERFACE_NAME_MAX || bridge.contains(['/', ' ', '"', ':']) || bridge == "." || bridge == ".." {
-                return Err(invalid("bridge name", bridge, "not an interface name of at most 15 characters"));
+            if bridge.len() > INTERFACE_NAME_MAX
+                || bridge.contains(['/', ' ', '"', ':'])
+                || bridge == "."
+                || bridge == ".."
+            {
+                return Err(invalid(
+                    "bridge name",
+                    bridge,
+                    "not an interface name of at most 15 characters",
+                ));
             }
-            let taken = self.networks.values().any(|n| {
-                n.id != *id && n.driver == Driver::Bridge && n.bridge_name() == *bridge
-            });
+            let taken = self
+                .networks
+                .values()
+                .any(|n| n.id != *id && n.driver == Driver::Bridge && n.bridge_name() == *bridge);
             if taken && !bridge.is_empty() {
                 return Err(invalid("bridge name", bridge, "another network uses this bridge"));
             }
@@ -182,10 +235,16 @@ impl World {
         for pool in &self.facts.pools {
             for n in 0.. {
                 let Some(subnet) = pool.base.subnet(pool.size, n) else { break };
-                let routed = self.facts.host_routes.iter().any(|r| r.prefix() > 0 && r.overlaps(&subnet));
+                let routed =
+                    self.facts.host_routes.iter().any(|r| r.prefix() > 0 && r.overlaps(&subnet));
                 if !routed && self.check_overlap(&subnet).is_ok() {
                     let gateway = Ipv4Addr::from(subnet.first().saturating_add(1));
-                    return Ok(Subnet { subnet, ip_range: None, gateway: Some(gateway), auxiliary: BTreeMap::new() });
+                    return Ok(Subnet {
+                        subnet,
+                        ip_range: None,
+                        gateway: Some(gateway),
+                        auxiliary: BTreeMap::new(),
+                    });
                 }
             }
         }
@@ -193,10 +252,18 @@ impl World {
     }
 
     fn check_overlap(&self, subnet: &Cidr) -> Result<()> {
-        let local = self.networks.values().flat_map(|n| n.subnets.iter().map(move |s| (&n.name, s.subnet)));
-        let overlay = self.running.overlays.values().flat_map(|n| n.subnets.iter().map(move |s| (&n.name, s.subnet)));
+        let local =
+            self.networks.values().flat_map(|n| n.subnets.iter().map(move |s| (&n.name, s.subnet)));
+        let overlay = self
+            .running
+            .overlays
+            .values()
+            .flat_map(|n| n.subnets.iter().map(move |s| (&n.name, s.subnet)));
         match local.chain(overlay).find(|(_, other)| other.overlaps(subnet)) {
-            Some((name, other)) => Err(NetError::PoolOverlaps { pool: *subnet, other: format!("{other} of network {name}") }),
+            Some((name, other)) => Err(NetError::PoolOverlaps {
+                pool: *subnet,
+                other: format!("{other} of network {name}"),
+            }),
             None => Ok(()),
         }
     }
@@ -218,7 +285,9 @@ impl World {
         let mut matching = all.iter().filter(|n| n.id.as_str().starts_with(reference));
         match (matching.next(), matching.count()) {
             (Some(network), 0) => Ok(network.clone()),
-            (Some(_), more) => Err(NetError::NetworkAmbiguous { prefix: reference.to_owned(), matches: more + 1 }),
+            (Some(_), more) => {
+                Err(NetError::NetworkAmbiguous { prefix: reference.to_owned(), matches: more + 1 })
+            }
             (None, _) => Err(not_found()),
         }
     }
@@ -258,7 +327,11 @@ impl World {
     pub fn prunable(&self) -> Vec<Network> {
         self.networks
             .values()
-            .filter(|n| !n.is_predefined() && n.name != GATEWAY_NETWORK && self.endpoints_on(&n.id).next().is_none())
+            .filter(|n| {
+                !n.is_predefined()
+                    && n.name != GATEWAY_NETWORK
+                    && self.endpoints_on(&n.id).next().is_none()
+            })
             .cloned()
             .collect()
     }
@@ -313,7 +386,11 @@ fn check_name(name: &str) -> Result<()> {
 fn check_subnet(spec: &IpamSpec) -> Result<Subnet> {
     let invalid = |what, value: String, why| NetError::Invalid { what, value, why };
     let Some(subnet) = spec.subnet else {
-        return Err(invalid("ipam config", String::new(), "every entry needs a subnet when one has it"));
+        return Err(invalid(
+            "ipam config",
+            String::new(),
+            "every entry needs a subnet when one has it",
+        ));
     };
     let network = subnet.network();
     if network != subnet {
@@ -323,9 +400,10 @@ fn check_subnet(spec: &IpamSpec) -> Result<Subnet> {
         return Err(invalid("subnet", subnet.to_string(), "the prefix length must be 8 to 30"));
     }
     if let Some(range) = spec.ip_range
-        && (range.prefix() < network.prefix() || !network.contains(range.addr())) {
-            return Err(invalid("ip-range", range.to_string(), "not inside the subnet"));
-        }
+        && (range.prefix() < network.prefix() || !network.contains(range.addr()))
+    {
+        return Err(invalid("ip-range", range.to_string(), "not inside the subnet"));
+    }
     let gateway = spec.gateway.unwrap_or_else(|| Ipv4Addr::from(network.first() + 1));
     if !network.contains(gateway) {
         return Err(invalid("gateway", gateway.to_string(), "not inside the subnet"));

@@ -4,7 +4,9 @@ use super::{Rotation, World};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::ids::{EndpointId, NetworkId, SandboxId};
-use crate::model::{Cluster, EndpointRecord, LocalRecords, OverlayNetwork, PeerRecord, RemoteChange};
+use crate::model::{
+    Cluster, EndpointRecord, LocalRecords, OverlayNetwork, PeerRecord, RemoteChange,
+};
 use std::net::IpAddr;
 
 impl World {
@@ -16,7 +18,8 @@ impl World {
         new_id: &mut dyn FnMut() -> String,
     ) -> Result<()> {
         let Some(cluster) = cluster else {
-            let held = self.endpoints().find(|(_, e)| self.running.overlays.contains_key(&e.network));
+            let held =
+                self.endpoints().find(|(_, e)| self.running.overlays.contains_key(&e.network));
             if let Some((sandbox, _)) = held {
                 return Err(NetError::NetworkInUse {
                     name: "of the swarm".to_owned(),
@@ -40,7 +43,11 @@ impl World {
     }
 
     /// Adds or updates an overlay.
-    pub fn put_overlay(&mut self, network: OverlayNetwork, new_id: &mut dyn FnMut() -> String) -> Result<()> {
+    pub fn put_overlay(
+        &mut self,
+        network: OverlayNetwork,
+        new_id: &mut dyn FnMut() -> String,
+    ) -> Result<()> {
         let refuse = |why| NetError::Overlay { network: network.name.clone(), why };
         if network.subnets.is_empty() {
             return Err(refuse("it has no subnet"));
@@ -49,9 +56,10 @@ impl World {
             return Err(refuse("a VXLAN id is not of 24 bits"));
         }
         if let Some(address) = network.lb_address
-            && !network.subnets.iter().any(|s| s.subnet.contains(address)) {
-                return Err(refuse("the load balancer's address is in none of its subnets"));
-            }
+            && !network.subnets.iter().any(|s| s.subnet.contains(address))
+        {
+            return Err(refuse("the load balancer's address is in none of its subnets"));
+        }
         let clash = self.running.overlays.values().find(|other| {
             other.id != network.id
                 && (other.id.short(9) == network.id.short(9)
@@ -63,7 +71,10 @@ impl World {
         if network.ingress && self.ingress().is_some_and(|other| other.id != network.id) {
             return Err(refuse("there is an ingress network already"));
         }
-        self.running.balancers.entry(network.id.clone()).or_insert_with(|| EndpointId::new(new_id()));
+        self.running
+            .balancers
+            .entry(network.id.clone())
+            .or_insert_with(|| EndpointId::new(new_id()));
         self.running.overlays.insert(network.id.clone(), network);
         Ok(())
     }
@@ -76,7 +87,10 @@ impl World {
                 .map(|(s, e)| format!("name:{:?} id:{:?}", s.spec.container_name, e.id.short(12)))
                 .collect();
             if !holders.is_empty() {
-                return Err(NetError::NetworkInUse { name: network.name.clone(), holders: holders.join(", ") });
+                return Err(NetError::NetworkInUse {
+                    name: network.name.clone(),
+                    holders: holders.join(", "),
+                });
             }
         }
         self.running.balancers.remove(id);
@@ -87,8 +101,11 @@ impl World {
 
     /// Moves a sandbox in or out of rotation. A sandbox that never was in stays out.
     pub fn set_rotation(&mut self, id: &SandboxId, into: bool) -> Result<()> {
-        let sandbox =
-            self.running.sandboxes.get_mut(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
+        let sandbox = self
+            .running
+            .sandboxes
+            .get_mut(id)
+            .ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
         sandbox.rotation = match (into, sandbox.rotation) {
             (true, _) => Rotation::In,
             (false, Rotation::Out) => Rotation::Out,
@@ -139,7 +156,11 @@ impl World {
             }
             let key = (endpoint.network.clone(), endpoint.id.clone());
             let tunnel = cluster.data_path_addr;
-            records.peers.push((key.0.clone(), key.1.clone(), peer(endpoint.address, endpoint.mac, tunnel)));
+            records.peers.push((
+                key.0.clone(),
+                key.1.clone(),
+                peer(endpoint.address, endpoint.mac, tunnel),
+            ));
             if sandbox.rotation == Rotation::Out {
                 continue;
             }

@@ -42,7 +42,11 @@ pub struct Services {
 impl World {
     /// All endpoint records, this host's and the others'.
     pub fn records(&self) -> Vec<(NetworkId, EndpointRecord)> {
-        let local = self.local_records().endpoints.into_iter().map(|(network, _, record)| (network, record));
+        let local = self
+            .local_records()
+            .endpoints
+            .into_iter()
+            .map(|(network, _, record)| (network, record));
         let remote = self
             .running
             .remote_endpoints

@@ -18,7 +18,9 @@ pub fn world() -> World {
         (option_keys::BRIDGE_NAME.to_owned(), "docker0".to_owned()),
         (option_keys::DEFAULT_BRIDGE.to_owned(), "true".to_owned()),
     ]);
-    world.ensure_predefined("b0".repeat(32).into(), 0, "bridge", Driver::Bridge, options, None).unwrap();
+    world
+        .ensure_predefined("b0".repeat(32).into(), 0, "bridge", Driver::Bridge, options, None)
+        .unwrap();
     world
 }
 
@@ -47,7 +49,10 @@ pub fn counter() -> impl FnMut() -> String {
 }
 
 fn create(world: &mut World, name: &str, subnet: Option<&str>) -> crate::error::Result<Network> {
-    let ipam = subnet.map(|s| IpamSpec { subnet: s.parse().ok(), ..IpamSpec::default() }).into_iter().collect();
+    let ipam = subnet
+        .map(|s| IpamSpec { subnet: s.parse().ok(), ..IpamSpec::default() })
+        .into_iter()
+        .collect();
     let request = NetworkCreate { name: name.to_owned(), ipam, ..NetworkCreate::default() };
     world.create_network(format!("{name}-{}", "0".repeat(40)).into(), 0, request)
 }
@@ -55,12 +60,18 @@ fn create(world: &mut World, name: &str, subnet: Option<&str>) -> crate::error::
 #[test]
 fn pools_go_round_networks_and_routes() {
     let mut world = world();
-    let subnets: Vec<String> =
-        (0..3).map(|n| create(&mut world, &format!("n{n}"), None).unwrap().subnets[0].subnet.to_string()).collect();
+    let subnets: Vec<String> = (0..3)
+        .map(|n| create(&mut world, &format!("n{n}"), None).unwrap().subnets[0].subnet.to_string())
+        .collect();
     // 172.17 is the default bridge's, 172.19 a route's.
     assert_eq!(subnets, ["172.18.0.0/16", "172.20.0.0/16", "172.21.0.0/16"]);
-    assert!(matches!(create(&mut world, "x", Some("172.20.4.0/24")), Err(NetError::PoolOverlaps { .. })));
-    for (name, subnet) in [("a b", None), ("bridge", None), ("n0", None), ("y", Some("10.0.0.1/24"))] {
+    assert!(matches!(
+        create(&mut world, "x", Some("172.20.4.0/24")),
+        Err(NetError::PoolOverlaps { .. })
+    ));
+    for (name, subnet) in
+        [("a b", None), ("bridge", None), ("n0", None), ("y", Some("10.0.0.1/24"))]
+    {
         assert!(create(&mut world, name, subnet).is_err(), "{name}");
     }
     assert_eq!(world.find_network("n0").unwrap().name, "n0");
@@ -148,7 +159,11 @@ proptest! {
 #[test]
 fn running_state_survives_a_round_trip() {
     let mut world = world();
-    let cluster = Cluster { node_name: "n".into(), data_path_addr: "192.0.2.1".parse().unwrap(), vxlan_port: 4789 };
+    let cluster = Cluster {
+        node_name: "n".into(),
+        data_path_addr: "192.0.2.1".parse().unwrap(),
+        vxlan_port: 4789,
+    };
     world.set_cluster(Some(cluster), 0, &mut counter()).unwrap();
     let record = EndpointRecord {
         name: "web.1".into(),

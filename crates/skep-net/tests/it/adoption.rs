@@ -7,7 +7,9 @@ use skep_net::{NetworkCreate, SandboxAdoption};
 fn a_new_daemon_disturbs_nothing() {
     on_a_host("adoption::a_new_daemon_disturbs_nothing", |host: Host| async move {
         let net = host.start().await;
-        net.create_network(NetworkCreate { name: "web".to_owned(), ..NetworkCreate::default() }).await.expect("network");
+        net.create_network(NetworkCreate { name: "web".to_owned(), ..NetworkCreate::default() })
+            .await
+            .expect("network");
         let mut spec = host.spec(0xaa, "web");
         spec.ports = vec![tcp(8080, 80)];
         let id = spec.id.clone();
@@ -18,7 +20,11 @@ fn a_new_daemon_disturbs_nothing() {
         serve_tcp(&host.pin("aaaaaaaaaaaa"), 80, "web");
         let held = net.dns_sockets(&id).expect("sockets");
         assert_eq!(held.len(), 2);
-        let generation = || run("nft monitor trace >/dev/null 2>&1 & sleep 0.1; kill $!; nft -a list ruleset | md5sum");
+        let generation = || {
+            run(
+                "nft monitor trace >/dev/null 2>&1 & sleep 0.1; kill $!; nft -a list ruleset | md5sum",
+            )
+        };
         let before = generation();
         let ports = run(&format!("{} nft list ruleset", host.enter("aaaaaaaaaaaa")));
         // As after kill -9: nothing is undone, the sockets stay with their holder.
@@ -28,13 +34,19 @@ fn a_new_daemon_disturbs_nothing() {
 
         let net = host.start().await;
         assert_eq!(net.reconcile().await.repairs, 0);
-        let unknown = net.adopt(vec![SandboxAdoption { id: id.clone(), dns_sockets: held }]).await.expect("adopt");
+        let unknown = net
+            .adopt(vec![SandboxAdoption { id: id.clone(), dns_sockets: held }])
+            .await
+            .expect("adopt");
         assert!(unknown.is_empty());
         assert_eq!(generation(), before, "rules were written again");
         assert_eq!(run(&format!("{} nft list ruleset", host.enter("aaaaaaaaaaaa"))), ports);
         assert_eq!(host.pins(), ["aaaaaaaaaaaa", "default"]);
         assert_eq!(host.client(&curl(&format!("http://{HOST}:8080"))), format!("web {CLIENT}\n"));
-        assert_eq!(run(&format!("{} dig @127.0.0.11 +short web", host.enter("aaaaaaaaaaaa"))).trim(), "172.18.0.2");
+        assert_eq!(
+            run(&format!("{} dig @127.0.0.11 +short web", host.enter("aaaaaaaaaaaa"))).trim(),
+            "172.18.0.2"
+        );
         assert_eq!(net.sandbox(&id).expect("info").ports[0].host_port, 8080);
         std::net::TcpListener::bind("0.0.0.0:8080").expect_err("held again");
 
@@ -42,13 +54,17 @@ fn a_new_daemon_disturbs_nothing() {
         run("nft flush ruleset");
         run("ip link set docker0 down");
         run(&format!("{} ip addr flush dev eth0", host.enter("aaaaaaaaaaaa")));
-        let port = run("ip -br link show type veth").lines().find(|l| l.starts_with("veth")).map(str::to_owned);
+        let port = run("ip -br link show type veth")
+            .lines()
+            .find(|l| l.starts_with("veth"))
+            .map(str::to_owned);
         let port = port.and_then(|l| l.split('@').next().map(str::to_owned)).expect("port");
         run(&format!("ip link set {port} nomaster"));
         let report = net.reconcile().await;
         assert!(report.repairs >= 4 && report.failures == 0, "{report:?}");
         wait("the port to answer again", || {
-            host.try_client(&curl(&format!("http://{HOST}:8080"))).is_ok_and(|t| t == format!("web {CLIENT}\n"))
+            host.try_client(&curl(&format!("http://{HOST}:8080")))
+                .is_ok_and(|t| t == format!("web {CLIENT}\n"))
         });
         assert_eq!(net.reconcile().await.repairs, 0);
 

@@ -1,6 +1,8 @@
 //! A host in a namespace, an outside client, and servers that say who called.
 
-use skep_net::{EndpointSpec, Net, NetConfig, PortSpec, Protocol, SandboxId, SandboxMode, SandboxSpec};
+use skep_net::{
+    EndpointSpec, Net, NetConfig, PortSpec, Protocol, SandboxId, SandboxMode, SandboxSpec,
+};
 use skep_sys::netns::NetNs;
 use std::future::Future;
 use std::io::{Read as _, Write as _};
@@ -31,7 +33,11 @@ pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> 
         assert!(status.success(), "{name} failed inside its namespaces");
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime");
     runtime.block_on(async {
         let host = Host::new();
         test(host).await;
@@ -48,11 +54,15 @@ pub struct Host {
 impl Host {
     fn new() -> Self {
         run("ip link set lo up");
-        let client = Command::new("unshare").args(["--net", "sleep", "600"]).spawn().expect("client namespace");
+        let client = Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .spawn()
+            .expect("client namespace");
         // The namespace is there once it differs from ours.
         let own = std::fs::read_link("/proc/self/ns/net").expect("own namespace");
         wait("client namespace", || {
-            std::fs::read_link(format!("/proc/{}/ns/net", client.id())).is_ok_and(|other| other != own)
+            std::fs::read_link(format!("/proc/{}/ns/net", client.id()))
+                .is_ok_and(|other| other != own)
         });
         let pid = client.id();
         run(&format!("ip link add h0 type veth peer name c0 netns {pid}"));
@@ -69,7 +79,8 @@ impl Host {
     pub fn config(&self) -> NetConfig {
         let resolv = self.dir.path().join("resolv.conf");
         if !resolv.exists() {
-            std::fs::write(&resolv, "nameserver 127.0.0.1\nsearch example.test\noptions edns0\n").expect("resolv.conf");
+            std::fs::write(&resolv, "nameserver 127.0.0.1\nsearch example.test\noptions edns0\n")
+                .expect("resolv.conf");
         }
         NetConfig {
             resolv_conf: resolv,
@@ -147,7 +158,12 @@ pub fn on(network: &str) -> EndpointSpec {
 }
 
 pub fn tcp(host: u16, container: u16) -> PortSpec {
-    PortSpec { protocol: Protocol::Tcp, container_port: container, host_ip: None, host_ports: (host, host) }
+    PortSpec {
+        protocol: Protocol::Tcp,
+        container_port: container,
+        host_ip: None,
+        host_ports: (host, host),
+    }
 }
 
 pub fn run(command: &str) -> String {
@@ -155,7 +171,8 @@ pub fn run(command: &str) -> String {
 }
 
 pub fn try_run(command: &str) -> Result<String, String> {
-    let output = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().expect("sh");
+    let output =
+        Command::new("sh").args(["-c", command]).stdin(Stdio::null()).output().expect("sh");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
@@ -204,7 +221,8 @@ pub fn serve_tcp(pin: &Path, port: u16, name: &str) {
                     }
                     let big = buffer.starts_with(b"GET /big ");
                     let body = if big { "x".repeat(BIG) } else { format!("{name} {peer}\n") };
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                     if stream.write_all(answer.as_bytes()).is_err() {
                         break;
                     }

@@ -1,6 +1,8 @@
 //! Local networks: bridges, names, ports.
 
-use crate::harness::{CLIENT, HOST, Host, curl, on, on_a_host, run, serve_dns, serve_tcp, serve_udp, tcp, try_run};
+use crate::harness::{
+    CLIENT, HOST, Host, curl, on, on_a_host, run, serve_dns, serve_tcp, serve_udp, tcp, try_run,
+};
 use skep_net::{ErrorKind, IpamSpec, NetError, NetworkCreate, PortSpec, Protocol, SandboxId};
 
 fn network(name: &str) -> NetworkCreate {
@@ -52,7 +54,8 @@ fn containers_on_a_network_find_each_other() {
         assert!(status.contains("NXDOMAIN"), "{status}");
         serve_tcp(&host.pin("bbbbbbbbbbbb"), 80, "b");
         assert_eq!(run(&format!("{in_a} {}", curl("http://172.18.0.3"))), "b 172.18.0.2\n");
-        let resolv = std::fs::read_to_string(host.dir.path().join("files-a/resolv.conf")).expect("file");
+        let resolv =
+            std::fs::read_to_string(host.dir.path().join("files-a/resolv.conf")).expect("file");
         assert_eq!(resolv, "nameserver 127.0.0.11\nsearch example.test\noptions edns0 ndots:0\n");
         let hosts = std::fs::read_to_string(host.dir.path().join("files-a/hosts")).expect("file");
         assert!(hosts.ends_with("172.18.0.2\taaaaaaaaaaaa\n"), "{hosts}");
@@ -99,7 +102,10 @@ fn published_ports_show_the_client() {
         serve_udp(&info.key, 53, "dns");
         // The outside client keeps its address, TCP and UDP.
         assert_eq!(host.client(&curl(&format!("http://{HOST}:8080"))), format!("web {CLIENT}\n"));
-        assert_eq!(host.client(&curl(&format!("http://{HOST}:{automatic}"))), format!("web {CLIENT}\n"));
+        assert_eq!(
+            host.client(&curl(&format!("http://{HOST}:{automatic}"))),
+            format!("web {CLIENT}\n")
+        );
         let udp = host.client(&format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:5300'"));
         assert_eq!(udp, format!("dns {CLIENT}"));
         // The loopback one only on the host; the bridge's address is what is seen.
@@ -109,7 +115,9 @@ fn published_ports_show_the_client() {
         assert_eq!(run(&curl(&format!("http://{HOST}:8080"))), format!("web {HOST}\n"));
         // The container itself through the host.
         let inside = host.enter("aaaaaaaaaaaa");
-        assert!(run(&format!("{inside} {}", curl(&format!("http://{HOST}:8080")))).starts_with("web "));
+        assert!(
+            run(&format!("{inside} {}", curl(&format!("http://{HOST}:8080")))).starts_with("web ")
+        );
         // Unpublished ports are not reached by routing to the container.
         assert!(host.try_client("curl -sS --max-time 1 http://172.17.0.2:80").is_err());
         // The way out is masqueraded.
@@ -155,7 +163,9 @@ fn networks_are_apart() {
             net.create_network(request).await.expect("network");
         }
         let mut at = Vec::new();
-        for (number, name) in [(0xa1, "open"), (0xa2, "closed"), (0xa3, "closed"), (0xa4, "quiet"), (0xa5, "quiet")] {
+        for (number, name) in
+            [(0xa1, "open"), (0xa2, "closed"), (0xa3, "closed"), (0xa4, "quiet"), (0xa5, "quiet")]
+        {
             let spec = host.spec(number, &format!("{name}-{number:x}"));
             let id = spec.id.clone();
             net.create_sandbox(spec).await.expect("sandbox");
@@ -178,15 +188,28 @@ fn networks_are_apart() {
         net.create_sandbox(spec).await.expect("sandbox");
         let mut wish = on("closed");
         wish.ipv4 = "10.9.0.77".parse().ok();
-        assert_eq!(net.connect(&id, vec![wish.clone()]).await.expect("static")[0].ipv4.to_string(), "10.9.0.77");
+        assert_eq!(
+            net.connect(&id, vec![wish.clone()]).await.expect("static")[0].ipv4.to_string(),
+            "10.9.0.77"
+        );
         let mut outside = on("open");
         outside.ipv4 = "10.9.0.78".parse().ok();
-        assert!(matches!(net.connect(&id, vec![outside]).await, Err(NetError::AddressOutside { .. })));
+        assert!(matches!(
+            net.connect(&id, vec![outside]).await,
+            Err(NetError::AddressOutside { .. })
+        ));
         let mut overlap = network("overlap");
-        overlap.ipam = vec![IpamSpec { subnet: "10.9.0.128/25".parse().ok(), ..IpamSpec::default() }];
+        overlap.ipam =
+            vec![IpamSpec { subnet: "10.9.0.128/25".parse().ok(), ..IpamSpec::default() }];
         let error = net.create_network(overlap).await.expect_err("overlap");
-        assert!(error.to_string().contains("Pool overlaps with other one on this address space"), "{error}");
-        assert!(matches!(net.create_network(network("open")).await, Err(NetError::NetworkNameTaken(_))));
+        assert!(
+            error.to_string().contains("Pool overlaps with other one on this address space"),
+            "{error}"
+        );
+        assert!(matches!(
+            net.create_network(network("open")).await,
+            Err(NetError::NetworkNameTaken(_))
+        ));
         assert!(matches!(net.remove_network("bridge").await, Err(NetError::NetworkPredefined(_))));
         assert!(matches!(net.network("nothing"), Err(NetError::NetworkNotFound(_))));
         // A pool that a route of the host uses is left out.

@@ -1,9 +1,12 @@
 //! Overlays, virtual addresses and the routing mesh of one node.
 
-use crate::harness::{CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, serve_udp, try_run, wait};
+use crate::harness::{
+    CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, serve_udp, try_run, wait,
+};
 use skep_net::{
-    Cidr, Cluster, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId, OverlayNetwork, OverlaySubnet, PeerRecord,
-    Protocol, PublishedPort, RemoteChange, SandboxId, SandboxMode, ServiceAttachment, ServiceId,
+    Cidr, Cluster, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId, OverlayNetwork,
+    OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange, SandboxId, SandboxMode,
+    ServiceAttachment, ServiceId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -47,7 +50,8 @@ async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
     let spec = host.spec(number, &format!("web.{number}"));
     let id = spec.id.clone();
     net.create_sandbox(spec).await.expect("sandbox");
-    let port = |protocol| PublishedPort { name: String::new(), protocol, target: 80, published: 8091 };
+    let port =
+        |protocol| PublishedPort { name: String::new(), protocol, target: 80, published: 8091 };
     let service = |vip, ingress_ports| {
         Some(ServiceAttachment {
             id: ServiceId::new("svcweb"),
@@ -79,7 +83,8 @@ async fn client(host: &Host, net: &Net, number: u8) -> SandboxId {
     let spec = host.spec(number, &format!("client.{number}"));
     let id = spec.id.clone();
     net.create_sandbox(spec).await.expect("sandbox");
-    let endpoint = EndpointSpec { ipv4: Some(Ipv4Addr::new(10, 0, 5, 100 + number)), ..on("webtest_testnet") };
+    let endpoint =
+        EndpointSpec { ipv4: Some(Ipv4Addr::new(10, 0, 5, 100 + number)), ..on("webtest_testnet") };
     net.connect(&id, vec![endpoint]).await.expect("connect");
     net.enable_service(&id).await.expect("enable");
     id
@@ -98,8 +103,14 @@ fn the_mesh_takes_turns_and_shows_the_client() {
         assert_eq!(
             host.pins(),
             [
-                "010101010101", "020202020202", "030303030303", "1-i0ylvjdz6s", "1-yewz22nd9r", "default",
-                "ingress_sbox", "lb_i0ylvjdz6"
+                "010101010101",
+                "020202020202",
+                "030303030303",
+                "1-i0ylvjdz6s",
+                "1-yewz22nd9r",
+                "default",
+                "ingress_sbox",
+                "lb_i0ylvjdz6"
             ]
         );
         // Interfaces as the field reports show them.
@@ -110,12 +121,16 @@ fn the_mesh_takes_turns_and_shows_the_client() {
             ("eth2", "172.18.0.3/16", "mtu 1500", "02:42:ac:12:00:03"),
         ] {
             let found = run(&format!("{t1} ip addr show {link}"));
-            assert!(found.contains(address) && found.contains(mtu) && found.contains(mac), "{found}");
+            assert!(
+                found.contains(address) && found.contains(mtu) && found.contains(mac),
+                "{found}"
+            );
             assert!(!found.contains("inet6"), "{found}");
         }
         assert!(run(&format!("{t1} ip route show default")).contains("via 172.18.0.1 dev eth2"));
         // Nothing before the tasks are in rotation: refused, not left hanging.
-        let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("not in rotation");
+        let error =
+            host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("not in rotation");
         assert!(error.contains("exit status: 7"), "{error}");
         for id in &tasks {
             net.enable_service(id).await.expect("enable");
@@ -125,28 +140,38 @@ fn the_mesh_takes_turns_and_shows_the_client() {
         for _ in 0..6 {
             seen.push(host.client(&curl(&format!("http://{HOST}:8091"))));
         }
-        let expected: Vec<String> = [1, 2, 3, 1, 2, 3].iter().map(|n| format!("t{n} {CLIENT}\n")).collect();
+        let expected: Vec<String> =
+            [1, 2, 3, 1, 2, 3].iter().map(|n| format!("t{n} {CLIENT}\n")).collect();
         assert_eq!(seen, expected);
         // Every address of the host, from the host, and UDP.
         for url in ["http://127.0.0.1:8091", "http://172.18.0.1:8091", "http://172.18.0.2:8091"] {
             assert!(run(&curl(url)).starts_with('t'), "{url}");
         }
         assert!(run(&curl(&format!("http://{HOST}:8091"))).contains(HOST));
-        let udp: BTreeSet<String> =
-            (0..3).map(|_| host.client(&format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:8091'"))).collect();
+        let udp: BTreeSet<String> = (0..3)
+            .map(|_| host.client(&format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:8091'")))
+            .collect();
         assert_eq!(udp, (1..=3).map(|n| format!("t{n} {CLIENT}")).collect());
         // A task through its own host's published port.
         assert!(run(&format!("{t1} {}", curl("http://172.18.0.1:8091"))).starts_with('t'));
         // Target port on the gateway bridge, but not the published one (report 2).
         assert!(run(&curl("http://172.18.0.3:80")).starts_with("t1 "));
-        assert!(try_run(&curl("http://172.18.0.3:8091")).expect_err("refused").contains("exit status: 7"));
+        assert!(
+            try_run(&curl("http://172.18.0.3:8091"))
+                .expect_err("refused")
+                .contains("exit status: 7")
+        );
         // Large answers get through although the overlay's MTU is smaller.
-        let size = host.client(&curl(&format!("-o /dev/null -w %{{size_download}} http://{HOST}:8091/big")));
+        let size = host
+            .client(&curl(&format!("-o /dev/null -w %{{size_download}} http://{HOST}:8091/big")));
         assert_eq!(size, crate::harness::BIG.to_string());
         // Inspection.
         let ingress = net.inspect("ingress").expect("inspect");
         let sbox = &ingress.containers["ingress-sbox"];
-        assert_eq!((sbox.name.as_str(), sbox.ipv4.to_string()), ("ingress-endpoint", "10.0.0.4/24".to_owned()));
+        assert_eq!(
+            (sbox.name.as_str(), sbox.ipv4.to_string()),
+            ("ingress-endpoint", "10.0.0.4/24".to_owned())
+        );
         assert_eq!(ingress.containers.len(), 4);
         assert_eq!(ingress.peers[0].name, "0123456789ab");
         let own = net.inspect("webtest_testnet").expect("inspect");
@@ -193,14 +218,22 @@ fn open_connections_outlive_the_rotation() {
         join(&net).await;
         let first = task(&host, &net, 1).await;
         net.enable_service(&first).await.expect("enable");
-        let udp = || host.try_client(&format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:8091,sourceport=7777'"));
+        let udp = || {
+            host.try_client(&format!(
+                "sh -c 'echo x | socat -T1 - UDP:{HOST}:8091,sourceport=7777'"
+            ))
+        };
         assert_eq!(udp(), Ok(format!("t1 {CLIENT}")));
         // Two requests on one connection, a second apart; the change falls between.
         let mut command = std::process::Command::new("sh");
         let script = format!(
             "(printf 'GET / HTTP/1.1\\r\\n\\r\\n'; sleep 2; printf 'GET / HTTP/1.1\\r\\n\\r\\n'; sleep 0.5) | socat -T4 - TCP:{HOST}:8091"
         );
-        let mut child = command.args(["-c", &host.client_command(&script)]).stdout(std::process::Stdio::piped()).spawn().expect("client");
+        let mut child = command
+            .args(["-c", &host.client_command(&script)])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("client");
         std::thread::sleep(std::time::Duration::from_millis(700));
         let second = task(&host, &net, 2).await;
         net.enable_service(&second).await.expect("enable");
@@ -218,7 +251,8 @@ fn open_connections_outlive_the_rotation() {
         wait("the flow to move", || udp() == Ok(format!("t2 {CLIENT}")));
         // The last one leaves: new clients are refused at once.
         net.disable_service(&second).await.expect("disable");
-        let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("nobody left");
+        let error =
+            host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("nobody left");
         assert!(error.contains("exit status: 7"), "{error}");
     });
 }
@@ -237,8 +271,10 @@ fn virtual_addresses_are_balanced_at_the_edge() {
         client(&host, &net, 9).await;
         let inside = host.enter("090909090909");
         let dig = |query: &str| {
-            let mut found: Vec<String> =
-                run(&format!("{inside} dig @127.0.0.11 +short {query}")).lines().map(str::to_owned).collect();
+            let mut found: Vec<String> = run(&format!("{inside} dig @127.0.0.11 +short {query}"))
+                .lines()
+                .map(str::to_owned)
+                .collect();
             found.sort();
             found
         };
@@ -253,8 +289,10 @@ fn virtual_addresses_are_balanced_at_the_edge() {
         wait("all three behind the address", || {
             run(&format!("{inside} nft list ruleset")).contains("10.0.5.103")
         });
-        let seen: Vec<String> = (0..6).map(|_| run(&format!("{inside} {}", curl(&format!("http://{VIP}"))))).collect();
-        let expected: Vec<String> = [1, 2, 3, 1, 2, 3].iter().map(|n| format!("t{n} 10.0.5.109\n")).collect();
+        let seen: Vec<String> =
+            (0..6).map(|_| run(&format!("{inside} {}", curl(&format!("http://{VIP}"))))).collect();
+        let expected: Vec<String> =
+            [1, 2, 3, 1, 2, 3].iter().map(|n| format!("t{n} 10.0.5.109\n")).collect();
         assert_eq!(seen, expected);
         // A task that calls its own service may get itself.
         let own = host.enter("010101010101");
@@ -264,14 +302,17 @@ fn virtual_addresses_are_balanced_at_the_edge() {
         // Draining takes it out of rotation and names at once; the address stays.
         net.disable_service(&tasks[0]).await.expect("disable");
         for _ in 0..3 {
-            assert!(!run(&format!("{inside} {}", curl(&format!("http://{VIP}")))).starts_with("t1"));
+            assert!(
+                !run(&format!("{inside} {}", curl(&format!("http://{VIP}")))).starts_with("t1")
+            );
         }
         assert_eq!(dig("tasks.web"), ["10.0.5.102", "10.0.5.103"]);
         assert_eq!(dig("web"), ["10.0.5.2"]);
         for id in &tasks {
             net.disable_service(id).await.expect("disable");
         }
-        let error = try_run(&format!("{inside} {}", curl(&format!("http://{VIP}")))).expect_err("nobody");
+        let error =
+            try_run(&format!("{inside} {}", curl(&format!("http://{VIP}")))).expect_err("nobody");
         assert!(error.contains("exit status: 7"), "{error}");
         for id in &tasks {
             net.remove_sandbox(id).await.expect("remove");
@@ -321,9 +362,14 @@ fn other_nodes_are_records() {
         let fdb = run(&format!("{overlay} bridge fdb show dev vxlan0"));
         assert!(fdb.contains(&format!("02:42:0a:00:05:6b dst {CLIENT} ")), "{fdb}");
         let neighbours = run(&format!("{overlay} ip neigh show dev vxlan0"));
-        assert!(neighbours.contains("10.0.5.107 lladdr 02:42:0a:00:05:6b PERMANENT"), "{neighbours}");
+        assert!(
+            neighbours.contains("10.0.5.107 lladdr 02:42:0a:00:05:6b PERMANENT"),
+            "{neighbours}"
+        );
         // The other node, by hand: a VXLAN device outside that answers for the task.
-        host.client(&format!("ip link add v0 type vxlan id 4097 dstport 4789 local {CLIENT} nolearning"));
+        host.client(&format!(
+            "ip link add v0 type vxlan id 4097 dstport 4789 local {CLIENT} nolearning"
+        ));
         host.client("ip link set v0 address 02:42:0a:00:05:6b mtu 1450 up");
         host.client("ip addr add 10.0.5.107/24 dev v0");
         host.client("ip neigh replace 10.0.5.109 lladdr 02:42:0a:00:05:6d dev v0 nud permanent");
@@ -333,7 +379,9 @@ fn other_nodes_are_records() {
         assert_eq!(run(&format!("{inside} dig @127.0.0.11 +short tasks.web")).trim(), "10.0.5.107");
         assert_eq!(net.inspect(WEB).expect("inspect").peers.len(), 2);
         net.apply_remote(vec![RemoteChange::ForgetNetwork(network)]).await.expect("forget");
-        assert!(!run(&format!("{overlay} bridge fdb show dev vxlan0")).contains("02:42:0a:00:05:6b"));
+        assert!(
+            !run(&format!("{overlay} bridge fdb show dev vxlan0")).contains("02:42:0a:00:05:6b")
+        );
         assert!(!run(&format!("{overlay} ip neigh show dev vxlan0")).contains("10.0.5.107"));
     });
 }
@@ -344,12 +392,12 @@ fn host_mode_only_writes_files() {
         let net = host.start().await;
         let mut spec = host.spec(0x42, "plain");
         spec.mode = SandboxMode::Host;
-        spec.extra_hosts =
-            vec![ExtraHost { name: "up.test".to_owned(), address: None }];
+        spec.extra_hosts = vec![ExtraHost { name: "up.test".to_owned(), address: None }];
         let id = spec.id.clone();
         let info = net.create_sandbox(spec).await.expect("sandbox");
         assert_eq!(info.key, host.pin("default"));
-        let hosts = std::fs::read_to_string(host.dir.path().join("files-plain/hosts")).expect("file");
+        let hosts =
+            std::fs::read_to_string(host.dir.path().join("files-plain/hosts")).expect("file");
         assert!(hosts.ends_with("172.17.0.1\tup.test\n"), "{hosts}");
         assert!(net.connect(&id, vec![on("bridge")]).await.is_err());
         net.remove_sandbox(&id).await.expect("remove");
@@ -431,7 +479,11 @@ fn many_tasks_start_together() {
             let connected = started.elapsed();
             let started = std::time::Instant::now();
             net.remove_sandbox(&id).await.expect("remove");
-            println!("made in {made:?}, connected in {connected:?}, removed in {:?}, all in {:?}", started.elapsed(), first.elapsed());
+            println!(
+                "made in {made:?}, connected in {connected:?}, removed in {:?}, all in {:?}",
+                started.elapsed(),
+                first.elapsed()
+            );
         }
     });
 }

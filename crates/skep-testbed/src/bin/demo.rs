@@ -19,23 +19,33 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut bed = Bed::new(&executable("skep")?)?;
-    say("Two hosts on a switch, in network namespaces: node0 will run skep, client is somebody outside.")?;
+    say(
+        "Two hosts on a switch, in network namespaces: node0 will run skep, client is somebody outside.",
+    )?;
     let node = bed.host("node0")?;
     let client = bed.host("client")?;
     let _daemon = node.daemon(&[])?;
 
     say("node0 runs only `skep daemon`; the stock docker client talks to it.")?;
-    show(&node, "docker version --format 'client {{.Client.Version}}, server {{.Server.Version}}, API {{.Server.APIVersion}}'")?;
+    show(
+        &node,
+        "docker version --format 'client {{.Client.Version}}, server {{.Server.Version}}, API {{.Server.APIVersion}}'",
+    )?;
     node.import(&bed, &Image::whoami(&executable("whoami")?))?;
     show(&node, "docker images")?;
 
     say("A swarm of one, and a web service with three replicas on port 8080 of every host.")?;
     show(&node, "docker swarm init --advertise-addr eth0")?;
-    show(&node, "docker service create --quiet --name web --replicas 3 --publish 8080:8000 whoami")?;
+    show(
+        &node,
+        "docker service create --quiet --name web --replicas 3 --publish 8080:8000 whoami",
+    )?;
     show(&node, "docker service ls")?;
     show(&node, "docker service ps web")?;
 
-    say("From the client: the answers rotate over the three containers, and each saw the client's address.")?;
+    say(
+        "From the client: the answers rotate over the three containers, and each saw the client's address.",
+    )?;
     let url = format!("http://{}:8080/full", node.address());
     let mut seen = Vec::new();
     for _ in 0..6 {
@@ -43,7 +53,10 @@ fn run() -> Result<()> {
     }
     ensure!(seen[..3] == seen[3..], "the answers did not rotate");
     let address = client.address().to_string();
-    ensure!(seen.iter().all(|answer| answer.ends_with(&address)), "a container did not see {address}");
+    ensure!(
+        seen.iter().all(|answer| answer.ends_with(&address)),
+        "a container did not see {address}"
+    );
 
     if std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0") {
         return keep(&node, &client);

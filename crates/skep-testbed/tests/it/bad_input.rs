@@ -29,17 +29,43 @@ fn bodies_of_the_wrong_shape() -> Result<()> {
         ("GET", "/v9.99/info", "", "400", "9.99"),
         ("GET", "/v1.50/nowhere", "", "404", "page not found"),
         ("GET", "/v1.50/containers/json?filters=x", "", "400", ""),
-        ("POST", "/v1.50/services/create", r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}, "Mode": {"Replicated": {"Replicas": -1}}}"#, "400", "Replicas"),
-        ("POST", "/v1.50/services/create", r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}, "EndpointSpec": {"Ports": [{"TargetPort": 70000}]}}"#, "400", "70000"),
-        ("POST", "/v1.50/services/create", r#"{"Name": "bad name", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}}"#, "400", "name"),
-        ("POST", "/v1.50/services/create", r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}, "Networks": [{"Target": "nonet"}]}}"#, "404", "nonet"),
+        (
+            "POST",
+            "/v1.50/services/create",
+            r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}, "Mode": {"Replicated": {"Replicas": -1}}}"#,
+            "400",
+            "Replicas",
+        ),
+        (
+            "POST",
+            "/v1.50/services/create",
+            r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}, "EndpointSpec": {"Ports": [{"TargetPort": 70000}]}}"#,
+            "400",
+            "70000",
+        ),
+        (
+            "POST",
+            "/v1.50/services/create",
+            r#"{"Name": "bad name", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}}}"#,
+            "400",
+            "name",
+        ),
+        (
+            "POST",
+            "/v1.50/services/create",
+            r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "busybox"}, "Networks": [{"Target": "nonet"}]}}"#,
+            "404",
+            "nonet",
+        ),
         ("POST", "/v1.50/services/create", r#"{"Name": "x"}"#, "400", ""),
     ];
     let mut faults = Vec::new();
     for (method, path, body, status, named) in table {
         let (found, text) = raw(&one, method, path, body)?;
         if found != status || !text.contains(named) || !text.contains("\"message\"") {
-            faults.push(format!("{method} {path} {body}: expected {status} naming {named:?}, got {found} {text}"));
+            faults.push(format!(
+                "{method} {path} {body}: expected {status} naming {named:?}, got {found} {text}"
+            ));
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("\n"));
@@ -66,7 +92,10 @@ fn archives_that_want_out() -> Result<()> {
     one.docker("create --name box busybox")?;
     one.host.sh("docker cp - box:/tmp < /run/evil/up.tar")?;
     one.host.sh("docker cp - box:/tmp < /run/evil/link.tar")?;
-    ensure!(!one.host.sh("test -e /run/escaped")?.success(), "docker cp wrote outside the container");
+    ensure!(
+        !one.host.sh("test -e /run/escaped")?.success(),
+        "docker cp wrote outside the container"
+    );
     ensure!(one.docker("ps -q").is_ok(), "the daemon suffered");
     Ok(())
 }

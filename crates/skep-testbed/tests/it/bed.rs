@@ -19,7 +19,8 @@ fn hosts_reach_each_other_and_are_apart_from_the_machine() -> Result<()> {
 fn an_image_holds_programs_with_their_libraries() -> Result<()> {
     let bed = Bed::new(&executable("skep")?)?;
     let archive = bed.archive(&Image::nginx())?;
-    let list = skep_testbed::run(std::process::Command::new("tar").arg("-tf").arg(archive))?.text()?;
+    let list =
+        skep_testbed::run(std::process::Command::new("tar").arg("-tf").arg(archive))?.text()?;
     for path in ["./usr/sbin/nginx", "./bin/sh", "./etc/passwd"] {
         assert!(list.lines().any(|line| line == path), "{path} is missing");
     }

@@ -9,8 +9,14 @@ fn run_prints_what_the_container_prints_and_ends_as_it_ends() -> Result<()> {
     let one = One::start()?;
     assert_eq!(one.docker("run --rm busybox echo hello")?, "hello");
     let failed = one.host.sh("docker run --rm busybox sh -c 'echo out; echo err >&2; exit 7'")?;
-    assert_eq!((failed.code, failed.stdout.as_str(), failed.stderr.as_str()), (Some(7), "out\n", "err\n"));
-    assert_eq!(one.host.sh("echo from-stdin | docker run --rm -i busybox cat")?.text()?, "from-stdin");
+    assert_eq!(
+        (failed.code, failed.stdout.as_str(), failed.stderr.as_str()),
+        (Some(7), "out\n", "err\n")
+    );
+    assert_eq!(
+        one.host.sh("echo from-stdin | docker run --rm -i busybox cat")?.text()?,
+        "from-stdin"
+    );
     assert_eq!(one.docker("ps -aq")?, "", "--rm left something");
     Ok(())
 }
@@ -43,18 +49,46 @@ fn flags_of_run_reach_the_process() -> Result<()> {
         ("--read-only", "sh -c 'touch /x 2>/dev/null || echo no'", "no"),
         ("--read-only --tmpfs /t", "sh -c 'touch /t/x && echo yes'", "yes"),
         ("--ulimit nofile=100:200", "sh -c 'ulimit -n'", "100"),
-        ("--sysctl net.ipv4.ip_local_port_range='2000 3000'", "sh -c 'set -- $(cat /proc/sys/net/ipv4/ip_local_port_range); echo $1-$2'", "2000-3000"),
-        ("--memory 64m", "sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'", "67108864"),
-        ("--pids-limit 33", "sh -c 'cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max'", "33"),
+        (
+            "--sysctl net.ipv4.ip_local_port_range='2000 3000'",
+            "sh -c 'set -- $(cat /proc/sys/net/ipv4/ip_local_port_range); echo $1-$2'",
+            "2000-3000",
+        ),
+        (
+            "--memory 64m",
+            "sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'",
+            "67108864",
+        ),
+        (
+            "--pids-limit 33",
+            "sh -c 'cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max'",
+            "33",
+        ),
         ("--add-host there:192.0.2.9", "sh -c 'grep there /etc/hosts | cut -f1'", "192.0.2.9"),
-        ("--dns 192.0.2.53 --dns-search example.org", "sh -c 'grep -c -e 192.0.2.53 -e example.org /etc/resolv.conf'", "2"),
+        (
+            "--dns 192.0.2.53 --dns-search example.org",
+            "sh -c 'grep -c -e 192.0.2.53 -e example.org /etc/resolv.conf'",
+            "2",
+        ),
         ("--cap-drop ALL", "sh -c 'grep CapEff /proc/self/status | cut -f2'", "0000000000000000"),
         ("", "sh -c 'grep CapEff /proc/self/status | cut -f2'", "00000000a80425fb"),
-        ("--security-opt no-new-privileges", "sh -c 'grep NoNewPrivs /proc/self/status | cut -f2'", "1"),
+        (
+            "--security-opt no-new-privileges",
+            "sh -c 'grep NoNewPrivs /proc/self/status | cut -f2'",
+            "1",
+        ),
         ("", "sh -c 'grep Seccomp: /proc/self/status | cut -f2'", "2"),
-        ("--security-opt seccomp=unconfined", "sh -c 'grep Seccomp: /proc/self/status | cut -f2'", "0"),
+        (
+            "--security-opt seccomp=unconfined",
+            "sh -c 'grep Seccomp: /proc/self/status | cut -f2'",
+            "0",
+        ),
         ("--network none", "sh -c 'ls /sys/class/net'", "lo"),
-        ("--shm-size 1m", "sh -c 'df -k /dev/shm | tail -1 | while read a b c; do echo $b; done'", "1024"),
+        (
+            "--shm-size 1m",
+            "sh -c 'df -k /dev/shm | tail -1 | while read a b c; do echo $b; done'",
+            "1024",
+        ),
     ];
     let mut faults = Vec::new();
     for (flags, command, expected) in table {
@@ -100,7 +134,9 @@ fn a_container_lives_through_its_commands() -> Result<()> {
 fn files_go_in_and_out() -> Result<()> {
     let one = One::start()?;
     one.docker("create --name box busybox true")?;
-    one.host.sh("mkdir -p /run/in/sub && echo one > /run/in/a && echo two > /run/in/sub/b")?.text()?;
+    one.host
+        .sh("mkdir -p /run/in/sub && echo one > /run/in/a && echo two > /run/in/sub/b")?
+        .text()?;
     one.docker("cp /run/in box:/srv")?;
     one.docker("cp box:/srv/sub/b /run/out")?;
     assert_eq!(one.host.sh("cat /run/out")?.text()?, "two");
@@ -115,10 +151,8 @@ fn files_go_in_and_out() -> Result<()> {
 fn a_terminal_is_a_terminal() -> Result<()> {
     let one = One::start()?;
     // `script` gives the client a terminal of its own.
-    let typed = one.host.sh(
-        "printf 'tty; stty size; exit 4\\n' | \
-         script -qec 'stty rows 33 cols 77; docker run --rm -it busybox sh' /dev/null",
-    )?;
+    let typed = one.host.sh("printf 'tty; stty size; exit 4\\n' | \
+         script -qec 'stty rows 33 cols 77; docker run --rm -it busybox sh' /dev/null")?;
     ensure!(typed.stdout.contains("/dev/pts/0"), "{typed:?}");
     ensure!(typed.stdout.contains("33 77"), "{typed:?}");
     assert_eq!(typed.code, Some(4));
@@ -144,10 +178,12 @@ fn restart_policies_and_health_checks() -> Result<()> {
 fn statistics_and_events_flow() -> Result<()> {
     let one = One::start()?;
     one.docker("run -d --name busy busybox sh -c 'while :; do :; done'")?;
-    let line = one.docker("stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}}' busy")?;
+    let line =
+        one.docker("stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}}' busy")?;
     ensure!(line.starts_with("busy ") && !line.contains(" 0.00%"), "{line}");
     one.docker("rm -f busy")?;
-    let events = one.docker("events --since 1h --until 0s --filter container=busy --format '{{.Action}}'")?;
+    let events =
+        one.docker("events --since 1h --until 0s --filter container=busy --format '{{.Action}}'")?;
     for action in ["create", "start", "kill", "die", "destroy"] {
         ensure!(events.lines().any(|line| line == action), "no {action} in {events}");
     }

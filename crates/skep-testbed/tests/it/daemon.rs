@@ -10,7 +10,8 @@ fn the_client_sees_a_docker_engine() -> Result<()> {
     let one = One::start()?;
     let version = one.docker("version --format '{{.Server.APIVersion}} {{.Server.Os}}'")?;
     ensure!(version.ends_with(" linux"), "{version}");
-    let info = one.docker("info --format '{{.Driver}} {{.Name}} {{.Swarm.LocalNodeState}} {{.Images}}'")?;
+    let info =
+        one.docker("info --format '{{.Driver}} {{.Name}} {{.Swarm.LocalNodeState}} {{.Images}}'")?;
     assert_eq!(info, "overlay2 node0 inactive 1");
     // A plain `docker info` prints no error lines of missing fields.
     let whole = one.host.sh("docker info")?;
@@ -58,8 +59,14 @@ fn wrong_settings_are_named() -> Result<()> {
 fn several_listeners_serve_the_same_engine() -> Result<()> {
     let mut bed = Bed::new(&executable("skep")?)?;
     let host = bed.host("node0")?;
-    let _daemon =
-        host.daemon(&["-H", "unix:///var/run/docker.sock", "-H", "tcp://127.0.0.1:2375", "--label", "zone=a"])?;
+    let _daemon = host.daemon(&[
+        "-H",
+        "unix:///var/run/docker.sock",
+        "-H",
+        "tcp://127.0.0.1:2375",
+        "--label",
+        "zone=a",
+    ])?;
     let id = host.sh("docker -H tcp://127.0.0.1:2375 info --format '{{.ID}}'")?.text()?;
     assert_eq!(host.docker(&["info", "--format", "{{.ID}}"])?, id);
     assert_eq!(host.docker(&["info", "--format", "{{json .Labels}}"])?, r#"["zone=a"]"#);

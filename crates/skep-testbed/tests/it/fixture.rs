@@ -46,8 +46,9 @@ impl One {
     /// Waits until the replicas column of `docker service ls` says what it should.
     pub fn converged(&self, service: &str, replicas: &str) -> Result<()> {
         until(&format!("{service} to have {replicas}"), LIMIT, || {
-            let found = self
-                .docker(&format!("service ls --filter name={service} --format '{{{{.Replicas}}}}'"))?;
+            let found = self.docker(&format!(
+                "service ls --filter name={service} --format '{{{{.Replicas}}}}'"
+            ))?;
             if found == replicas { Ok(()) } else { Err(anyhow!("it has {found:?}")) }
         })
     }

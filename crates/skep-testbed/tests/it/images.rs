@@ -34,7 +34,8 @@ fn images_travel_through_a_registry() -> Result<()> {
     host.docker(&["tag", "busybox", &name])?;
     let pushed = host.docker(&["push", &name])?;
     ensure!(pushed.contains("digest: sha256:"), "{pushed}");
-    let digest = pushed.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap_or_default();
+    let digest =
+        pushed.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap_or_default();
     host.docker(&["rmi", "-f", &name, "busybox:latest"])?;
     let pulled = host.docker(&["pull", &name])?;
     ensure!(pulled.contains("Status: Downloaded newer image"), "{pulled}");

@@ -30,7 +30,10 @@ fn a_stack_is_deployed_and_removed() -> Result<()> {
     one.docker("stack deploy --detach=true -c /run/docker-compose.yml webtest")?;
     one.converged("webtest_web", "2/2")?;
     assert_eq!(one.docker("stack ls --format '{{.Name}} {{.Services}}'")?, "webtest 1");
-    assert_eq!(one.docker("stack services webtest --format '{{.Name}} {{.Ports}}'")?, "webtest_web *:8091->80/tcp");
+    assert_eq!(
+        one.docker("stack services webtest --format '{{.Name}} {{.Ports}}'")?,
+        "webtest_web *:8091->80/tcp"
+    );
     assert_eq!(one.docker("stack ps webtest -q")?.lines().count(), 2);
     ensure!(!one.host.sh("curl -sf 127.0.0.1:8091")?.text()?.is_empty());
     // A plain container joins the attachable network and finds the service.

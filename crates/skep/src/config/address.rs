@@ -37,8 +37,11 @@ impl ListenAddress {
         let default_port = if tls { 2376 } else { 2375 };
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
-                let port =
-                    if port.is_empty() { default_port } else { port.parse().map_err(|_| refuse("no such port"))? };
+                let port = if port.is_empty() {
+                    default_port
+                } else {
+                    port.parse().map_err(|_| refuse("no such port"))?
+                };
                 (host, port)
             }
             _ => (rest, default_port),
@@ -72,7 +75,11 @@ mod tests {
             ("fd://", false, "Activated"),
         ];
         for (text, tls, expected) in table {
-            assert_eq!(format!("{:?}", ListenAddress::parse(text, tls).unwrap()), expected, "{text}");
+            assert_eq!(
+                format!("{:?}", ListenAddress::parse(text, tls).unwrap()),
+                expected,
+                "{text}"
+            );
         }
         for bad in ["http://x", "unix://rel", "tcp://127.0.0.1:99999", "tcp://name.example:1"] {
             assert!(ListenAddress::parse(bad, false).is_err(), "{bad}");

@@ -23,7 +23,8 @@ impl AddressPool {
             match part.split_once('=') {
                 Some(("base", value)) => base = Some(value.to_owned()),
                 Some(("size", value)) => {
-                    size = Some(value.parse().map_err(|_| refuse(text, "size is no prefix length"))?);
+                    size =
+                        Some(value.parse().map_err(|_| refuse(text, "size is no prefix length"))?);
                 }
                 _ => return Err(refuse(text, "use base=CIDR,size=BITS")),
             }
@@ -36,10 +37,13 @@ impl AddressPool {
 
     pub fn check(&self) -> Result<(), ConfigError> {
         let whole = format!("{},{}", self.base, self.size);
-        let (address, prefix) =
-            self.base.split_once('/').ok_or_else(|| refuse(&whole, "the base has no prefix length"))?;
+        let (address, prefix) = self
+            .base
+            .split_once('/')
+            .ok_or_else(|| refuse(&whole, "the base has no prefix length"))?;
         address.parse::<Ipv4Addr>().map_err(|_| refuse(&whole, "the base is no IPv4 network"))?;
-        let prefix: u8 = prefix.parse().map_err(|_| refuse(&whole, "the base has no prefix length"))?;
+        let prefix: u8 =
+            prefix.parse().map_err(|_| refuse(&whole, "the base has no prefix length"))?;
         if prefix > 32 || self.size < prefix || self.size > 30 {
             return Err(refuse(&whole, "the size must be between the base's prefix length and 30"));
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_agent::ExecError;
 use skep_types::{
-    ContainerSpec, Limit, Mount, PortConfig, PublishMode, SeccompMode, Task, AppArmorMode,
+    AppArmorMode, ContainerSpec, Limit, Mount, PortConfig, PublishMode, SeccompMode, Task,
 };
 
 /// Some(list) unless it is empty, as the Engine API has it.
@@ -41,7 +41,8 @@ pub fn body(
         None => None,
     };
     let published: Vec<&PortConfig> = host_ports(task);
-    let exposed = published.iter().map(|port| format!("{}/{}", port.target_port, port.protocol)).collect();
+    let exposed =
+        published.iter().map(|port| format!("{}/{}", port.target_port, port.protocol)).collect();
     Ok(ContainerCreateBody {
         hostname: text(&spec.hostname),
         user: text(&spec.user),
@@ -131,7 +132,14 @@ fn host_config(
         dns: filled(&dns.nameservers),
         dns_search: filled(&dns.search),
         dns_options: filled(&dns.options),
-        extra_hosts: filled(&spec.hosts.iter().map(|line| extra_host(line)).collect::<Result<Vec<_>, _>>()?.concat()),
+        extra_hosts: filled(
+            &spec
+                .hosts
+                .iter()
+                .map(|line| extra_host(line))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat(),
+        ),
         readonly_rootfs: Some(spec.read_only),
         group_add: filled(&spec.groups),
         oom_score_adj: (spec.oom_score_adj != 0).then_some(spec.oom_score_adj),
@@ -145,7 +153,9 @@ fn host_config(
 /// A service's hosts are lines of a hosts file (`ADDRESS NAME…`); the engine wants `NAME:ADDRESS`.
 fn extra_host(line: &str) -> Result<Vec<String>, ExecError> {
     let mut words = line.split_whitespace();
-    let address = words.next().ok_or_else(|| ExecError::refused("an empty line among the extra hosts".to_owned()))?;
+    let address = words
+        .next()
+        .ok_or_else(|| ExecError::refused("an empty line among the extra hosts".to_owned()))?;
     Ok(words.map(|name| format!("{name}:{address}")).collect())
 }
 
@@ -160,8 +170,9 @@ fn security(spec: &ContainerSpec) -> Result<Vec<String>, ExecError> {
             SeccompMode::Default => {}
             SeccompMode::Unconfined => options.push("seccomp=unconfined".to_owned()),
             SeccompMode::Custom => {
-                let profile = String::from_utf8(seccomp.profile.0.clone())
-                    .map_err(|_| ExecError::refused("the seccomp profile is not text".to_owned()))?;
+                let profile = String::from_utf8(seccomp.profile.0.clone()).map_err(|_| {
+                    ExecError::refused("the seccomp profile is not text".to_owned())
+                })?;
                 options.push(format!("seccomp={profile}"));
             }
         }
@@ -210,10 +221,14 @@ mod tests {
         };
         let ports = vec![port(PublishMode::Ingress, 1), port(PublishMode::Host, 2)];
         let task = Task {
-            endpoint: Some(Endpoint { spec: EndpointSpec { ports, ..Default::default() }, ..Default::default() }),
+            endpoint: Some(Endpoint {
+                spec: EndpointSpec { ports, ..Default::default() },
+                ..Default::default()
+            }),
             ..Default::default()
         };
-        let bindings = made(&task, &ContainerSpec::default()).host_config.unwrap().port_bindings.unwrap();
+        let bindings =
+            made(&task, &ContainerSpec::default()).host_config.unwrap().port_bindings.unwrap();
         let bound = bindings["80/tcp"].as_ref().unwrap();
         assert_eq!(bound.len(), 1);
         assert_eq!(bound[0].host_port.as_deref(), Some("2"));

@@ -72,7 +72,10 @@ impl TaskController {
     /// them no name or virtual address would work.
     async fn networks(&self, task: &Task) -> Result<Vec<Attachment>, ExecError> {
         let overlays = || {
-            task.networks_attachments.iter().map(|a| &a.network).filter(|network| !overlay::is_predefined(network))
+            task.networks_attachments
+                .iter()
+                .map(|a| &a.network)
+                .filter(|network| !overlay::is_predefined(network))
         };
         let ready = |node: &Option<Node>| {
             let node = node.clone().unwrap_or_default();
@@ -104,7 +107,12 @@ impl TaskController {
     /// Puts the task into rotation.
     async fn enable(&self, container: &str) -> Result<(), ExecError> {
         let Some(sandbox) = self.sandbox(container)? else { return Ok(()) };
-        self.host.engine.net().enable_service(&sandbox).await.map_err(|source| ExecError::temporary("put the task into rotation", source))
+        self.host
+            .engine
+            .net()
+            .enable_service(&sandbox)
+            .await
+            .map_err(|source| ExecError::temporary("put the task into rotation", source))
     }
 
     /// Takes the task out of rotation. A failure is told and does not keep a task from ending.
@@ -133,7 +141,9 @@ impl TaskController {
         let timeout = i64::try_from(grace.to_std().as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
         let options = StopOptions { signal: None, timeout: Some(timeout) };
         match self.host.engine.container_stop(container, options).await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotModified | ErrorKind::NotFound) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotModified | ErrorKind::NotFound) => {
+                Ok(())
+            }
             other => other.map_err(|source| engine_failed("stop the task's container", source)),
         }
     }
@@ -148,7 +158,9 @@ fn ended(glance: &Glance) -> Option<Result<(), ExecError>> {
     let over = matches!(glance.phase, Phase::Exited | Phase::Dead | Phase::Removing);
     over.then(|| match (code, glance.error.as_str()) {
         (0, "") => Ok(()),
-        (_, "") => Err(ExecError::Exit { code, cause: glance.oom_killed.then(|| "OOM killed".to_owned()) }),
+        (_, "") => {
+            Err(ExecError::Exit { code, cause: glance.oom_killed.then(|| "OOM killed".to_owned()) })
+        }
         (_, error) => Err(ExecError::refused(error)),
     })
 }
@@ -191,14 +203,18 @@ impl Controller for TaskController {
         let container = self.existing().await?;
         match self.host.engine.container_start(&container).await {
             Err(error) if error.kind() == ErrorKind::NotModified => {}
-            other => other.map_err(|source| ExecError::fatal("starting container failed", source))?,
+            other => {
+                other.map_err(|source| ExecError::fatal("starting container failed", source))?
+            }
         }
         let mut glances = self.watch(&container)?;
         loop {
             let glance = glances.borrow_and_update().clone();
             if glance.phase.is_running() {
                 match glance.health {
-                    HealthStatus::None | HealthStatus::Healthy => return self.enable(&container).await,
+                    HealthStatus::None | HealthStatus::Healthy => {
+                        return self.enable(&container).await;
+                    }
                     HealthStatus::Starting => {}
                     HealthStatus::Unhealthy => {
                         return Err(self.unhealthy(&container).await?);
@@ -254,7 +270,9 @@ impl Controller for TaskController {
         let Some(container) = self.container().await? else { return Ok(()) };
         self.disable(&container).await;
         match self.host.engine.container_kill(&container, None).await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
+                Ok(())
+            }
             other => other.map_err(|source| engine_failed("kill the task's container", source)),
         }
     }

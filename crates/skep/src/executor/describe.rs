@@ -38,7 +38,10 @@ pub async fn description(engine: &Engine) -> Result<NodeDescription, EngineError
             engine_version: engine.config().version.clone(),
             labels,
             plugins: plugins
-                .map(|(kind, name)| PluginDescription { kind: kind.to_owned(), name: name.to_owned() })
+                .map(|(kind, name)| PluginDescription {
+                    kind: kind.to_owned(),
+                    name: name.to_owned(),
+                })
                 .to_vec(),
         }),
         tls_info: None,

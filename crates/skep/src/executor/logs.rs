@@ -6,7 +6,11 @@ use skep_engine::{Engine, EngineError, LogsOptions, StdStream};
 use skep_types::Timestamp;
 
 /// Reads a container's log. The engine puts the time before each line; here they part again.
-pub async fn read(engine: &Engine, container: &str, options: &LogOptions) -> Result<LogStream, ExecError> {
+pub async fn read(
+    engine: &Engine,
+    container: &str,
+    options: &LogOptions,
+) -> Result<LogStream, ExecError> {
     let wanted = LogsOptions {
         stdout: options.stdout,
         stderr: options.stderr,

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use skep_agent::ExecError;
 use skep_engine::Attachment;
 use skep_net::{Cidr, OverlayNetwork, OverlaySubnet, PublishedPort, ServiceAttachment};
-use skep_types::{Network, NetworkId, Node, PREDEFINED_LABEL, Protocol, PublishMode, Task, VXLAN_ID_LIST};
+use skep_types::{
+    Network, NetworkId, Node, PREDEFINED_LABEL, Protocol, PublishMode, Task, VXLAN_ID_LIST,
+};
 
 /// This node's load-balancer address on a network, once a manager has given it one.
 pub fn balancer_address(node: &Node, network: &NetworkId) -> Option<Ipv4Addr> {
@@ -20,7 +22,10 @@ fn plain(text: &str) -> Option<Ipv4Addr> {
 
 /// # Errors
 /// Fatal where the manager's description is incomplete or no IPv4 network.
-pub fn describe(network: &Network, balancer: Option<Ipv4Addr>) -> Result<OverlayNetwork, ExecError> {
+pub fn describe(
+    network: &Network,
+    balancer: Option<Ipv4Addr>,
+) -> Result<OverlayNetwork, ExecError> {
     let name = &network.spec.annotations.name;
     let list = network
         .driver_state
@@ -31,13 +36,21 @@ pub fn describe(network: &Network, balancer: Option<Ipv4Addr>) -> Result<Overlay
     let subnets = configs
         .zip(list.split(','))
         .map(|(config, vni)| {
-            let subnet: Cidr = config
-                .subnet
-                .parse()
-                .map_err(|_| ExecError::refused(format!("network {name} has an unusable subnet: {}", config.subnet)))?;
-            let gateway = plain(&config.gateway)
-                .ok_or_else(|| ExecError::refused(format!("network {name} has an unusable gateway: {}", config.gateway)))?;
-            let vni = vni.trim().parse().map_err(|_| ExecError::refused(format!("network {name} has an unusable VXLAN id: {vni}")))?;
+            let subnet: Cidr = config.subnet.parse().map_err(|_| {
+                ExecError::refused(format!(
+                    "network {name} has an unusable subnet: {}",
+                    config.subnet
+                ))
+            })?;
+            let gateway = plain(&config.gateway).ok_or_else(|| {
+                ExecError::refused(format!(
+                    "network {name} has an unusable gateway: {}",
+                    config.gateway
+                ))
+            })?;
+            let vni = vni.trim().parse().map_err(|_| {
+                ExecError::refused(format!("network {name} has an unusable VXLAN id: {vni}"))
+            })?;
             Ok(OverlaySubnet { subnet: subnet.network(), gateway, vni })
         })
         .collect::<Result<Vec<_>, ExecError>>()?;
@@ -74,9 +87,13 @@ pub fn attachments(task: &Task) -> Result<Vec<Attachment>, ExecError> {
             if is_predefined(network) {
                 return Ok(Attachment::new(network.spec.annotations.name.clone()));
             }
-            let address = attachment.addresses.first().and_then(|text| plain(text)).ok_or_else(|| {
-                ExecError::refused(format!("the task has no address on network {}", network.spec.annotations.name))
-            })?;
+            let address =
+                attachment.addresses.first().and_then(|text| plain(text)).ok_or_else(|| {
+                    ExecError::refused(format!(
+                        "the task has no address on network {}",
+                        network.spec.annotations.name
+                    ))
+                })?;
             let mut place = Attachment::new(network.id.as_str()).with_address(address);
             if !task.service_id.is_empty() {
                 place = place.with_service(service(task, network, &attachment.aliases)?);
@@ -86,7 +103,11 @@ pub fn attachments(task: &Task) -> Result<Vec<Attachment>, ExecError> {
         .collect()
 }
 
-fn service(task: &Task, network: &Network, aliases: &[String]) -> Result<ServiceAttachment, ExecError> {
+fn service(
+    task: &Task,
+    network: &Network,
+    aliases: &[String],
+) -> Result<ServiceAttachment, ExecError> {
     let endpoint = task.endpoint.clone().unwrap_or_default();
     let vip = endpoint.virtual_ips.iter().find(|vip| vip.network_id == network.id);
     let ports = endpoint.ports.iter().filter(|port| port.publish_mode == PublishMode::Ingress);
@@ -104,7 +125,9 @@ fn service(task: &Task, network: &Network, aliases: &[String]) -> Result<Service
 }
 
 fn published(port: &skep_types::PortConfig) -> Result<PublishedPort, ExecError> {
-    let number = |value: u32| u16::try_from(value).map_err(|_| ExecError::refused(format!("no such port: {value}")));
+    let number = |value: u32| {
+        u16::try_from(value).map_err(|_| ExecError::refused(format!("no such port: {value}")))
+    };
     Ok(PublishedPort {
         name: port.name.clone(),
         protocol: match port.protocol {
@@ -161,8 +184,15 @@ mod tests {
                 ..Default::default()
             }];
             task.endpoint = Some(Endpoint {
-                ports: vec![PortConfig { target_port: 80, published_port: 8000, ..Default::default() }],
-                virtual_ips: vec![VirtualIp { network_id: "net1".into(), addr: "10.0.1.2/24".into() }],
+                ports: vec![PortConfig {
+                    target_port: 80,
+                    published_port: 8000,
+                    ..Default::default()
+                }],
+                virtual_ips: vec![VirtualIp {
+                    network_id: "net1".into(),
+                    addr: "10.0.1.2/24".into(),
+                }],
                 ..Default::default()
             });
             let places = attachments(&task).unwrap();
@@ -175,7 +205,10 @@ mod tests {
     #[test]
     fn a_task_without_its_address_is_refused() {
         let task = Task {
-            networks_attachments: vec![NetworkAttachment { network: network(false), ..Default::default() }],
+            networks_attachments: vec![NetworkAttachment {
+                network: network(false),
+                ..Default::default()
+            }],
             ..Default::default()
         };
         assert!(attachments(&task).is_err());

@@ -51,7 +51,8 @@ fn credentials(auth: &str) -> Result<Credentials, ExecError> {
         .decode(auth)
         .or_else(|_| URL_SAFE_NO_PAD.decode(auth))
         .map_err(|error| unreadable(error.into()))?;
-    let auth: RegistryAuth = serde_json::from_slice(&json).map_err(|error| unreadable(error.into()))?;
+    let auth: RegistryAuth =
+        serde_json::from_slice(&json).map_err(|error| unreadable(error.into()))?;
     Ok(if !auth.identitytoken.is_empty() {
         Credentials::IdentityToken(auth.identitytoken)
     } else if !auth.registrytoken.is_empty() {

@@ -9,7 +9,8 @@ const TASK_LABEL: &str = "com.docker.swarm.task.id";
 /// Ids of containers whose labels fit.
 async fn labelled(engine: &Engine, label: String) -> Result<Vec<String>, EngineError> {
     let filters = Filters::new().with("label", &label);
-    let list = engine.container_list(ListOptions { all: true, filters, ..Default::default() }).await?;
+    let list =
+        engine.container_list(ListOptions { all: true, filters, ..Default::default() }).await?;
     Ok(list.into_iter().filter_map(|container| container.id).collect())
 }
 

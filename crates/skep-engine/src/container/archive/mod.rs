@@ -46,7 +46,8 @@ impl Engine {
         util::blocking(move || {
             let record = c.record();
             let place = root::locate(&this, &c, &record, &path)?;
-            let found = find(&place, &path).map_err(|e| root::lookup_error(e, &path, &container))?;
+            let found =
+                find(&place, &path).map_err(|e| root::lookup_error(e, &path, &container))?;
             path_stat(&found, &path)
         })
         .await
@@ -56,13 +57,19 @@ impl Engine {
     ///
     /// # Errors
     /// `NoSuchContainer`, `NoSuchPath`; errors later are items of the stream.
-    pub async fn container_archive_get(&self, container: &str, path: &str) -> Result<(PathStat, ByteStream)> {
+    pub async fn container_archive_get(
+        &self,
+        container: &str,
+        path: &str,
+    ) -> Result<(PathStat, ByteStream)> {
         let c = self.inner.containers.find(container)?;
-        let (this, path, container, owner) = (self.clone(), path.to_owned(), container.to_owned(), c.clone());
+        let (this, path, container, owner) =
+            (self.clone(), path.to_owned(), container.to_owned(), c.clone());
         let (stat, place, found) = util::blocking(move || {
             let record = owner.record();
             let place = root::locate(&this, &owner, &record, &path)?;
-            let found = find(&place, &path).map_err(|e| root::lookup_error(e, &path, &container))?;
+            let found =
+                find(&place, &path).map_err(|e| root::lookup_error(e, &path, &container))?;
             Ok::<_, EngineError>((path_stat(&found, &path)?, place, found))
         })
         .await?;
@@ -93,26 +100,41 @@ impl Engine {
     {
         let c = self.inner.containers.find(container)?;
         let reader = stream::reader(archive);
-        let (this, path, container, owner) = (self.clone(), path.to_owned(), container.to_owned(), c.clone());
+        let (this, path, container, owner) =
+            (self.clone(), path.to_owned(), container.to_owned(), c.clone());
         util::blocking(move || {
             let record = owner.record();
             let place = root::locate(&this, &owner, &record, &path)?;
             let folder = rootfs::open(&place.root, Path::new(&place.path), OFlag::O_PATH)
                 .map_err(|e| root::lookup_error(e, &path, &container))?;
-            if !is_dir(&nix::sys::stat::fstat(&folder).map_err(|e| root::lookup_error(e.into(), &path, &container))?) {
+            if !is_dir(
+                &nix::sys::stat::fstat(&folder)
+                    .map_err(|e| root::lookup_error(e.into(), &path, &container))?,
+            ) {
                 return Err(EngineError::invalid("extraction point is not a directory"));
             }
             if place.read_only {
                 return Err(EngineError::Forbidden("container rootfs is marked read-only".into()));
             }
-            let owner_ids = match record.config.user.as_deref().filter(|u| options.copy_uid_gid && !u.is_empty()) {
+            let owner_ids = match record
+                .config
+                .user
+                .as_deref()
+                .filter(|u| options.copy_uid_gid && !u.is_empty())
+            {
                 Some(user) => {
                     let user = spec::user(&place.root, user, &[])?;
                     Some((user.uid, user.gid))
                 }
                 None => None,
             };
-            unpack::into(&place.root, &place.path, reader, options.no_overwrite_dir_non_dir, owner_ids)
+            unpack::into(
+                &place.root,
+                &place.path,
+                reader,
+                options.no_overwrite_dir_non_dir,
+                owner_ids,
+            )
         })
         .await?;
         self.container_event(&c, "extract-to-dir", &[]);
@@ -133,7 +155,10 @@ fn find(place: &Place, given: &str) -> std::io::Result<Found> {
     } else {
         let (folder, entry) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
         let folder = if folder.is_empty() { "/" } else { folder };
-        (rootfs::open(&place.root, Path::new(folder), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, entry.to_owned())
+        (
+            rootfs::open(&place.root, Path::new(folder), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?,
+            entry.to_owned(),
+        )
     };
     let stat = fstatat(parent.as_fd(), entry.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
     Ok(Found { parent, entry, name, stat })
@@ -142,18 +167,23 @@ fn find(place: &Place, given: &str) -> std::io::Result<Found> {
 fn path_stat(found: &Found, given: &str) -> Result<PathStat> {
     let s = &found.stat;
     let link_target = if kind(s) == SFlag::S_IFLNK {
-        let target = readlinkat(found.parent.as_fd(), found.entry.as_str())
-            .map_err(|e| EngineError::File { action: "read link", path: given.into(), source: e.into() })?;
+        let target = readlinkat(found.parent.as_fd(), found.entry.as_str()).map_err(|e| {
+            EngineError::File { action: "read link", path: given.into(), source: e.into() }
+        })?;
         let target = target.to_string_lossy().into_owned();
         let folder = super::merge::clean(given);
         let folder = folder.rsplit_once('/').map_or("", |(f, _)| f);
-        super::merge::clean(&if target.starts_with('/') { target } else { format!("{folder}/{target}") })
+        super::merge::clean(&if target.starts_with('/') {
+            target
+        } else {
+            format!("{folder}/{target}")
+        })
     } else {
         String::new()
     };
-    let mtime = OffsetDateTime::from_unix_timestamp(s.st_mtime).ok().and_then(|t| {
-        t.checked_add(time::Duration::nanoseconds(s.st_mtime_nsec))
-    });
+    let mtime = OffsetDateTime::from_unix_timestamp(s.st_mtime)
+        .ok()
+        .and_then(|t| t.checked_add(time::Duration::nanoseconds(s.st_mtime_nsec)));
     Ok(PathStat {
         name: if found.name == "." { "/".to_owned() } else { found.name.clone() },
         size: s.st_size,
@@ -197,7 +227,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn place(root: &Path, path: &str) -> Place {
-        Place { root: root.to_owned(), path: super::super::merge::clean(path), read_only: false, _guard: None }
+        Place {
+            root: root.to_owned(),
+            path: super::super::merge::clean(path),
+            read_only: false,
+            _guard: None,
+        }
     }
 
     fn pack(root: &Path, path: &str) -> Vec<String> {
@@ -205,8 +240,11 @@ mod tests {
         let mut bytes = Vec::new();
         pack::tree(&found, &mut bytes).unwrap();
         let mut archive = ::tar::Archive::new(Cursor::new(bytes));
-        let mut names: Vec<String> =
-            archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }

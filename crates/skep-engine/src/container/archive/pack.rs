@@ -59,7 +59,13 @@ impl Packer<'_> {
         }
     }
 
-    fn directory(&mut self, parent: BorrowedFd<'_>, entry: &OsStr, name: &Path, mut header: Header) -> io::Result<()> {
+    fn directory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        entry: &OsStr,
+        name: &Path,
+        mut header: Header,
+    ) -> io::Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(parent, entry, flags, Mode::empty())?;
         header.set_entry_type(EntryType::Directory);

@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, fstatat, makedev, mkdirat, mknodat,
+    utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
@@ -27,11 +28,19 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 ///
 /// # Errors
 /// `Invalid` for malformed archives and forbidden replacements; file errors.
-pub fn into(root: &Path, folder: &str, source: impl Read, keep_kinds: bool, owner: Option<(u32, u32)>) -> Result<()> {
+pub fn into(
+    root: &Path,
+    folder: &str,
+    source: impl Read,
+    keep_kinds: bool,
+    owner: Option<(u32, u32)>,
+) -> Result<()> {
     let mut source = BufReader::new(source);
-    let head = source.fill_buf().map_err(|e| EngineError::system("could not read the archive", e))?;
+    let head =
+        source.fill_buf().map_err(|e| EngineError::system("could not read the archive", e))?;
     if head.starts_with(&GZIP) {
-        return Unpacker { root, folder, keep_kinds, owner }.all(flate2::bufread::MultiGzDecoder::new(source));
+        return Unpacker { root, folder, keep_kinds, owner }
+            .all(flate2::bufread::MultiGzDecoder::new(source));
     }
     Unpacker { root, folder, keep_kinds, owner }.all(source)
 }
@@ -54,8 +63,10 @@ impl Unpacker<'_> {
             let name = entry.path().map_err(bad)?.into_owned();
             let Some(path) = self.place_of(&name)? else { continue };
             let kind = entry.header().entry_type();
-            let mtime = entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
-            let failed = |source| EngineError::File { action: "unpack", path: name.clone(), source };
+            let mtime =
+                entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
+            let failed =
+                |source| EngineError::File { action: "unpack", path: name.clone(), source };
             match self.entry(&mut entry, kind, &path) {
                 Ok(()) => {}
                 Err(Failure::Io(source)) => return Err(failed(source)),
@@ -86,7 +97,10 @@ impl Unpacker<'_> {
                 }
                 Component::RootDir | Component::CurDir => {}
                 Component::ParentDir | Component::Prefix(_) => {
-                    return Err(EngineError::Invalid(format!("invalid tar archive: {:?} leads out of it", name.display())));
+                    return Err(EngineError::Invalid(format!(
+                        "invalid tar archive: {:?} leads out of it",
+                        name.display()
+                    )));
                 }
             }
         }
@@ -108,7 +122,12 @@ impl Unpacker<'_> {
         self.open_folder(path)
     }
 
-    fn entry(&self, entry: &mut Entry<'_, impl Read>, kind: EntryType, path: &Path) -> Result<(), Failure> {
+    fn entry(
+        &self,
+        entry: &mut Entry<'_, impl Read>,
+        kind: EntryType,
+        path: &Path,
+    ) -> Result<(), Failure> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let dir = self.folder_of(folder)?;
         let is_folder = kind == EntryType::Directory;
@@ -120,8 +139,13 @@ impl Unpacker<'_> {
                 Err(e) => return Err(e.into()),
             },
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let mut file = File::from(openat(&dir, name, flags, Mode::from_bits_truncate(0o600))?);
+                let flags = OFlag::O_WRONLY
+                    | OFlag::O_CREAT
+                    | OFlag::O_TRUNC
+                    | OFlag::O_NOFOLLOW
+                    | OFlag::O_CLOEXEC;
+                let mut file =
+                    File::from(openat(&dir, name, flags, Mode::from_bits_truncate(0o600))?);
                 io::copy(entry, &mut file)?;
             }
             EntryType::Symlink => {
@@ -131,14 +155,21 @@ impl Unpacker<'_> {
             EntryType::Link => {
                 let target = link_name(entry)?;
                 let target = self.place_of(&target).map_err(|e| Failure::Refused(e.to_string()))?;
-                let target = target.ok_or_else(|| Failure::Refused("invalid tar archive: link to nothing".into()))?;
-                let (Some(from), Some(from_name)) = (target.parent(), target.file_name()) else { return Ok(()) };
+                let target = target.ok_or_else(|| {
+                    Failure::Refused("invalid tar archive: link to nothing".into())
+                })?;
+                let (Some(from), Some(from_name)) = (target.parent(), target.file_name()) else {
+                    return Ok(());
+                };
                 linkat(self.open_folder(from)?, from_name, &dir, name, AtFlags::empty())?;
                 return Ok(());
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let number = |n: io::Result<Option<u32>>| u64::from(n.ok().flatten().unwrap_or(0));
-                let device = makedev(number(entry.header().device_major()), number(entry.header().device_minor()));
+                let device = makedev(
+                    number(entry.header().device_major()),
+                    number(entry.header().device_minor()),
+                );
                 let node = match kind {
                     EntryType::Char => SFlag::S_IFCHR,
                     EntryType::Block => SFlag::S_IFBLK,
@@ -151,14 +182,21 @@ impl Unpacker<'_> {
         }
         let id = |n: io::Result<u64>| n.ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let (uid, gid) = self.owner.unwrap_or((id(entry.header().uid()), id(entry.header().gid())));
-        fchownat(&dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        fchownat(
+            &dir,
+            name,
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )?;
         if kind != EntryType::Symlink {
             // After the owner: a change of owner clears the set-id bits. The name is ours: made above,
             // not a link.
             fchmodat(&dir, name, Mode::from_bits_truncate(mode), FchmodatFlags::FollowSymlink)?;
         }
         if !is_folder {
-            let mtime = entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
+            let mtime =
+                entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
             touch(&dir, name, mtime)?;
         }
         Ok(())
@@ -174,12 +212,12 @@ impl Unpacker<'_> {
         let shown = name.to_string_lossy();
         match (there, is_folder) {
             (true, true) => Ok(()),
-            (true, false) if self.keep_kinds => {
-                Err(Failure::Refused(format!("cannot overwrite directory {shown:?} with non-directory {shown:?}")))
-            }
-            (false, true) if self.keep_kinds => {
-                Err(Failure::Refused(format!("cannot overwrite non-directory {shown:?} with directory {shown:?}")))
-            }
+            (true, false) if self.keep_kinds => Err(Failure::Refused(format!(
+                "cannot overwrite directory {shown:?} with non-directory {shown:?}"
+            ))),
+            (false, true) if self.keep_kinds => Err(Failure::Refused(format!(
+                "cannot overwrite non-directory {shown:?} with directory {shown:?}"
+            ))),
             (true, false) => Ok(remove_tree(dir, name)?),
             (false, _) => match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
                 // A mount point such as /etc/hosts: its content is replaced instead.

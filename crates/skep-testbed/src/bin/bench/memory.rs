@@ -51,12 +51,15 @@ fn megabytes(kilobytes: u64) -> String {
 
 /// Process ids, as the machine knows them, of a host's processes whose command line fits.
 fn pids(host: &Host, pattern: &str) -> Result<Vec<String>> {
-    let space = std::fs::read_link(format!("/proc/{}/ns/pid", host.pid())).context("find the host")?;
+    let space =
+        std::fs::read_link(format!("/proc/{}/ns/pid", host.pid())).context("find the host")?;
     let found = skep_testbed::run(std::process::Command::new("pgrep").args(["-f", pattern]))?;
     Ok(found
         .stdout
         .lines()
-        .filter(|pid| std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|own| own == space))
+        .filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|own| own == space)
+        })
         .map(str::to_owned)
         .collect())
 }

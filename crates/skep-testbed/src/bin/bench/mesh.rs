@@ -17,9 +17,8 @@ pub fn measure(table: &mut Table, node: &Host, client: &Host) -> Result<()> {
         client.sh(&format!("curl -sf -m 2 {published}"))?.text()
     })?;
     let task = node.docker(&["ps", "-q", "--filter", "label=com.docker.swarm.service.name=web"])?;
-    let address = node.sh(&format!(
-        "docker exec {task} ip -4 -o addr show eth1 | sed 's/.*inet //; s,/.*,,'"
-    ))?;
+    let address = node
+        .sh(&format!("docker exec {task} ip -4 -o addr show eth1 | sed 's/.*inet //; s,/.*,,'"))?;
     let address = address.text()?;
     ensure!(address.starts_with("172."), "the task's address on docker_gwbridge is {address:?}");
     client.sh(&format!("ip route replace {address} via {}", node.address()))?.text()?;
@@ -27,7 +26,12 @@ pub fn measure(table: &mut Table, node: &Host, client: &Host) -> Result<()> {
     until("the container's own address", Duration::from_secs(5), || {
         client.sh(&format!("curl -sf -m 2 {direct}"))?.text()
     })
-    .map_err(|error| anyhow!("{error:#}\nrules: {}", node.sh("nft list ruleset").map(|f| f.stdout).unwrap_or_default()))?;
+    .map_err(|error| {
+        anyhow!(
+            "{error:#}\nrules: {}",
+            node.sh("nft list ruleset").map(|f| f.stdout).unwrap_or_default()
+        )
+    })?;
 
     for (what, flags) in [("keep-alive", ""), ("new connections", "-H 'Connection: close'")] {
         let mut ratios = Vec::new();
@@ -39,7 +43,9 @@ pub fn measure(table: &mut Table, node: &Host, client: &Host) -> Result<()> {
             rates.push(through);
         }
         table.row(
-            &format!("requests through a published port, {what}, against the container's own address"),
+            &format!(
+                "requests through a published port, {what}, against the container's own address"
+            ),
             &format!("{:.0} % ({:.0} requests/s)", median(&mut ratios) * 100.0, median(&mut rates)),
             None,
             "60 %",

@@ -43,7 +43,18 @@ pub fn run_to_end(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result
 /// From 4 to 40 tasks of a service.
 pub fn scale(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result<()> {
     let once = |host: &Host| -> Result<f64> {
-        let args = ["service", "create", "-d", "--name", "many", "--replicas", "4", "busybox", "sleep", "3600"];
+        let args = [
+            "service",
+            "create",
+            "-d",
+            "--name",
+            "many",
+            "--replicas",
+            "4",
+            "busybox",
+            "sleep",
+            "3600",
+        ];
         host.docker(&args)?;
         replicas(host, "4/4")?;
         let begin = Instant::now();
