@@ -153,6 +153,7 @@ fn check_spec(
     old: Option<&Service>,
     spec: &mut ServiceSpec,
 ) -> Result<(), ControlError> {
+    mode::fill_defaults(&mut spec.mode);
     names::check_dns_name(&spec.annotations)?;
     task_spec::check(store, &spec.task_template)?;
     mode::check(spec)?;

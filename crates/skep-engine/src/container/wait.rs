@@ -39,9 +39,12 @@ impl Engine {
             };
             // Kept until the end, so that the sender is not the last owner.
             drop(c);
+            // Who waits for an end or a removal has started the container too, and was told there why
+            // that failed; only a look at a container that does not run tells it again.
+            let tell = condition == WaitCondition::NotRunning && !last.error.is_empty();
             ContainerWaitResponse {
                 status_code: last.exit_code,
-                error: (!last.error.is_empty()).then_some(ContainerWaitExitError { message: Some(last.error) }),
+                error: tell.then_some(ContainerWaitExitError { message: Some(last.error) }),
             }
         })
     }

@@ -124,6 +124,14 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
     let input = plan.rules.base("input", "filter", "input", 0);
     input.rule(format!("iifname \"{interface}\" ct state established,related accept"));
     input.rule(format!("iifname \"{interface}\" ct status dnat accept"));
+    // A redirection to the port it came to changes nothing, and the kernel then does not count the
+    // connection as translated.
+    for port in endpoint.service.iter().flat_map(|s| &s.ingress_ports).filter(|p| p.published == p.target) {
+        input.rule(format!(
+            "iifname \"{interface}\" ip daddr {address} {} dport {} accept",
+            port.protocol, port.target
+        ));
+    }
     input.rule(format!("iifname \"{interface}\" meta l4proto {{ tcp, udp, sctp }} drop"));
     let output = plan.rules.base("output", "filter", "output", 0);
     output.rule(format!("oifname \"{interface}\" ct state established,related accept"));
@@ -139,7 +147,7 @@ fn answer_as_asked(plan: &mut NsPlan, interface: &str, address: Ipv4Addr) {
         "type ipv4_addr . inet_service . inet_service; flags dynamic,timeout; timeout 3m; size 65535;",
     );
     plan.rules.base("input", "filter", "input", 0).rule(format!(
-        "iifname \"{interface}\" meta l4proto udp ct status dnat \
+        "iifname \"{interface}\" ip daddr {address} meta l4proto udp \
          update @mesh-callers {{ ip saddr . udp sport . udp dport }}"
     ));
     plan.rules.base("answer", "filter", "output", -300).rule(format!(

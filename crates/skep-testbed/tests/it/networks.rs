@@ -37,7 +37,7 @@ fn a_published_port_answers_on_every_address_and_shows_the_client() -> Result<()
     )?;
     let url = format!("http://{}:8080/cgi-bin/who", one.host.address());
     let seen = until("an answer", LIMIT, || client.sh(&format!("curl -sf {url}"))?.text())?;
-    ensure!(seen.ends_with(&client.address().to_string()), "the container saw {seen}");
+    ensure!(seen.contains(&client.address().to_string()), "the container saw {seen}");
     for address in ["127.0.0.1", "10.77.0.1", "172.17.0.1"] {
         one.host.sh(&format!("curl -sf http://{address}:8080/cgi-bin/who"))?.text()?;
     }

@@ -17,7 +17,7 @@ fn a_killed_daemon_finds_its_containers_again() -> Result<()> {
     ensure!(host.sh(&format!("kill -0 {pid}"))?.success(), "the container died with the daemon");
     // The other container ends while nobody looks.
     skep_testbed::until("the container to end", LIMIT, || {
-        if host.sh("pgrep -f 'exit 5'")?.success() { Err(anyhow::anyhow!("it runs")) } else { Ok(()) }
+        if host.sh("pgrep -f '[e]xit 5'")?.success() { Err(anyhow::anyhow!("it runs")) } else { Ok(()) }
     })?;
     let daemon = host.daemon(&[])?;
     let one = One { daemon, host, bed };

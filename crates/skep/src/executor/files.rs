@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use skep_agent::{Dependencies, ExecError};
-use skep_types::{FileTarget, Mount, MountType, Task, TaskId};
+use skep_types::{Driver, FileTarget, Mount, MountType, Task, TaskId};
 
 fn folder(root: &Path, task: &TaskId) -> PathBuf {
     root.join(task.as_str())
@@ -24,8 +24,8 @@ pub fn write(root: &Path, task: &Task, dependencies: &Dependencies) -> Result<Ve
         let secret = dependencies
             .secret(&reference.secret_id)
             .ok_or_else(|| not_yet("secret", &reference.secret_name))?;
-        let source =
-            put(&folder.join("secrets"), reference.secret_id.as_str(), target, &secret.spec.data.0)?;
+        let data = rendered(dependencies, secret.spec.templating.as_ref(), &secret.spec.data.0)?;
+        let source = put(&folder.join("secrets"), reference.secret_id.as_str(), target, &data)?;
         mounts.push(mount(&source, &absolute("/run/secrets", &target.name)));
     }
     for reference in &spec.configs {
@@ -33,8 +33,8 @@ pub fn write(root: &Path, task: &Task, dependencies: &Dependencies) -> Result<Ve
         let config = dependencies
             .config(&reference.config_id)
             .ok_or_else(|| not_yet("config", &reference.config_name))?;
-        let source =
-            put(&folder.join("configs"), reference.config_id.as_str(), target, &config.spec.data.0)?;
+        let data = rendered(dependencies, config.spec.templating.as_ref(), &config.spec.data.0)?;
+        let source = put(&folder.join("configs"), reference.config_id.as_str(), target, &data)?;
         mounts.push(mount(&source, &absolute("/", &target.name)));
     }
     Ok(mounts)
@@ -44,6 +44,17 @@ pub fn write(root: &Path, task: &Task, dependencies: &Dependencies) -> Result<Ve
 fn not_yet(kind: &str, name: &str) -> ExecError {
     let missing = io::Error::new(io::ErrorKind::NotFound, "it has not arrived with the task");
     ExecError::temporary(format!("write {kind} {name}"), missing)
+}
+
+/// The contents, with their templates filled in where the spec asks for it.
+fn rendered(
+    dependencies: &Dependencies,
+    templating: Option<&Driver>,
+    data: &[u8],
+) -> Result<Vec<u8>, ExecError> {
+    dependencies
+        .render(templating, data)
+        .map_err(|source| ExecError::fatal("fill in a template", source))
 }
 
 fn absolute(base: &str, name: &str) -> String {
