@@ -1,7 +1,7 @@
 //! Registry credentials, as clients send them.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use serde::Deserialize;
 use skep_image::Credentials;
@@ -57,21 +57,29 @@ pub(crate) fn registry_auth(headers: &HeaderMap) -> String {
 /// # Errors
 /// 400 if it is not base64url of JSON.
 pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, ApiError> {
-    let text = registry_auth(headers);
+    registry_credentials(&registry_auth(headers))
+        .map_err(|why| ApiError::bad_request(format!("invalid X-Registry-Auth header: {why}")))
+}
+
+/// Reads credentials as clients send them for a registry, in a header or with a service: base64url of
+/// Docker's `AuthConfig`. An empty text is nobody in particular.
+///
+/// # Errors
+/// What is wrong with the text, in words.
+pub fn registry_credentials(text: &str) -> Result<Credentials, String> {
     if text.is_empty() {
         return Ok(Credentials::Anonymous);
     }
-    let malformed =
-        |why: String| ApiError::bad_request(format!("invalid X-Registry-Auth header: {why}"));
     let bytes = URL_SAFE
-        .decode(&text)
-        .or_else(|_| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(&text))
-        .or_else(|_| STANDARD.decode(&text))
-        .map_err(|e| malformed(e.to_string()))?;
+        .decode(text)
+        .or_else(|_| URL_SAFE_NO_PAD.decode(text))
+        .or_else(|_| STANDARD.decode(text))
+        .map_err(|error| error.to_string())?;
     if bytes.is_empty() {
         return Ok(Credentials::Anonymous);
     }
-    decode::<AuthConfig>(&bytes).map(AuthConfig::credentials).map_err(|e| malformed(e.to_string()))
+    let config: AuthConfig = decode(&bytes).map_err(|error| error.to_string())?;
+    Ok(config.credentials())
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod system;
 mod tasks;
 mod volumes;
 
+pub use auth::registry_credentials;
 pub use backend::{Backend, Product};
 pub use fuzz::{BodyKind, fuzz_body};
 pub use metrics::{Metrics, MetricsSource, serve_metrics};

@@ -104,6 +104,14 @@ fn check_driver(store: &Store, spec: &mut NetworkSpec) -> Result<(), ControlErro
     if driver.name.is_empty() {
         "overlay".clone_into(&mut driver.name);
     }
+    // To take the option and not encrypt would be worse than to say so.
+    for option in ["encrypted", "dsr"] {
+        if driver.options.contains_key(option) {
+            return Err(ControlError::invalid(format!(
+                "overlay network option {option:?} is not supported yet: leave it out"
+            )));
+        }
+    }
     if driver.name != "overlay" {
         return Err(ControlError::invalid(format!(
             "driver {:?} cannot make networks of a swarm: only \"overlay\" can",

@@ -24,7 +24,15 @@ fn refusals() {
     .unwrap();
     sim.apply(actions);
     let bridge = Driver { name: "bridge".to_owned(), ..Driver::default() };
+    let encrypted = Driver {
+        options: [("encrypted".to_owned(), String::new())].into(),
+        ..Driver::default()
+    };
     let cases = [
+        (
+            NetworkSpec { driver_configuration: encrypted, ..network("x") },
+            "overlay network option \"encrypted\" is not supported yet: leave it out",
+        ),
         (network(""), "meta: name must be provided"),
         (network("-x"), "name must be valid as a DNS name component: -x"),
         (network("demo"), "network with name demo already exists"),

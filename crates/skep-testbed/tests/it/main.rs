@@ -1,5 +1,6 @@
 //! The whole product, driven by the stock `docker` client on hosts in namespaces.
 
+mod attachable;
 mod bad_input;
 mod bed;
 mod containers;
@@ -12,4 +13,5 @@ mod reports;
 mod services;
 mod stack;
 mod survival;
+mod truth;
 mod volumes;
