@@ -4,7 +4,7 @@
 //! daemon sends [`Request`]s, each with a number of its choice; the shim answers each with a
 //! [`FromShim::Reply`] of the same number, in any order (a `Wait` is answered when it is due), and
 //! mixes in [`FromShim::Event`]s once `Subscribe` was asked. After the positive reply to `Attach`
-//! the connection carries [`crate::frame`]s instead. Descriptors for `Hold` travel with the first
+//! the connection carries frames (`frame.rs`) instead. Descriptors for `Hold` travel with the first
 //! byte of the message, those of `Fetch` with the first byte of its reply.
 //!
 //! A daemon newer than the shim must be able to talk to it (containers outlive upgrades), so fields

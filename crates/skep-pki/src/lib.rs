@@ -3,8 +3,8 @@
 //! A swarm has one root ([`TrustRoot`]) and a key that signs for it ([`Signer`]). Every node has a
 //! key, a certificate chain and the root it trusts, together its [`Credentials`]; a [`TlsHandle`]
 //! holds the current ones, and the server and client settings it gives out follow every replacement,
-//! so that a renewed certificate needs no restart. [`Store`] keeps credentials on disk; [`join`] gets
-//! the first ones from a manager, [`renew`] the next.
+//! so that a renewed certificate needs no restart. [`Store`] keeps credentials on disk; [`join()`] gets
+//! the first ones from a manager, [`renew()`] the next.
 //!
 //! Formats are Docker Swarm's, so that its nodes verify ours and the other way round. The algorithms
 //! are those of `ring`: ECDSA P-256 and P-384 and RSA; a P-521 root is refused.

@@ -15,7 +15,7 @@ mod convert;
 mod error;
 mod redacted;
 
-#[allow(clippy::all, rust_2018_idioms, missing_docs)]
+#[allow(clippy::all, rust_2018_idioms, reason = "generated code")]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }

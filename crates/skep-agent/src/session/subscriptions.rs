@@ -215,8 +215,7 @@ async fn pack(
         if packets.send(packet).await.is_err() {
             return;
         }
-        // A packet has far fewer bytes than an f64 counts exactly.
-        #[allow(clippy::cast_precision_loss)]
+        #[expect(clippy::cast_precision_loss, reason = "a packet is far below 2^53 bytes")]
         let time = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND);
         if time >= Duration::from_millis(1) {
             tokio::time::sleep(time).await;

@@ -113,9 +113,8 @@ fn watch(config: &JsonFileConfig) -> Result<AsyncFd<OwnedFd>, LogError> {
         .map_err(|e| failed(e.into()))?;
     let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
     inotify.add_watch(dir, events).map_err(|e| failed(e.into()))?;
-    // Deprecated because a type could change the descriptor it gives; an owned one does not, and the
-    // replacement is an unsafe function.
-    #[allow(deprecated)]
+    // Deprecated because a type could change the descriptor it gives; an owned one does not.
+    #[expect(deprecated, reason = "the replacement is an unsafe function")]
     AsyncFd::new(OwnedFd::from(inotify)).map_err(failed)
 }
 

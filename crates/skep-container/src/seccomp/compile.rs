@@ -235,10 +235,10 @@ fn check(arg: &LinuxSeccompArg) -> Result<Vec<Step>, CompileError> {
             low,
             Step::Test(JUMP_EQUAL, l, Fail, Next),
         ],
-        Op::ScmpCmpGt => ordered(high, low, (h, l), JUMP_GREATER, Pass, Fail, Next, Fail),
-        Op::ScmpCmpGe => ordered(high, low, (h, l), JUMP_AT_LEAST, Pass, Fail, Next, Fail),
-        Op::ScmpCmpLt => ordered(high, low, (h, l), JUMP_AT_LEAST, Fail, Pass, Fail, Next),
-        Op::ScmpCmpLe => ordered(high, low, (h, l), JUMP_GREATER, Fail, Pass, Fail, Next),
+        Op::ScmpCmpGt => ordered((high, low), (h, l), JUMP_GREATER, Pass, Fail, Next, Fail),
+        Op::ScmpCmpGe => ordered((high, low), (h, l), JUMP_AT_LEAST, Pass, Fail, Next, Fail),
+        Op::ScmpCmpLt => ordered((high, low), (h, l), JUMP_AT_LEAST, Fail, Pass, Fail, Next),
+        Op::ScmpCmpLe => ordered((high, low), (h, l), JUMP_GREATER, Fail, Pass, Fail, Next),
         Op::ScmpCmpMaskedEq => {
             let (want_h, want_l) = words(arg.value_two().unwrap_or(0));
             vec![
@@ -254,10 +254,8 @@ fn check(arg: &LinuxSeccompArg) -> Result<Vec<Step>, CompileError> {
 }
 
 /// A comparison by order: the high word decides if it differs, else the low word does.
-#[allow(clippy::too_many_arguments)]
 fn ordered(
-    high: Step,
-    low: Step,
+    (high, low): (Step, Step),
     (h, l): (u32, u32),
     low_op: u16,
     if_high_above: Target,

@@ -1,13 +1,13 @@
 //! The shim: one small process per container that owns everything the daemon must not lose.
 //!
-//! One thread, one poll loop ([`server`]), no async runtime: what it keeps in memory is what it must
-//! remember. Heavy work (libcontainer) happens in forked children ([`crate::launch`]).
+//! One thread, one poll loop (`server`), no async runtime: what it keeps in memory is what it must
+//! remember. Heavy work (libcontainer) happens in forked children (`crate::launch`).
 //!
 //! It ends only by the daemon's `Shutdown`. It blocks the signals by which services are stopped, runs
 //! in a session of its own, and leaves the service's control group, so that neither `kill -9` of the
 //! daemon nor a service manager stopping it ends a container.
 //!
-//! To add a request: a variant in [`crate::proto::Command`], an arm in [`requests`], a method on
+//! To add a request: a variant in [`crate::proto::Command`], an arm in `requests`, a method on
 //! [`crate::Handle`].
 
 mod client;

@@ -140,7 +140,7 @@ impl Engine {
             .filter(|c| tasks.is_none_or(|wanted| wanted == c.record.label(TASK_LABEL).is_some()))
             .filter(|c| self.fits(filters, c))
             .collect();
-        list.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        list.sort_by_key(|c| std::cmp::Reverse(c.record.created));
         list.truncate(options.limit.unwrap_or(usize::MAX));
         Ok(list)
     }

@@ -124,8 +124,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     }
     let number: f64 =
         digits.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0 && *n < 1e6)?;
-    // Bounded above: far below the range in which the conversion could lose anything that matters.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    // Between 0 and 1e6 times a power of two: the conversion loses nothing that matters.
     Some((number * (1u64 << shift) as f64) as u64)
 }
 

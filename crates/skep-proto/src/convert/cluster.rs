@@ -94,8 +94,7 @@ impl From<pb::RaftConfig> for t::RaftConfig {
 }
 
 impl From<&t::ClusterSpec> for pb::ClusterSpec {
-    // The deprecated acceptance policy is always present on the wire, and empty.
-    #[allow(deprecated)]
+    #[expect(deprecated, reason = "the acceptance policy is always on the wire, and empty")]
     fn from(spec: &t::ClusterSpec) -> Self {
         let history = spec.orchestration.task_history_retention_limit;
         Self {

@@ -216,8 +216,7 @@ impl TryFrom<pb::Certificate> for t::Certificate {
 }
 
 impl From<&t::Node> for pb::Node {
-    // The deprecated single attachment is never written.
-    #[allow(deprecated)]
+    #[expect(deprecated, reason = "the single attachment is named to leave it empty")]
     fn from(node: &t::Node) -> Self {
         Self {
             id: node.id.to_string(),

@@ -134,8 +134,7 @@ impl From<pb::service_spec::Mode> for t::ServiceMode {
 }
 
 impl From<&t::ServiceSpec> for pb::ServiceSpec {
-    // The deprecated place of networks is read and written for old clients.
-    #[allow(deprecated)]
+    #[expect(deprecated, reason = "old clients write and read this place of networks")]
     fn from(spec: &t::ServiceSpec) -> Self {
         Self {
             annotations: Some((&spec.annotations).into()),
@@ -152,7 +151,7 @@ impl From<&t::ServiceSpec> for pb::ServiceSpec {
 impl TryFrom<pb::ServiceSpec> for t::ServiceSpec {
     type Error = ConvertError;
 
-    #[allow(deprecated)]
+    #[expect(deprecated, reason = "old clients write and read this place of networks")]
     fn try_from(spec: pb::ServiceSpec) -> Result<Self> {
         Ok(Self {
             annotations: into_or_default(spec.annotations),
