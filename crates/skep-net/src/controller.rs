@@ -5,9 +5,10 @@
 //! served together by the next one, so that thirty tasks starting at once cost a few
 //! rounds, not thirty. Namespaces that changed but that nobody waits for are brought
 //! up to date between requests. At intervals, and when asked, the kernel is read
-//! back and compared instead of trusted.
+//! back and compared instead of trusted. When the kernel tells that somebody else
+//! changed a namespace, that one is compared soon.
 
-use crate::apply::{Spaces, links, mtu_of};
+use crate::apply::{Sign, Spaces, links, mtu_of};
 use crate::error::{NetError, Result};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
 use crate::state::{Shared, lock};
@@ -24,6 +25,12 @@ use tokio::sync::oneshot;
 const SLICE: usize = 8;
 /// How soon a namespace that failed is tried again by itself.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How long to listen on after a sign of meddling: it seldom comes alone.
+const SETTLE: Duration = Duration::from_millis(200);
+/// Least time between two comparisons because of signs: who writes rules all the time
+/// must not keep us reading them.
+const CALM: Duration = Duration::from_secs(1);
 
 /// Which namespaces a request waits for.
 #[derive(Debug, Clone)]
@@ -47,10 +54,19 @@ pub struct ReconcileReport {
     pub failures: usize,
 }
 
+/// Which namespaces must be read back although they are as planned, as far as we know.
+enum Doubt {
+    /// These.
+    Of(BTreeSet<NsName>),
+    /// All.
+    All,
+}
+
 type Reply = oneshot::Sender<Result<ReconcileReport>>;
 
 enum Request {
     Converge(Interest, Reply),
+    Signs(NsName, Sign),
     Stop,
 }
 
@@ -61,14 +77,23 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts the loop.
-    pub fn start(shared: Arc<Shared>, spaces: Spaces) -> Result<Self> {
+    /// Starts the loop. Needs a tokio runtime, on which the kernel is listened to.
+    pub fn start(shared: Arc<Shared>, mut spaces: Spaces) -> Result<Self> {
         let (requests, inbox) = mpsc::channel();
+        let signs = requests.clone();
+        let listener = Arc::new(move |name, sign| {
+            // After the end nobody needs to know.
+            let _ = signs.send(Request::Signs(name, sign));
+        });
+        spaces.listen(tokio::runtime::Handle::current(), listener);
         let worker = Worker {
             shared,
             spaces,
             applied: BTreeMap::new(),
             failed: BTreeMap::new(),
+            suspects: BTreeSet::new(),
+            suspects_at: None,
+            calm_until: Instant::now(),
             stored: None,
             inbox,
         };
@@ -110,6 +135,11 @@ struct Worker {
     applied: BTreeMap<NsName, NsPlan>,
     /// When a failed namespace may be tried again.
     failed: BTreeMap<NsName, Instant>,
+    /// Namespaces that somebody else may have changed, and when they are looked at.
+    suspects: BTreeSet<NsName>,
+    suspects_at: Option<Instant>,
+    /// When the next look because of signs may be.
+    calm_until: Instant,
     /// Version of the world that is on disk.
     stored: Option<(u64, BTreeMap<crate::ids::NetworkId, crate::model::Network>)>,
     inbox: Receiver<Request>,
@@ -121,11 +151,7 @@ impl Worker {
         let mut verify_at = Instant::now() + interval;
         let mut pending = false;
         loop {
-            let wait = if pending {
-                Duration::ZERO
-            } else {
-                verify_at.saturating_duration_since(Instant::now()).min(RETRY)
-            };
+            let wait = if pending { Duration::ZERO } else { self.idle(verify_at) };
             let mut batch = Vec::new();
             match self.inbox.recv_timeout(wait) {
                 Ok(request) => batch.push(request),
@@ -138,23 +164,77 @@ impl Worker {
             for request in batch {
                 match request {
                     Request::Converge(interest, reply) => waiting.push((interest, reply)),
+                    Request::Signs(name, sign) => self.heed(&name, &sign),
                     Request::Stop => stop = true,
                 }
             }
-            let due = Instant::now() >= verify_at;
-            let verify = due || waiting.iter().any(|(i, _)| matches!(i, Interest::Verified));
-            pending = self.round(waiting, verify);
-            if verify {
-                verify_at = Instant::now() + interval;
-            }
+            let now = Instant::now();
+            let all =
+                now >= verify_at || waiting.iter().any(|(i, _)| matches!(i, Interest::Verified));
+            let doubt = if all {
+                self.suspects.clear();
+                self.suspects_at = None;
+                verify_at = now + interval;
+                Doubt::All
+            } else if self.suspects_at.is_some_and(|at| at <= now) {
+                self.suspects_at = None;
+                self.calm_until = now + CALM;
+                Doubt::Of(std::mem::take(&mut self.suspects))
+            } else {
+                Doubt::Of(BTreeSet::new())
+            };
+            pending = self.round(waiting, &doubt);
             if stop {
                 return;
             }
         }
     }
 
+    /// How long nothing needs to be done.
+    fn idle(&self, verify_at: Instant) -> Duration {
+        let others = self.failed.values().chain(&self.suspects_at);
+        let next = others.fold(verify_at, |first, at| first.min(*at));
+        next.saturating_duration_since(Instant::now())
+    }
+
+    /// Finds the namespaces that a sign gives reason to look at. What we do ourselves
+    /// makes the same signs; most of those are told apart here, and the rest cost a look.
+    fn heed(&mut self, place: &NsName, sign: &Sign) {
+        let mut suspects: Vec<NsName> = match sign {
+            Sign::Missed => self.applied.keys().cloned().collect(),
+            Sign::Rules(generation) if self.spaces.wrote(place, *generation) => Vec::new(),
+            Sign::Rules(_) | Sign::Routing => vec![place.clone()],
+            Sign::Link(link) => self.owners(place, link),
+        };
+        suspects.retain(|name| self.applied.contains_key(name));
+        if suspects.is_empty() {
+            return;
+        }
+        tracing::debug!(namespace = %place, ?sign, "somebody may have changed a network namespace");
+        self.shared.metrics.sign();
+        self.suspects.extend(suspects);
+        let at = self.calm_until.max(Instant::now() + SETTLE);
+        self.suspects_at.get_or_insert(at);
+    }
+
+    /// The namespaces whose plans have a link that is in `place`.
+    fn owners(&self, place: &NsName, link: &str) -> Vec<NsName> {
+        let far = |plan: &NsPlan| plan.cables.iter().any(|c| c.port_ns == *place && c.port == link);
+        let here = |plan: &NsPlan| {
+            plan.bridges.iter().any(|b| b.name == link)
+                || plan.vxlans.iter().any(|v| v.name == link)
+                || plan.cables.iter().any(|c| c.interface == link)
+        };
+        self.applied
+            .iter()
+            .filter(|(name, plan)| far(plan) || (*name == place && here(plan)))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// One round. Whether more is to be done that nobody waits for.
-    fn round(&mut self, waiting: Vec<(Interest, Reply)>, verify: bool) -> bool {
+    fn round(&mut self, waiting: Vec<(Interest, Reply)>, doubt: &Doubt) -> bool {
+        let verify = matches!(doubt, Doubt::All);
         if verify {
             self.look_around();
         }
@@ -175,6 +255,8 @@ impl Worker {
             .filter(|name| plans.get(*name) != self.applied.get(*name))
             .cloned()
             .collect();
+        // What is not to be done any more is not to be tried again.
+        self.failed.retain(|name, _| dirty.contains(name));
         let now = Instant::now();
         let mut which: BTreeSet<NsName> = BTreeSet::new();
         if verify {
@@ -190,7 +272,10 @@ impl Worker {
                 Interest::Changed | Interest::Verified => which.extend(dirty.iter().cloned()),
             }
         }
-        let results = self.apply(&plans, &which, verify);
+        if let Doubt::Of(names) = doubt {
+            which.extend(names.iter().filter(|n| plans.contains_key(*n)).cloned());
+        }
+        let results = self.apply(&plans, &which, doubt);
         for (interest, reply) in waiting {
             // Who stopped waiting does not need an answer.
             let _ = reply.send(answer(&interest, &results));
@@ -236,40 +321,9 @@ impl Worker {
         Ok(plans)
     }
 
-    fn apply(&mut self, plans: &HostPlan, which: &BTreeSet<NsName>, verify: bool) -> Results {
-        let mut results = Results::new();
-        for (name, result) in self.spaces.apply(plans, which, verify) {
-            let known = self.applied.get(&name) == plans.get(&name);
-            let mut problems = lock(&self.shared.problems);
-            match result {
-                Ok(repairs) => {
-                    if verify && known && repairs > 0 {
-                        tracing::warn!(namespace = %name, repairs, "the kernel had drifted from the plan; repaired");
-                    }
-                    match plans.get(&name) {
-                        Some(plan) => self.applied.insert(name.clone(), plan.clone()),
-                        None => self.applied.remove(&name),
-                    };
-                    self.failed.remove(&name);
-                    problems.namespaces.remove(&name);
-                    results.insert(name, Ok(repairs));
-                }
-                Err(error) => {
-                    let error = Arc::new(error);
-                    tracing::error!(
-                        namespace = %name,
-                        error = &*error as &dyn std::error::Error,
-                        "cannot bring a network namespace into its planned state"
-                    );
-                    // Unknown until it succeeds, so that it stays on the list.
-                    self.applied.remove(&name);
-                    self.failed.insert(name.clone(), Instant::now() + RETRY);
-                    problems.namespaces.insert(name.clone(), chain(&error));
-                    results.insert(name, Err(error));
-                }
-            }
-        }
-        if verify {
+    fn apply(&mut self, plans: &HostPlan, which: &BTreeSet<NsName>, doubt: &Doubt) -> Results {
+        if matches!(doubt, Doubt::All) {
+            // First, because what an earlier daemon left may hold what is needed now.
             match self.spaces.sweep(plans) {
                 Ok(0) => {}
                 Ok(removed) => tracing::info!(removed, "removed leftover network namespaces"),
@@ -281,7 +335,57 @@ impl Worker {
                 }
             }
         }
+        let mut results = Results::new();
+        let applied = self.spaces.apply(plans, which);
+        self.shared.metrics.verified(applied.len());
+        for (name, result) in applied {
+            match result {
+                Ok(changed) => {
+                    self.succeeded(&name, plans.get(&name), changed);
+                    results.insert(name, Ok(changed));
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    self.failed(&name, &error);
+                    results.insert(name, Err(error));
+                }
+            }
+        }
         results
+    }
+
+    fn succeeded(&mut self, name: &NsName, plan: Option<&NsPlan>, changed: usize) {
+        // Only what had been as planned can have drifted.
+        let adopted = self.spaces.take_adopted(name);
+        let known = plan.is_some() && self.applied.get(name) == plan;
+        if (known || adopted) && changed > 0 {
+            self.shared.metrics.repaired(name, changed);
+            tracing::warn!(
+                namespace = %name,
+                repairs = changed,
+                since = if known { "the last look" } else { "an earlier daemon" },
+                "the kernel had drifted from the plan; repaired"
+            );
+        }
+        match plan {
+            Some(plan) => self.applied.insert(name.clone(), plan.clone()),
+            None => self.applied.remove(name),
+        };
+        self.failed.remove(name);
+        lock(&self.shared.problems).namespaces.remove(name);
+    }
+
+    fn failed(&mut self, name: &NsName, error: &Arc<NetError>) {
+        tracing::error!(
+            namespace = %name,
+            error = &**error as &dyn std::error::Error,
+            "cannot bring a network namespace into its planned state"
+        );
+        self.shared.metrics.failed(name);
+        // Unknown until it succeeds, so that it stays on the list.
+        self.applied.remove(name);
+        self.failed.insert(name.clone(), Instant::now() + RETRY);
+        lock(&self.shared.problems).namespaces.insert(name.clone(), chain(error));
     }
 
     /// Refreshes what is known of the host: the underlay's MTU.

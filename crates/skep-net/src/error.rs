@@ -154,6 +154,19 @@ pub enum NetError {
         /// Who has it, as ` (held by …)`; empty when it could not be found out.
         holder: String,
     },
+    /// The host port cannot be had for another reason, such as an address that is not this host's.
+    #[error("failed to bind host port {host_ip}:{port}/{protocol}")]
+    PortUnusable {
+        /// Address on the host.
+        host_ip: Ipv4Addr,
+        /// Port.
+        port: u16,
+        /// Protocol.
+        protocol: Protocol,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// No port of the range is free.
     #[error("all ports are allocated: {first}-{last}/{protocol} on {host_ip}")]
     PortsExhausted {

@@ -30,6 +30,7 @@ mod dns;
 mod error;
 mod files;
 mod ids;
+mod metrics;
 mod model;
 mod name_files;
 mod net;

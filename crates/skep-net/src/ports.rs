@@ -179,7 +179,7 @@ impl Ports {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 Err(taken(holder(protocol, port)))
             }
-            Err(error) => Err(taken(format!(" ({error})"))),
+            Err(source) => Err(NetError::PortUnusable { host_ip, port, protocol, source }),
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::dns::{Directory, SandboxView, Upstream};
 use crate::error::{NetError, Result};
 use crate::files::{self, Durability};
 use crate::ids::{NetworkId, SandboxId};
+use crate::metrics::Metrics;
 use crate::model::{Network, Protocol};
 use crate::plan::NsName;
 use crate::ports::Ports;
@@ -38,6 +39,7 @@ pub struct Shared {
     pub config: NetConfig,
     pub handles: Handles,
     pub problems: Mutex<Problems>,
+    pub metrics: Metrics,
     state: Mutex<State>,
     names: Mutex<(u64, Arc<NameIndex>)>,
     changed: watch::Sender<u64>,
@@ -63,6 +65,7 @@ impl Shared {
             config,
             handles,
             problems: Mutex::default(),
+            metrics: Metrics::default(),
             state: Mutex::new(state),
             names: Mutex::default(),
             changed: watch::Sender::new(0),

@@ -14,9 +14,14 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 /// Number of the group of links that are about to be removed.
 const DOOMED: u32 = 0x5ce0;
+/// How long a VXLAN device waits for its id to become free.
+const LEFTOVER: Duration = Duration::from_millis(500);
+/// Between two attempts at that.
+const LEFTOVER_POLL: Duration = Duration::from_millis(20);
 /// Bytes of an Ethernet frame without jumbo frames.
 pub const ETHERNET_MTU: u16 = 1500;
 
@@ -335,7 +340,7 @@ pub fn vxlan(
             InfoVxlan::Proxy(true),
         ];
         message.attributes.push(kind(InfoKind::Vxlan, Some(InfoData::Vxlan(data))));
-        host.request(RouteNetlinkMessage::NewLink(message), Mode::Create).map_err(refused(
+        create_tunnel(host, &message).map_err(refused(
             namespace,
             format!("make VXLAN device {} with id {}", plan.name, plan.vni),
         ))?;
@@ -354,6 +359,33 @@ pub fn vxlan(
         changed += adjust(netlink, namespace, (&plan.name, link), attributes)?;
     }
     Ok(changed)
+}
+
+/// A device of a namespace that nobody pins or runs in any more holds its VXLAN id until
+/// the kernel has taken the namespace apart, which takes it some tens of milliseconds.
+fn create_tunnel(host: &mut Netlink, message: &LinkMessage) -> std::io::Result<()> {
+    let deadline = Instant::now() + LEFTOVER;
+    loop {
+        let message = RouteNetlinkMessage::NewLink(message.clone());
+        match host.request(message, Mode::Create) {
+            Err(error)
+                if error.raw_os_error() == Some(nix::libc::EEXIST) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(LEFTOVER_POLL);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Removes all VXLAN devices of a namespace.
+pub fn remove_vxlans(netlink: &mut Netlink, namespace: &str) -> Result<()> {
+    for (name, link) in read(netlink, namespace)? {
+        if matches!(link.kind, Some(InfoKind::Vxlan)) {
+            remove(netlink, namespace, &name, link.index)?;
+        }
+    }
+    Ok(())
 }
 
 /// The two ends of a cable while it is being laid.

@@ -9,11 +9,13 @@ mod reaper;
 pub mod routes;
 mod space;
 mod sysctl;
+mod watch;
 
 pub use links::mtu_of;
 pub use netlink::Netlink;
 pub use nft::Nft;
 pub use space::{HOST_PIN, Handles, Spaces};
+pub use watch::Sign;
 
 use crate::error::{NetError, Result};
 use std::io;

@@ -13,6 +13,8 @@ const NFTABLES: u16 = 10;
 const GET_GENERATION: u16 = 16;
 /// `NFT_MSG_NEWGEN`.
 const NEW_GENERATION: u16 = 15;
+/// `NLMSG_ERROR`.
+const ERROR: u16 = 2;
 /// `NFTA_GEN_ID`.
 const GENERATION_ID: u16 = 1;
 /// `NLM_F_REQUEST`.
@@ -57,6 +59,24 @@ impl Nft {
         Err(NetError::Nft { namespace: namespace.to_owned(), message })
     }
 
+    /// A table of family `ip` in the calling thread's namespace as text that is equal for
+    /// equal rules; empty when there is none. Without what rules count or learn.
+    pub fn list(&self, namespace: &str, table: &str) -> Result<String> {
+        let output = Command::new(&self.program)
+            .args(["-s", "-t", "list", "table", "ip", table])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| NetError::NftProgram { program: self.program.clone(), source })?;
+        if output.status.success() {
+            return Ok(sorted(&String::from_utf8_lossy(&output.stdout)));
+        }
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if message.contains("No such file or directory") {
+            return Ok(String::new());
+        }
+        Err(NetError::Nft { namespace: namespace.to_owned(), message })
+    }
+
     /// Version as the program tells it, such as `nftables v1.0.6 (Lester Gooch #5)`.
     pub fn version(&self) -> io::Result<String> {
         let output = Command::new(&self.program).arg("--version").stdin(Stdio::null()).output()?;
@@ -78,27 +98,61 @@ pub fn generation() -> io::Result<u32> {
     request.extend_from_slice(&[0; 4]);
     socket.send(&request, 0)?;
     let (answer, _) = socket.recv_from_full()?;
+    if let Some(generation) = generation_of(&answer) {
+        return Ok(generation);
+    }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "malformed nftables generation");
-    let kind =
-        u16::from_ne_bytes(answer.get(4..6).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?);
+    let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
+    if kind != Some(ERROR) {
+        return Err(malformed());
+    }
+    let code = answer.get(16..20).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?;
+    Err(io::Error::from_raw_os_error(-i32::from_ne_bytes(code)))
+}
+
+/// The number in a message that tells of a generation; `None` for other messages.
+pub fn generation_of(message: &[u8]) -> Option<u32> {
+    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     if kind != (NFTABLES << 8) | NEW_GENERATION {
-        let code = i32::from_ne_bytes(
-            answer.get(16..20).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?,
-        );
-        return Err(io::Error::from_raw_os_error(-code));
+        return None;
     }
-    let mut rest = answer.get(HEADERS..).ok_or_else(malformed)?;
-    while let (Some(length), Some(kind)) = (rest.get(..2), rest.get(2..4)) {
-        let length = usize::from(u16::from_ne_bytes(length.try_into().map_err(|_| malformed())?));
-        let kind = u16::from_ne_bytes(kind.try_into().map_err(|_| malformed())?);
+    let mut rest = message.get(HEADERS..)?;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(rest.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?);
         if kind == GENERATION_ID {
-            let value = rest.get(4..8).and_then(|b| b.try_into().ok()).ok_or_else(malformed)?;
-            return Ok(u32::from_be_bytes(value));
+            return Some(u32::from_be_bytes(rest.get(4..8)?.try_into().ok()?));
         }
-        if length < 4 {
-            break;
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
     }
-    Err(malformed())
+}
+
+/// The listing's parts in an order that does not depend on when each was made.
+fn sorted(listing: &str) -> String {
+    let mut parts: Vec<&str> = listing.split("\n\n").map(|part| part.trim_matches('\n')).collect();
+    // The first begins with the table's line, the last ends with its brace.
+    let first = listing.find('\n').map_or("", |end| &listing[..end]);
+    if let Some(part) = parts.first_mut() {
+        *part = part.strip_prefix(first).unwrap_or(part).trim_matches('\n');
+    }
+    if let Some(part) = parts.last_mut() {
+        *part = part.strip_suffix("\n}").unwrap_or(part);
+    }
+    parts.sort_unstable();
+    parts.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sorted;
+
+    #[test]
+    fn the_order_of_chains_means_nothing() {
+        let one = "table ip skep {\n\tchain a {\n\t\taccept\n\t}\n\n\tchain b {\n\t}\n}\n";
+        let two = "table ip skep {\n\tchain b {\n\t}\n\n\tchain a {\n\t\taccept\n\t}\n}\n";
+        let other = "table ip skep {\n\tchain b {\n\t}\n\n\tchain a {\n\t\tdrop\n\t}\n}\n";
+        assert_eq!(sorted(one), sorted(two));
+        assert_ne!(sorted(one), sorted(other));
+        assert_eq!(sorted(""), "");
+    }
 }

@@ -20,20 +20,37 @@ const PROTOCOL: u8 = 92;
 /// Before the main table's rule, at 32766.
 const PRIORITY: u32 = 100;
 
-/// Makes our default routes those of the plan.
+/// A route to a subnet that a link has an address of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connected {
+    /// The subnet.
+    pub subnet: Cidr,
+    /// Index of the link.
+    pub link: u32,
+    /// The address there.
+    pub source: Ipv4Addr,
+}
+
+/// Makes our default routes those of the plan, and the connected ones again that the
+/// kernel made with their address and somebody took away.
 pub fn routes(
     netlink: &mut Netlink,
     namespace: &str,
     wanted: &[RoutePlan],
+    connected: &BTreeSet<Connected>,
     links: &Links,
 ) -> Applied {
     let mut changed = 0;
+    let mut missing = connected.clone();
     let wanted_set: BTreeSet<(Ipv4Addr, u32, u32)> = wanted
         .iter()
         .filter_map(|r| Some((r.via, links.get(&r.interface)?.index, r.table)))
         .collect();
     let mut found = BTreeSet::new();
     for message in read(netlink, namespace)? {
+        if table(&message) == u32::from(RouteHeader::RT_TABLE_MAIN) {
+            missing.retain(|c| !leads_to(&message, c));
+        }
         if message.header.protocol != RouteProtocol::from(PROTOCOL) {
             continue;
         }
@@ -45,6 +62,23 @@ pub fn routes(
         netlink
             .request(RouteNetlinkMessage::DelRoute(message), Mode::Change)
             .map_err(refused(namespace, format!("remove the default route via {}", route.0)))?;
+        changed += 1;
+    }
+    // Before the default routes, whose next hops they lead to.
+    for Connected { subnet, link, source } in missing {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.protocol = RouteProtocol::Kernel;
+        message.header.scope = RouteScope::Link;
+        message.header.kind = RouteType::Unicast;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.destination_prefix_length = subnet.prefix();
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(subnet.addr())));
+        message.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        message.attributes.push(RouteAttribute::Oif(link));
+        netlink
+            .request(RouteNetlinkMessage::NewRoute(message), Mode::Replace)
+            .map_err(refused(namespace, format!("add the route to {subnet}")))?;
         changed += 1;
     }
     for &(via, index, table) in wanted_set.difference(&found) {
@@ -155,6 +189,14 @@ fn table(message: &RouteMessage) -> u32 {
             _ => None,
         })
         .unwrap_or_else(|| message.header.table.into())
+}
+
+fn leads_to(message: &RouteMessage, connected: &Connected) -> bool {
+    message.header.destination_prefix_length == connected.subnet.prefix()
+        && message.attributes.iter().any(|a| {
+            matches!(a, RouteAttribute::Destination(RouteAddress::Inet(to)) if *to == connected.subnet.addr())
+        })
+        && message.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(i) if *i == connected.link))
 }
 
 fn default_route(message: &RouteMessage) -> Option<(Ipv4Addr, u32, u32)> {

@@ -3,10 +3,14 @@
 use super::links::{self, CableEnds, Links};
 use super::netlink::Netlink;
 use super::reaper::Reaper;
+use super::routes::Connected;
+use super::watch::{Listener, Watch};
 use super::{conntrack, nft, peers, refused, routes, sysctl};
 use crate::error::{NetError, Result};
 use crate::files;
-use crate::plan::{ALIAS, Applied, CablePlan, HostPlan, NsName, NsPlan, UdpFlow};
+use crate::plan::{
+    ALIAS, Applied, CablePlan, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE, UdpFlow,
+};
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +34,8 @@ pub struct Space {
     rules: Option<Applied>,
     /// The UDP flows that connection tracking was last made to agree with.
     flows: Vec<UdpFlow>,
+    /// Ears for meddling; none where the container itself is at home.
+    _watch: Option<Watch>,
 }
 
 /// Where things are.
@@ -51,6 +57,10 @@ pub struct Spaces {
     spaces: BTreeMap<NsName, Space>,
     handles: Handles,
     reaper: Reaper,
+    /// Who is told of signs of meddling.
+    listener: Option<(tokio::runtime::Handle, Listener)>,
+    /// Opened as an earlier daemon left them, and not yet compared with a plan.
+    adopted: BTreeSet<NsName>,
 }
 
 /// What a job may look at beside its own namespace.
@@ -60,7 +70,6 @@ struct Context<'a> {
     /// Whether containers are going, whose cables the reaper may take.
     removing: bool,
     reaper: &'a Reaper,
-    verify: bool,
 }
 
 impl Spaces {
@@ -81,6 +90,8 @@ impl Spaces {
             spaces: BTreeMap::new(),
             handles: Arc::default(),
             reaper: Reaper::start().map_err(namespace("start the reaper for", &pins_path))?,
+            listener: None,
+            adopted: BTreeSet::new(),
         };
         spaces.insert(NsName::Host, Arc::new(host), false)?;
         Ok(spaces)
@@ -96,6 +107,46 @@ impl Spaces {
         self.spaces.get_mut(&NsName::Host).map(|s| &mut s.netlink)
     }
 
+    /// Tells `listener` from now on when somebody else may have changed one of the
+    /// namespaces that are the host's own business.
+    pub fn listen(&mut self, runtime: tokio::runtime::Handle, listener: Listener) {
+        self.listener = Some((runtime, listener));
+        let watches: Vec<_> =
+            self.spaces.values().map(|s| (s.name.clone(), self.watch(&s.name, &s.ns))).collect();
+        for (name, watch) in watches {
+            if let Some(space) = self.spaces.get_mut(&name) {
+                space._watch = watch;
+            }
+        }
+    }
+
+    fn watch(&self, name: &NsName, ns: &NetNs) -> Option<Watch> {
+        let (runtime, listener) = self.listener.as_ref()?;
+        if matches!(name, NsName::Sandbox(_)) {
+            return None;
+        }
+        match Watch::start(runtime, ns, name, listener) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!(namespace = %name, %error, "cannot listen for changes; they are found at intervals");
+                None
+            }
+        }
+    }
+
+    /// Whether a namespace was opened as an earlier daemon left it. Says so once.
+    pub fn take_adopted(&mut self, name: &NsName) -> bool {
+        self.adopted.remove(name)
+    }
+
+    /// Whether our own latest transaction in a namespace is at least as new as this
+    /// nftables generation.
+    pub fn wrote(&self, name: &NsName, generation: u32) -> bool {
+        let known = self.spaces.get(name).and_then(|s| s.rules.as_ref());
+        // The counter wraps: what is less than half way ahead is newer.
+        known.is_some_and(|a| a.generation.wrapping_sub(generation) <= u32::MAX / 2)
+    }
+
     fn insert(&mut self, name: NsName, ns: Arc<NetNs>, fresh: bool) -> Result<()> {
         let label = name.to_string();
         let opened = ns.run(|| Ok((Netlink::open()?, nft::generation()?)));
@@ -103,51 +154,58 @@ impl Spaces {
             Ok(Ok(opened)) => opened,
             Ok(Err(source)) | Err(source) => return Err(refused(&label, "open netlink")(source)),
         };
-        // A namespace just made has no rules; otherwise what is on record counts as
-        // long as nobody wrote since.
+        // A namespace just made has no rules; of another we know what is on record.
         let rules = if fresh {
             Some(Applied { generation, ..Applied::default() })
         } else {
-            self.places.load(&name).filter(|a| a.generation == generation)
+            self.places.load(&name)
         };
+        // The host's namespace is there before our first start.
+        if !fresh && (name != NsName::Host || rules.is_some()) {
+            self.adopted.insert(name.clone());
+        }
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
-        self.spaces.insert(name.clone(), Space { name, ns, netlink, rules, flows: Vec::new() });
+        let _watch = self.watch(&name, &ns);
+        let space = Space { name: name.clone(), ns, netlink, rules, flows: Vec::new(), _watch };
+        self.spaces.insert(name, space);
         Ok(())
     }
 
     /// Brings the namespaces in `which` into their planned state; those without a
-    /// plan are removed. `verify` reads back what would otherwise be trusted.
-    /// Returns per namespace how much had to be changed, or why it failed.
+    /// plan are removed. Returns per namespace how much had to be changed, or why it
+    /// failed.
     pub fn apply(
         &mut self,
         plans: &HostPlan,
         which: &BTreeSet<NsName>,
-        verify: bool,
     ) -> BTreeMap<NsName, Result<usize>> {
+        self.free_tunnels(plans);
         let mut results = BTreeMap::new();
-        for name in which.iter().filter(|n| plans.contains_key(*n)) {
-            if let Err(error) = self.ensure(name) {
-                results.insert(name.clone(), Err(error));
-            }
-        }
+        let wanted = which.iter().filter_map(|n| Some((n, plans.get(n)?)));
         // A cable may end on the bridge of a namespace that has not been opened in
         // this life of the daemon.
-        for cable in which.iter().filter_map(|n| plans.get(n)).flat_map(|p| &p.cables) {
-            if plans.contains_key(&cable.port_ns)
-                && let Err(error) = self.ensure(&cable.port_ns)
-            {
-                results.insert(cable.port_ns.clone(), Err(error));
+        let needed: BTreeSet<&NsName> = wanted
+            .flat_map(|(name, plan)| {
+                let far = plan.cables.iter().map(|c| &c.port_ns).filter(|n| plans.contains_key(n));
+                std::iter::once(name).chain(far)
+            })
+            .collect();
+        let mut pins = BTreeMap::new();
+        for name in needed {
+            match self.ensure(name) {
+                Ok(0) => {}
+                Ok(changed) => {
+                    pins.insert(name.clone(), changed);
+                }
+                Err(error) => {
+                    results.insert(name.clone(), Err(error));
+                }
             }
         }
         let handles = lock(&self.handles).clone();
         let removing = which.iter().any(|n| !plans.contains_key(n));
-        let context = Context {
-            places: &self.places,
-            handles: &handles,
-            removing,
-            reaper: &self.reaper,
-            verify,
-        };
+        let context =
+            Context { places: &self.places, handles: &handles, removing, reaper: &self.reaper };
         // Bridges before the cables that end on them.
         for bridges in [true, false] {
             let jobs: VecDeque<(&mut Space, &NsPlan)> = self
@@ -159,36 +217,68 @@ impl Spaces {
                 .collect();
             results.extend(run(jobs, &context));
         }
+        for (name, more) in pins {
+            if let Some(Ok(changed)) = results.get_mut(&name) {
+                *changed += more;
+            }
+        }
         for name in which.iter().filter(|n| !plans.contains_key(*n)) {
             results.insert(name.clone(), self.remove(name).map(usize::from));
         }
         results
     }
 
-    fn ensure(&mut self, name: &NsName) -> Result<()> {
-        let Some(file) = name.file() else { return Ok(()) };
-        if self.spaces.contains_key(name) {
-            return Ok(());
+    /// Takes the VXLAN devices out of overlays that no plan speaks of. The kernel
+    /// takes a namespace apart some time after its last user left, and until then its
+    /// devices hold their ids in the host's namespace: an overlay that is made again
+    /// soon, or another with the same id, could not be.
+    fn free_tunnels(&mut self, plans: &HostPlan) {
+        let gone = self
+            .spaces
+            .values_mut()
+            .filter(|s| matches!(s.name, NsName::Overlay(_)) && !plans.contains_key(&s.name));
+        for space in gone {
+            let label = space.name.to_string();
+            if let Err(error) = links::remove_vxlans(&mut space.netlink, &label) {
+                tracing::warn!(
+                    namespace = label,
+                    error = &error as &dyn std::error::Error,
+                    "cannot free a VXLAN id"
+                );
+            }
         }
+    }
+
+    /// Opens or makes a namespace, and pins it again where the pin was taken away.
+    /// How much had to be changed in one that was open.
+    fn ensure(&mut self, name: &NsName) -> Result<usize> {
+        let Some(file) = name.file() else { return Ok(0) };
         let path = self.places.pins.join(file);
+        if let Some(space) = self.spaces.get(name) {
+            let intact =
+                NetNs::open(&path).is_ok_and(|pin| pin.is_same(&space.ns).unwrap_or(false));
+            return if intact { Ok(0) } else { pin(&path, &space.ns).map(|()| 1) };
+        }
         match NetNs::open(&path) {
-            Ok(ns) => self.insert(name.clone(), Arc::new(ns), false),
+            Ok(ns) => self.insert(name.clone(), Arc::new(ns), false)?,
             Err(_) => {
                 let ns = NetNs::create(&path).map_err(namespace("create", &path))?;
                 self.places.forget(name);
-                self.insert(name.clone(), Arc::new(ns), true)
+                self.insert(name.clone(), Arc::new(ns), true)?;
             }
         }
+        Ok(0)
     }
 
     /// Whether there was something to remove.
     fn remove(&mut self, name: &NsName) -> Result<bool> {
         let Some(file) = name.file() else { return Ok(false) };
         let known = self.spaces.remove(name).is_some();
+        self.adopted.remove(name);
         lock(&self.handles).remove(name);
         let path = self.places.pins.join(file);
         let pinned = path.exists();
-        NetNs::remove(&path).map_err(namespace("remove", &path))?;
+        unpin(&path)?;
         self.places.forget(name);
         Ok(known || pinned)
     }
@@ -206,8 +296,7 @@ impl Spaces {
             if wanted.contains(&file) || known.contains(&file) || file == HOST_PIN {
                 continue;
             }
-            let path = entry.path();
-            NetNs::remove(&path).map_err(namespace("remove", &path))?;
+            unpin(&entry.path())?;
             removed += 1;
         }
         Ok(removed)
@@ -252,8 +341,28 @@ fn pin_host(pins: &Path, host: &NetNs) -> Result<()> {
     if NetNs::open(&path).is_ok_and(|pinned| pinned.is_same(host).unwrap_or(false)) {
         return Ok(());
     }
-    NetNs::remove(&path).map_err(namespace("remove", &path))?;
-    host.pin(&path).map_err(namespace("pin", &path))
+    pin(&path, host)
+}
+
+/// Pins a namespace in place of whatever is there.
+fn pin(path: &Path, ns: &NetNs) -> Result<()> {
+    NetNs::remove(path).map_err(namespace("remove", path))?;
+    ns.pin(path).map_err(namespace("pin", path))
+}
+
+/// Removes a pin, after the VXLAN devices behind it: see [`Spaces::free_tunnels`].
+fn unpin(path: &Path) -> Result<()> {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    // What is no namespace has nothing in it.
+    if file.starts_with(OVERLAY_PREFIX)
+        && let Ok(ns) = NetNs::open(path)
+    {
+        match ns.run(Netlink::open) {
+            Ok(Ok(mut netlink)) => links::remove_vxlans(&mut netlink, &file)?,
+            Ok(Err(source)) | Err(source) => return Err(refused(&file, "open netlink")(source)),
+        }
+    }
+    NetNs::remove(path).map_err(namespace("remove", path))
 }
 
 fn run(
@@ -313,7 +422,8 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
         changed += lay(space, cable, context, &mut found)?;
     }
     changed += assign(space, plan, &found)?;
-    changed += routes::routes(&mut space.netlink, &label, &plan.routes, &found)?;
+    let connected = connected(plan, &found);
+    changed += routes::routes(&mut space.netlink, &label, &plan.routes, &connected, &found)?;
     changed += routes::marks(&mut space.netlink, &label, &plan.marks)?;
     // Once more for interfaces that did not exist the first time.
     changed += sysctl::apply(&plan.sysctls)?;
@@ -388,28 +498,75 @@ fn is_port_name(name: &str) -> bool {
         .is_some_and(|rest| rest.len() == 7 && rest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
+/// Makes our table the planned one. Between two of our own transactions the nftables
+/// generation tells whether anybody wrote; if so, the table is read to see whether that
+/// was ours to care about.
 fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
     let label = space.name.to_string();
-    if context.verify {
-        let generation =
-            nft::generation().map_err(refused(&label, "read the nftables generation"))?;
-        space.rules = space.rules.take().filter(|a| a.generation == generation);
-    }
-    let script = match &space.rules {
-        Some(applied) => match plan.rules.change_from(&applied.rules) {
-            Some(script) => script,
-            None => return Ok(0),
-        },
-        None => plan.rules.replace(),
-    };
-    // Not known until written again, should this fail half way.
-    space.rules = None;
-    context.places.nft.transact(&label, &script)?;
+    let nft = &context.places.nft;
     let generation = nft::generation().map_err(refused(&label, "read the nftables generation"))?;
-    let applied = Applied { rules: plan.rules.clone(), generation };
+    // Not known until written or found right, should this fail half way.
+    let mut known = space.rules.take();
+    let mut listing = None;
+    if let Some(applied) = known.as_mut().filter(|a| a.generation != generation) {
+        let found = nft.list(&label, TABLE)?;
+        let intact = match &applied.listing {
+            Some(expected) => *expected == found,
+            None => applied.rules.is_empty() && found.is_empty(),
+        };
+        if intact {
+            applied.generation = generation;
+            context.places.store(&space.name, applied)?;
+        } else {
+            known = None;
+        }
+        listing = Some(found);
+    }
+    if let Some(applied) = known {
+        let Some(script) = plan.rules.change_from(&applied.rules) else {
+            space.rules = Some(applied);
+            return Ok(0);
+        };
+        match nft.transact(&label, &script) {
+            Ok(()) => {
+                space.rules = Some(record(space, plan, context, generation, None)?);
+                return Ok(1);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    namespace = label,
+                    error = &error as &dyn std::error::Error,
+                    "rules could not be changed in part; replacing them"
+                );
+            }
+        }
+    }
+    let before = match listing {
+        Some(found) => found,
+        None => nft.list(&label, TABLE)?,
+    };
+    nft.transact(&label, &plan.rules.replace())?;
+    let after = nft.list(&label, TABLE)?;
+    let changed = usize::from(before != after);
+    space.rules = Some(record(space, plan, context, generation, Some(after))?);
+    Ok(changed)
+}
+
+/// Notes what was written on top of generation `before`. The number noted is the one our
+/// transaction made; if somebody wrote at the same time it is not the kernel's, and the
+/// next look reads the table.
+fn record(
+    space: &Space,
+    plan: &NsPlan,
+    context: &Context<'_>,
+    before: u32,
+    listing: Option<String>,
+) -> Result<Applied> {
+    // The kernel skips zero.
+    let generation = before.wrapping_add(1).max(1);
+    let applied = Applied { rules: plan.rules.clone(), generation, listing };
     context.places.store(&space.name, &applied)?;
-    space.rules = Some(applied);
-    Ok(1)
+    Ok(applied)
 }
 
 fn lay(
@@ -461,6 +618,21 @@ fn assign(space: &mut Space, plan: &NsPlan, found: &Links) -> Result<usize> {
         changed += links::addresses(&mut space.netlink, &label, (name, link.index), &wanted, has)?;
     }
     Ok(changed)
+}
+
+/// The routes that the kernel makes for planned addresses.
+fn connected(plan: &NsPlan, found: &Links) -> BTreeSet<Connected> {
+    let bridges = plan.bridges.iter().map(|b| (&b.name, b.addresses.iter().collect::<Vec<_>>()));
+    let cables = plan.cables.iter().map(|c| (&c.interface, c.addresses.iter().collect()));
+    let mut routes = BTreeMap::new();
+    for (name, addresses) in bridges.chain(cables) {
+        let Some(link) = found.get(name) else { continue };
+        for address in addresses.into_iter().filter(|a| a.prefix() < 32) {
+            // Of several addresses in one subnet the first is the source.
+            routes.entry((address.network(), link.index)).or_insert(address.addr());
+        }
+    }
+    routes.into_iter().map(|((subnet, link), source)| Connected { subnet, link, source }).collect()
 }
 
 fn open(ns: &NetNs, name: &NsName) -> Result<Netlink> {

@@ -94,6 +94,11 @@ impl Net {
         ports.chain(spaces).chain(problems.other.iter().cloned()).collect()
     }
 
+    /// What was counted since the start, as Prometheus text.
+    pub fn metrics(&self) -> String {
+        self.shared().metrics.render()
+    }
+
     /// Ends the resolver and the verification loop. Nothing in the kernel changes.
     pub async fn shutdown(&self) {
         self.inner.resolver.stop_all();

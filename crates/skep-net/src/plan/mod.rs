@@ -15,7 +15,7 @@ mod tests;
 
 pub use dns::RESOLVER;
 pub use host::ALIAS;
-pub use ruleset::Ruleset;
+pub use ruleset::{Ruleset, TABLE};
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
@@ -33,6 +33,9 @@ pub const VXLAN_OVERHEAD: u16 = 50;
 pub const MARK_BASE: u32 = 0x5ce0_0000;
 /// Which bits of a mark say that it is ours.
 pub const MARK_MASK: u32 = 0xffff_0000;
+
+/// How the file names of [`NsName::Overlay`] begin, and no others.
+pub const OVERLAY_PREFIX: &str = "1-";
 
 /// A network namespace by its role.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +57,7 @@ impl NsName {
     pub fn file(&self) -> Option<String> {
         match self {
             Self::Host => None,
-            Self::Overlay(id) => Some(format!("1-{}", id.short(10))),
+            Self::Overlay(id) => Some(format!("{OVERLAY_PREFIX}{}", id.short(10))),
             Self::Balancer(id) => Some(format!("lb_{}", id.short(9))),
             Self::Ingress => Some("ingress_sbox".to_owned()),
             Self::Sandbox(id) => Some(id.short(12).to_owned()),
@@ -246,4 +249,7 @@ pub struct Applied {
     pub rules: Ruleset,
     /// The kernel's nftables generation right after they were written.
     pub generation: u32,
+    /// How the kernel showed them, once that was looked at.
+    #[serde(default)]
+    pub listing: Option<String>,
 }

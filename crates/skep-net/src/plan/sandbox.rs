@@ -2,7 +2,8 @@
 //! balancer at its edge, and a task's part in the routing mesh.
 
 use super::{
-    CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, UdpFlow, dns, overlay, quiet_sysctls, turns,
+    CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, UdpFlow, dns, overlay,
+    quiet_sysctls, turns,
 };
 use crate::cidr::{Cidr, Mac};
 use crate::model::{OverlayNetwork, Protocol};
@@ -38,7 +39,9 @@ pub fn plan(world: &World, services: &Services, sandbox: &Sandbox) -> NsPlan {
 
 fn cable(world: &World, endpoint: &Endpoint) -> Option<CablePlan> {
     let (port_ns, bridge, mtu, isolated) = match world.networks.get(&endpoint.network) {
-        Some(network) => (NsName::Host, network.bridge_name(), network.mtu(world.facts.mtu), !network.icc()),
+        Some(network) => {
+            (NsName::Host, network.bridge_name(), network.mtu(world.facts.mtu), !network.icc())
+        }
         None => {
             let network = world.running.overlays.get(&endpoint.network)?;
             let bridge = overlay::bridge_for(network, endpoint.address);
@@ -113,11 +116,16 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
             .rule(format!("ct mark & {MARK_MASK:#x} == {MARK_BASE:#x} meta mark set ct mark"));
         for lb in balancers.values() {
             plan.marks.push(mark(*lb));
-            plan.routes.push(RoutePlan { via: lb.addr(), interface: interface.clone(), table: mark(*lb) });
+            plan.routes.push(RoutePlan {
+                via: lb.addr(),
+                interface: interface.clone(),
+                table: mark(*lb),
+            });
         }
         plan.marks.sort_unstable();
     }
-    let udp = endpoint.service.iter().flat_map(|s| &s.ingress_ports).any(|p| p.protocol == Protocol::Udp);
+    let udp =
+        endpoint.service.iter().flat_map(|s| &s.ingress_ports).any(|p| p.protocol == Protocol::Udp);
     if udp {
         answer_as_asked(plan, interface, address);
     }
@@ -126,7 +134,9 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
     input.rule(format!("iifname \"{interface}\" ct status dnat accept"));
     // A redirection to the port it came to changes nothing, and the kernel then does not count the
     // connection as translated.
-    for port in endpoint.service.iter().flat_map(|s| &s.ingress_ports).filter(|p| p.published == p.target) {
+    for port in
+        endpoint.service.iter().flat_map(|s| &s.ingress_ports).filter(|p| p.published == p.target)
+    {
         input.rule(format!(
             "iifname \"{interface}\" ip daddr {address} {} dport {} accept",
             port.protocol, port.target

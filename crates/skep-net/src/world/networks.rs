@@ -134,8 +134,12 @@ impl World {
         self.check_options(&id, &request.options)?;
         let subnets = if request.ipam.iter().all(|s| s.subnet.is_none()) {
             match request.ipam.first() {
-                Some(spec) if spec.gateway.is_some() || spec.ip_range.is_some() => {
-                    return Err(invalid("ipam config", "", "a gateway or range needs a subnet"));
+                Some(IpamSpec { gateway: Some(gateway), .. }) => {
+                    let gateway = gateway.to_string();
+                    return Err(invalid("gateway", &gateway, "it needs a subnet"));
+                }
+                Some(IpamSpec { ip_range: Some(range), .. }) => {
+                    return Err(invalid("ip-range", &range.to_string(), "it needs a subnet"));
                 }
                 _ => vec![self.next_subnet()?],
             }

@@ -5,8 +5,8 @@ use crate::harness::{
 };
 use skep_net::{
     Cidr, Cluster, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId, OverlayNetwork,
-    OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange, SandboxId, SandboxMode,
-    ServiceAttachment, ServiceId,
+    OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange, SandboxAdoption, SandboxId,
+    SandboxMode, ServiceAttachment, ServiceId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -485,5 +485,42 @@ fn many_tasks_start_together() {
                 first.elapsed()
             );
         }
+    });
+}
+
+#[test]
+fn an_overlay_is_made_again_while_the_old_one_is_going() {
+    let name = "swarm::an_overlay_is_made_again_while_the_old_one_is_going";
+    on_a_host(name, |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        for _ in 0..30 {
+            // The same again, and another with the same VXLAN id.
+            for id in [WEB, "j0ylvjdz6sqgbbbbbbbbbbbbb"] {
+                net.put_overlay(overlay(id, "webtest_testnet", 5, 4097, 5)).await.expect("overlay");
+                for number in 1..=2 {
+                    let task = client(&host, &net, number).await;
+                    net.remove_sandbox(&task).await.expect("remove");
+                }
+                net.remove_overlay(&NetworkId::new(id)).await.expect("remove");
+            }
+        }
+        // A pin that goes by hand takes nothing along, not even with the daemon.
+        net.put_overlay(overlay(WEB, "webtest_testnet", 5, 4097, 5)).await.expect("overlay");
+        let task = client(&host, &net, 1).await;
+        let pin = host.pin("1-i0ylvjdz6s");
+        run(&format!("umount -l {0} && rm {0}", pin.display()));
+        assert_eq!(net.reconcile().await.repairs, 1);
+        run(&format!("nsenter --net={} ip link show vxlan0", pin.display()));
+        net.shutdown().await;
+        drop(net);
+        run(&format!("umount -l {0} && rm {0}", pin.display()));
+        let net = host.start().await;
+        net.adopt(vec![SandboxAdoption { id: task, dns_sockets: Vec::new() }])
+            .await
+            .expect("adopt");
+        assert_eq!(net.problems(), Vec::<String>::new());
+        run(&format!("nsenter --net={} ip link show vxlan0", pin.display()));
+        assert_eq!(net.reconcile().await.repairs, 0);
     });
 }
