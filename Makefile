@@ -21,13 +21,13 @@ test: packages tools
 	$(CARGO) build --package skep --package skep-whoami
 	$(CARGO) nextest run --package skep-testbed
 
-## Read-only: format, lints, crate levels, licences, documentation.
+## Read-only, the lock file included: format, lints, crate levels, licences, documentation.
 check: tools
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --quiet --locked --workspace --all-targets -- --deny warnings
 	$(CARGO) xtask levels
 	scripts/deny
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --locked --workspace --no-deps --document-private-items
 
 ## Speed and memory, beside a real Docker daemon.
 bench: packages

@@ -25,6 +25,9 @@ fn visit(folder: &Path, faults: &mut Vec<String>) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
         if path.is_dir() {
+            if path.file_name().is_some_and(|name| name == "target") {
+                continue; // what the fuzz targets' own builds leave behind
+            }
             visit(&path, faults)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path)

@@ -24,10 +24,8 @@ fn refusals() {
     .unwrap();
     sim.apply(actions);
     let bridge = Driver { name: "bridge".to_owned(), ..Driver::default() };
-    let encrypted = Driver {
-        options: [("encrypted".to_owned(), String::new())].into(),
-        ..Driver::default()
-    };
+    let encrypted =
+        Driver { options: [("encrypted".to_owned(), String::new())].into(), ..Driver::default() };
     let cases = [
         (
             NetworkSpec { driver_configuration: encrypted, ..network("x") },

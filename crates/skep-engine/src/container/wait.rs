@@ -27,7 +27,8 @@ impl Engine {
         Ok(async move {
             let met = |g: &Glance| match condition {
                 WaitCondition::NotRunning => {
-                    g.removed || !matches!(g.phase, Phase::Running | Phase::Paused | Phase::Restarting)
+                    g.removed
+                        || !matches!(g.phase, Phase::Running | Phase::Paused | Phase::Restarting)
                 }
                 WaitCondition::NextExit => g.removed || g.exits > exits,
                 WaitCondition::Removed => g.removed,

@@ -30,12 +30,13 @@ fn the_task_sees_the_client_from_outside() -> Result<()> {
     let client = one.outsider()?;
     one.docker("service create --name web --replicas 2 -p 8000:8000 -p 8000:8000/udp whoami")?;
     for _ in 0..4 {
-        let seen = client.sh(&format!("curl -sf -m 5 http://{}:8000/client", one.host.address()))?.text()?;
+        let seen = client
+            .sh(&format!("curl -sf -m 5 http://{}:8000/client", one.host.address()))?
+            .text()?;
         assert_eq!(seen, client.address().to_string());
     }
-    let udp = client
-        .sh(&format!("echo hi | socat -t 2 - UDP:{}:8000", one.host.address()))?
-        .text()?;
+    let udp =
+        client.sh(&format!("echo hi | socat -t 2 - UDP:{}:8000", one.host.address()))?.text()?;
     ensure!(udp.ends_with(&format!("and you are {}", client.address())), "{udp}");
     Ok(())
 }
@@ -46,7 +47,9 @@ fn host_mode_and_automatic_ports() -> Result<()> {
     one.docker("service create --name h --publish mode=host,published=8001,target=8000 whoami")?;
     one.prints("curl -sf http://127.0.0.1:8001/ | cut -c1-3", "I'm")?;
     one.docker("service create --name a --publish 8000 whoami")?;
-    let port: u16 = one.docker("service inspect --format '{{(index .Endpoint.Ports 0).PublishedPort}}' a")?.parse()?;
+    let port: u16 = one
+        .docker("service inspect --format '{{(index .Endpoint.Ports 0).PublishedPort}}' a")?
+        .parse()?;
     ensure!((30000..=32767).contains(&port), "{port}");
     one.prints(&format!("curl -sf http://127.0.0.1:{port}/ | cut -c1-3"), "I'm")?;
     let taken = one.refused(&format!("service create -p {port}:1 whoami"))?;
@@ -59,12 +62,15 @@ fn names_and_virtual_addresses() -> Result<()> {
     let one = One::swarm()?;
     one.docker("network create -d overlay demo")?;
     one.docker("service create --name whoami --network demo --replicas 3 whoami")?;
-    one.docker("service create --name rr --endpoint-mode dnsrr --network demo --replicas 2 whoami")?;
+    one.docker(
+        "service create --name rr --endpoint-mode dnsrr --network demo --replicas 2 whoami",
+    )?;
     one.docker("service create --name test --network demo busybox sleep 3600")?;
     let test = one.docker("ps -q --filter label=com.docker.swarm.service.name=test")?;
     let inside = |line: &str| one.docker(&format!("exec {test} {line}"));
 
-    let vip = one.docker("service inspect --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' whoami")?;
+    let vip =
+        one.docker("service inspect --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' whoami")?;
     let vip = vip.trim_end_matches("/24").to_owned();
     ensure!(inside("ping -c 2 -W 2 whoami")?.contains(&format!("({vip})")));
     ensure!(inside("nslookup -type=a whoami")?.contains(&vip));
@@ -81,7 +87,8 @@ fn names_and_virtual_addresses() -> Result<()> {
     ensure!(own.contains(&client), "the task saw {client}, not {own}");
 
     one.docker("service scale whoami=5")?;
-    let after = one.docker("service inspect --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' whoami")?;
+    let after =
+        one.docker("service inspect --format '{{(index .Endpoint.VirtualIPs 0).Addr}}' whoami")?;
     assert_eq!(after, format!("{vip}/24"), "the virtual address changed");
     Ok(())
 }
@@ -103,9 +110,11 @@ fn nothing_is_left_behind() -> Result<()> {
     one.prints("curl -s http://127.0.0.1:8000/ http://127.0.0.1:8000/ http://127.0.0.1:8000/ | sort -u | wc -l", "1")?;
     one.docker("service rm web")?;
     one.prints("docker ps -aq | wc -l", "0")?;
-    one.prints("docker network rm demo 2>/dev/null || docker network ls -qf name=demo | wc -l", "demo").or_else(|_| {
-        one.prints("docker network ls -qf name=demo | wc -l", "0")
-    })?;
+    one.prints(
+        "docker network rm demo 2>/dev/null || docker network ls -qf name=demo | wc -l",
+        "demo",
+    )
+    .or_else(|_| one.prints("docker network ls -qf name=demo | wc -l", "0"))?;
     let mut after = String::new();
     let cleaned = skep_testbed::until("the kernel to be as before", crate::fixture::LIMIT, || {
         after = normal(one.host.sh(picture)?.text()?);

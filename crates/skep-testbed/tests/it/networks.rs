@@ -13,10 +13,16 @@ fn containers_of_a_network_find_each_other_by_name() -> Result<()> {
     one.docker("network create net")?;
     one.docker(&format!("run -d --name web --network net --network-alias www busybox {HTTPD}"))?;
     for name in ["web", "www", "web.net"] {
-        assert_eq!(one.docker(&format!("run --rm --network net busybox wget -qO- http://{name}"))?, "hello");
+        assert_eq!(
+            one.docker(&format!("run --rm --network net busybox wget -qO- http://{name}"))?,
+            "hello"
+        );
     }
     let resolver = one.docker("run --rm --network net busybox cat /etc/resolv.conf")?;
-    ensure!(resolver.contains("nameserver 127.0.0.11") && resolver.contains("ndots:0"), "{resolver}");
+    ensure!(
+        resolver.contains("nameserver 127.0.0.11") && resolver.contains("ndots:0"),
+        "{resolver}"
+    );
     let apart = one.host.sh("docker run --rm busybox wget -T 2 -qO- http://web")?;
     ensure!(!apart.success(), "the default bridge resolved a name of another network");
     let busy = one.refused("network rm net")?;
@@ -45,17 +51,27 @@ fn a_published_port_answers_on_every_address_and_shows_the_client() -> Result<()
     let taken = one.refused("run --rm -p 8080:80 busybox true")?;
     ensure!(taken.contains("port is already allocated") && taken.contains("8080"), "{taken}");
     one.docker("rm -f web")?;
-    ensure!(!client.sh(&format!("curl -sf -m 2 {url}"))?.success(), "the port outlived its container");
+    ensure!(
+        !client.sh(&format!("curl -sf -m 2 {url}"))?.success(),
+        "the port outlived its container"
+    );
     Ok(())
 }
 
 #[test]
 fn addresses_can_be_chosen() -> Result<()> {
     let one = One::start()?;
-    one.docker("network create --subnet 192.0.2.0/24 --gateway 192.0.2.1 --ip-range 192.0.2.128/25 lab")?;
+    one.docker(
+        "network create --subnet 192.0.2.0/24 --gateway 192.0.2.1 --ip-range 192.0.2.128/25 lab",
+    )?;
     let line = "sh -c 'ip -4 -o addr show eth0'";
-    ensure!(one.docker(&format!("run --rm --network lab --ip 192.0.2.77 busybox {line}"))?.contains("192.0.2.77/24"));
-    ensure!(one.docker(&format!("run --rm --network lab busybox {line}"))?.contains("192.0.2.128/24"));
+    ensure!(
+        one.docker(&format!("run --rm --network lab --ip 192.0.2.77 busybox {line}"))?
+            .contains("192.0.2.77/24")
+    );
+    ensure!(
+        one.docker(&format!("run --rm --network lab busybox {line}"))?.contains("192.0.2.128/24")
+    );
     let overlap = one.refused("network create --subnet 192.0.2.0/25 other")?;
     ensure!(overlap.contains("overlaps"), "{overlap}");
     let outside = one.refused("run --rm --network lab --ip 198.51.100.1 busybox true")?;
@@ -70,7 +86,10 @@ fn an_internal_network_has_no_way_out() -> Result<()> {
     one.docker("network create --internal inner")?;
     let ping = format!("ping -c 1 -W 1 {}", client.address());
     ensure!(!one.host.sh(&format!("docker run --rm --network inner busybox {ping}"))?.success());
-    ensure!(one.host.sh(&format!("docker run --rm busybox {ping}"))?.success(), "no way out by default");
+    ensure!(
+        one.host.sh(&format!("docker run --rm busybox {ping}"))?.success(),
+        "no way out by default"
+    );
     Ok(())
 }
 
@@ -81,7 +100,10 @@ fn connect_and_disconnect_a_running_container() -> Result<()> {
     one.docker("network create two")?;
     one.docker("run -d --name box --network one busybox sleep 600")?;
     one.docker("network connect --alias second two box")?;
-    assert_eq!(one.docker("exec box sh -c 'ls /sys/class/net | tr \"\\n\" \" \"'")?, "eth0 eth1 lo");
+    assert_eq!(
+        one.docker("exec box sh -c 'ls /sys/class/net | tr \"\\n\" \" \"'")?,
+        "eth0 eth1 lo"
+    );
     assert!(one.host.sh("docker run --rm --network two busybox ping -c 1 -W 2 second")?.success());
     one.docker("network disconnect two box")?;
     assert_eq!(one.docker("exec box sh -c 'ls /sys/class/net | tr \"\\n\" \" \"'")?, "eth0 lo");

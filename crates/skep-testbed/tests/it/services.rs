@@ -10,14 +10,22 @@ fn a_swarm_is_made_and_left() -> Result<()> {
     let outside = one.refused("service ls")?;
     ensure!(outside.contains("This node is not a swarm manager"), "{outside}");
     let said = one.docker("swarm init --advertise-addr 10.77.0.1")?;
-    ensure!(said.contains("docker swarm join --token SWMTKN-1-") && said.contains("10.77.0.1:2377"), "{said}");
+    ensure!(
+        said.contains("docker swarm join --token SWMTKN-1-") && said.contains("10.77.0.1:2377"),
+        "{said}"
+    );
     let again = one.refused("swarm init")?;
     ensure!(again.contains("already part of a swarm"), "{again}");
     assert_eq!(
-        one.docker("node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}'")?,
+        one.docker(
+            "node ls --format '{{.Hostname}} {{.Status}} {{.Availability}} {{.ManagerStatus}}'"
+        )?,
         "node0 Ready Active Leader"
     );
-    assert_eq!(one.docker("info --format '{{.Swarm.LocalNodeState}} {{.Swarm.Managers}}'")?, "active 1");
+    assert_eq!(
+        one.docker("info --format '{{.Swarm.LocalNodeState}} {{.Swarm.Managers}}'")?,
+        "active 1"
+    );
     let token = one.docker("swarm join-token -q worker")?;
     ensure!(token.starts_with("SWMTKN-1-") && token.len() == 85, "{token}");
     ensure!(one.docker("swarm join-token -q --rotate worker")? != token);
@@ -31,7 +39,10 @@ fn a_swarm_is_made_and_left() -> Result<()> {
     assert_eq!(one.host.sh("ls /run/docker/netns | grep -vcx default")?.stdout.trim(), "0");
     one.docker("swarm init --advertise-addr eth0 --default-addr-pool 10.20.0.0/16 --default-addr-pool-mask-length 26")?;
     one.docker("network create -d overlay mine")?;
-    assert_eq!(one.docker("network inspect --format '{{(index .IPAM.Config 0).Subnet}}' mine")?, "10.20.0.64/26");
+    assert_eq!(
+        one.docker("network inspect --format '{{(index .IPAM.Config 0).Subnet}}' mine")?,
+        "10.20.0.64/26"
+    );
     Ok(())
 }
 
@@ -40,14 +51,19 @@ fn services_are_made_scaled_updated_and_removed() -> Result<()> {
     let one = One::swarm()?;
     let said = one.docker("service create --name web --replicas 2 -e A=1 whoami")?;
     ensure!(said.contains("verify: Service") && said.contains("converged"), "{said}");
-    assert_eq!(one.docker("service ls --format '{{.Name}} {{.Mode}} {{.Replicas}} {{.Image}}'")?, "web replicated 2/2 whoami:latest");
+    assert_eq!(
+        one.docker("service ls --format '{{.Name}} {{.Mode}} {{.Replicas}} {{.Image}}'")?,
+        "web replicated 2/2 whoami:latest"
+    );
     one.docker("service scale web=4")?;
     one.converged("web", "4/4")?;
     one.docker("service update --env-add B=2 web")?;
-    let env = one.docker("service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Env}}' web")?;
+    let env =
+        one.docker("service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Env}}' web")?;
     assert_eq!(env, "[A=1 B=2]");
     one.docker("service rollback web")?;
-    let env = one.docker("service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Env}}' web")?;
+    let env =
+        one.docker("service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Env}}' web")?;
     assert_eq!(env, "[A=1]");
     ensure!(one.docker("service inspect --pretty web")?.contains("Replicas:\t4"));
     one.docker("service scale web=1")?;
@@ -64,7 +80,9 @@ fn a_global_service_runs_once_a_node_and_obeys_constraints() -> Result<()> {
     let one = One::swarm()?;
     one.docker("service create --name everywhere --mode global busybox sleep 600")?;
     one.converged("everywhere", "1/1")?;
-    one.docker("service create -d --name choosy --constraint node.labels.disk==ssd busybox sleep 600")?;
+    one.docker(
+        "service create -d --name choosy --constraint node.labels.disk==ssd busybox sleep 600",
+    )?;
     one.prints(
         "docker service ps choosy --no-trunc --format '{{.Error}}'",
         "\"no suitable node (scheduling constraints not satisfied on 1 node)\"",

@@ -9,7 +9,9 @@ use crate::fixture::{LIMIT, One};
 #[test]
 fn a_killed_daemon_finds_its_containers_again() -> Result<()> {
     let one = One::start()?;
-    one.docker("run -d --name box busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done'")?;
+    one.docker(
+        "run -d --name box busybox sh -c 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done'",
+    )?;
     one.docker("run -d --name ends busybox sh -c 'sleep 1; exit 5'")?;
     let pid = one.docker("inspect --format '{{.State.Pid}}' box")?;
     let One { daemon, host, bed } = one;
@@ -17,7 +19,11 @@ fn a_killed_daemon_finds_its_containers_again() -> Result<()> {
     ensure!(host.sh(&format!("kill -0 {pid}"))?.success(), "the container died with the daemon");
     // The other container ends while nobody looks.
     skep_testbed::until("the container to end", LIMIT, || {
-        if host.sh("pgrep -f '[e]xit 5'")?.success() { Err(anyhow::anyhow!("it runs")) } else { Ok(()) }
+        if host.sh("pgrep -f '[e]xit 5'")?.success() {
+            Err(anyhow::anyhow!("it runs"))
+        } else {
+            Ok(())
+        }
     })?;
     let daemon = host.daemon(&[])?;
     let one = One { daemon, host, bed };
@@ -52,7 +58,9 @@ fn the_mesh_serves_while_the_daemon_is_killed_and_started() -> Result<()> {
     let client = one.outsider()?;
     one.docker("service create --name web --replicas 2 -p 8000:8000 whoami")?;
     let url = format!("http://{}:8000/", one.host.address());
-    let load = format!("fails=0; n=0; end=$(($(date +%s)+6)); while [ $(date +%s) -lt $end ]; do n=$((n+1)); curl -sf -m 2 {url} >/dev/null || fails=$((fails+1)); done; echo $fails of $n");
+    let load = format!(
+        "fails=0; n=0; end=$(($(date +%s)+6)); while [ $(date +%s) -lt $end ]; do n=$((n+1)); curl -sf -m 2 {url} >/dev/null || fails=$((fails+1)); done; echo $fails of $n"
+    );
     let mut loader = client.command("sh", &["-c", &load]);
     let loader = loader.stdout(std::process::Stdio::piped()).spawn()?;
     let One { daemon, host, bed } = one;

@@ -46,9 +46,13 @@ fn no_errors(daemon: &Daemon) -> Result<()> {
 /// The sum of a counter over its labels.
 fn counter(host: &Host, name: &str) -> Result<u64> {
     let page = host.sh("curl -sf http://127.0.0.1:9323/metrics")?.text()?;
-    let samples = page.lines().filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+    let samples = page.lines().filter(|line| {
+        line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} "))
+    });
     let values: Vec<u64> = samples
-        .map(|line| line.rsplit(' ').next().unwrap_or_default().parse().with_context(|| line.to_owned()))
+        .map(|line| {
+            line.rsplit(' ').next().unwrap_or_default().parse().with_context(|| line.to_owned())
+        })
         .collect::<Result<_>>()?;
     ensure!(!values.is_empty(), "no {name} in:\n{page}");
     Ok(values.iter().sum())
@@ -105,7 +109,10 @@ fn an_overlay_without_tasks_can_be_used_again_at_once() -> Result<()> {
     let one = One::swarm()?;
     one.docker("network create -d overlay demo")?;
     // The overlay leaves the kernel with its last container, and comes with the next.
-    rounds(&one, "create; docker service rm web; while [ -n \"$(docker ps -aq)\" ]; do sleep 0.01; done")
+    rounds(
+        &one,
+        "create; docker service rm web; while [ -n \"$(docker ps -aq)\" ]; do sleep 0.01; done",
+    )
 }
 
 #[test]

@@ -15,7 +15,11 @@ fn folder(root: &Path, task: &TaskId) -> PathBuf {
 
 /// Writes the task's files and returns the mounts that show them. Written again after a restart of
 /// the daemon, with the same contents.
-pub fn write(root: &Path, task: &Task, dependencies: &Dependencies) -> Result<Vec<Mount>, ExecError> {
+pub fn write(
+    root: &Path,
+    task: &Task,
+    dependencies: &Dependencies,
+) -> Result<Vec<Mount>, ExecError> {
     let Some(spec) = &task.spec.container_spec else { return Ok(Vec::new()) };
     let folder = folder(root, &task.id);
     let mut mounts = Vec::new();
@@ -158,6 +162,9 @@ mod tests {
         let task = task();
         let dependencies = Dependencies::fixed(&task, Vec::new(), Vec::new());
         let error = write(Path::new("/nowhere"), &task, &dependencies).unwrap_err();
-        assert!(matches!(&error, ExecError::Temporary { action, .. } if action.contains("pw")), "{error}");
+        assert!(
+            matches!(&error, ExecError::Temporary { action, .. } if action.contains("pw")),
+            "{error}"
+        );
     }
 }

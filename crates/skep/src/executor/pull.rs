@@ -14,7 +14,9 @@ pub async fn pull(engine: &Engine, image: &str, auth: &str) -> Result<(), ExecEr
         tag: (!image.contains('@') && !has_tag(image)).then(|| "latest".to_owned()),
         platform: None,
         credentials: skep_api::registry_credentials(auth).map_err(|why| {
-            ExecError::refused(format!("the registry credentials of the service are not valid: {why}"))
+            ExecError::refused(format!(
+                "the registry credentials of the service are not valid: {why}"
+            ))
         })?,
     };
     let mut progress = engine.image_pull(options).await.map_err(no_image)?;
