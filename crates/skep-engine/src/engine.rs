@@ -8,12 +8,14 @@ use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum
 use skep_container::Runtime;
 use skep_image::Images;
 use skep_net::{DnsOptions, Net, NetConfig};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::EngineConfig;
 use crate::container::{Execs, Registry};
 use crate::error::{EngineError, Result};
 use crate::events::Bus;
+use crate::provider::NetworkProvider;
 use crate::util;
 use crate::volume::Volumes;
 
@@ -33,6 +35,10 @@ pub(crate) struct Inner {
     pub execs: Execs,
     pub volumes: Volumes,
     pub events: Bus,
+    /// Who has networks beyond this host; set after the start, if at all.
+    pub provider: watch::Sender<Option<Arc<dyn NetworkProvider>>>,
+    /// Counts changes of what containers were granted by the provider.
+    pub grants: watch::Sender<u64>,
     /// Ends the engine's own tasks; containers go on.
     pub closing: CancellationToken,
 }
@@ -76,6 +82,8 @@ impl Engine {
                 execs: Execs::default(),
                 volumes,
                 events: Bus::default(),
+                provider: watch::Sender::new(None),
+                grants: watch::Sender::new(0),
                 closing: CancellationToken::new(),
             }),
         };
@@ -86,6 +94,8 @@ impl Engine {
     /// Ends the engine's tasks. Containers go on running; a later [`Engine::start`] adopts them.
     pub async fn shutdown(&self) {
         self.inner.closing.cancel();
+        // It may hold this engine.
+        self.inner.provider.send_replace(None);
         self.inner.net.shutdown().await;
     }
 

@@ -13,7 +13,8 @@
 //!
 //! The engine does not know that swarms exist. What an executor of tasks needs on top is a container
 //! with a prepared list of attachments ([`Engine::container_create_with`]), [`Engine::container_watch`]
-//! and [`Engine::net`].
+//! and [`Engine::net`]. Places on networks beyond this host, for all other containers, come from a
+//! [`NetworkProvider`], which is set after the start.
 
 mod config;
 mod container;
@@ -24,16 +25,18 @@ mod filters;
 mod image;
 mod network;
 mod options;
+mod provider;
 mod stream;
 mod system;
 mod util;
 mod volume;
 
 pub use config::EngineConfig;
-pub use container::{Attachment, CreateExtras, Glance, HealthStatus, Phase};
+pub use container::{Attachment, CreateExtras, Glance, HealthStatus, Phase, random_name};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, NotRunningText, Result, report};
 pub use filters::Filters;
 pub use image::{ImageListOptions, ImageRemoveOptions, ProgressStream, PullOptions};
 pub use options::*;
+pub use provider::{NetworkGrant, NetworkProvider, NetworkWish};
 pub use skep_container::{Size, StdStream};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use bollard_stubs::models::{
     EndpointResource, EndpointSettings, EventMessageScopeEnum as Scope,
@@ -9,10 +10,10 @@ use bollard_stubs::models::{
     NetworkCreateResponse, NetworkDisconnectRequest, NetworkInspect, NetworkPruneResponse,
     NetworkSummary, PeerInfo,
 };
-use skep_net::{Cidr, IpamSpec, Network, NetworkCreate, SandboxId};
+use skep_net::{Cidr, IpamSpec, NetError, Network, NetworkCreate, SandboxId};
 use time::OffsetDateTime;
 
-use crate::container::{Attachment, Phase, Record, until};
+use crate::container::{Attachment, Container, Phase, Record, until};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::filters::Filters;
@@ -183,7 +184,9 @@ impl Engine {
         network: &str,
         request: NetworkConnectRequest,
     ) -> Result<()> {
-        let net = self.inner.net.network(network)?;
+        // One that is not known here may be a swarm's; who has it is asked when the container needs it.
+        let net = self.known_here(network)?;
+        let name = net.as_ref().map_or(network, |net| &net.name);
         let c = self.inner.containers.find(&request.container)?;
         let _op = c.op.lock().await;
         let record = c.record();
@@ -191,30 +194,65 @@ impl Engine {
         if matches!(record.state.phase, Phase::Removing | Phase::Dead) {
             return Err(EngineError::Conflict(format!("container {} is marked for removal", c.id)));
         }
-        if self.position(&record, net.id.as_str()).is_some() {
+        if self.place(&record, network, net.as_ref()).is_some() {
             return Err(EngineError::Forbidden(format!(
-                "endpoint with name {} already exists in network {}",
-                record.name, net.name
+                "endpoint with name {} already exists in network {name}",
+                record.name
             )));
         }
-        if matches!(net.driver, skep_net::Driver::Host | skep_net::Driver::Null) {
+        let driver = net.as_ref().map(|net| net.driver);
+        if matches!(driver, Some(skep_net::Driver::Host | skep_net::Driver::Null)) {
             return Err(EngineError::Invalid(format!(
-                "container cannot be connected to network {}: it shares no namespace with it",
-                net.name
+                "container cannot be connected to network {name}: it shares no namespace with it"
             )));
         }
         let attachment = Attachment {
-            network: net.name.clone(),
+            network: name.to_owned(),
             settings: asked_for(request.endpoint_config.unwrap_or_default()),
             service: None,
         };
-        let spec = attachment.spec()?;
+        attachment.spec()?;
         if let (true, Some(sandbox)) = (record.state.phase.is_running(), &record.state.sandbox) {
-            self.inner.net.connect(&SandboxId::new(sandbox.clone()), vec![spec]).await?;
-            self.network_event("connect", net.id.as_str(), &net.name, Some(&net), &c.id);
+            let sandbox = SandboxId::new(sandbox.clone());
+            if let Err(error) = self.connect_running(&c, &sandbox, &attachment).await {
+                self.release_grants(&c).await;
+                c.save_or_warn().await;
+                return Err(error);
+            }
         }
         c.change(|r| r.attachments.push(attachment));
         c.save().await
+    }
+
+    async fn connect_running(
+        &self,
+        c: &Arc<Container>,
+        sandbox: &SandboxId,
+        attachment: &Attachment,
+    ) -> Result<()> {
+        let specs = self.endpoint_specs(c, std::slice::from_ref(attachment)).await?;
+        for made in self.inner.net.connect(sandbox, specs).await? {
+            self.network_event(
+                "connect",
+                made.network_id.as_str(),
+                &made.network_name,
+                None,
+                &c.id,
+            );
+        }
+        self.announce_names(c, sandbox).await
+    }
+
+    /// A network, if it is known on this host.
+    ///
+    /// # Errors
+    /// `NotFound` for one that cannot be anywhere else either; `Invalid` for an ambiguous prefix.
+    fn known_here(&self, network: &str) -> Result<Option<Network>> {
+        match self.inner.net.network(network) {
+            Ok(net) => Ok(Some(net)),
+            Err(NetError::NetworkNotFound(_)) if self.has_other_networks() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes a container off a network.
@@ -226,7 +264,8 @@ impl Engine {
         network: &str,
         request: NetworkDisconnectRequest,
     ) -> Result<()> {
-        let net = self.inner.net.network(network)?;
+        let net = self.known_here(network)?;
+        let name = net.as_ref().map_or(network, |net| &net.name);
         let force = request.force.unwrap_or(false);
         let c = match self.inner.containers.find(&request.container) {
             Ok(c) => c,
@@ -236,27 +275,32 @@ impl Engine {
         };
         let _op = c.op.lock().await;
         let record = c.record();
-        if record.network_mode() == "host" && net.name == "host" {
+        if record.network_mode() == "host" && name == "host" {
             return Err(EngineError::Invalid(
                 "container cannot be disconnected from host network or connected to host network"
                     .into(),
             ));
         }
-        let position = self.position(&record, net.id.as_str());
-        if let (true, Some(sandbox)) = (record.state.phase.is_running(), &record.state.sandbox) {
-            self.inner.net.disconnect(&SandboxId::new(sandbox.clone()), net.id.as_str()).await?;
-            self.network_event("disconnect", net.id.as_str(), &net.name, Some(&net), &c.id);
-        } else if position.is_none() {
-            return Err(EngineError::Forbidden(format!(
-                "container {} is not connected to the network {}",
-                record.id, net.name
-            )));
+        let place = self.place(&record, network, net.as_ref());
+        match (&net, &record.state.sandbox) {
+            (Some(net), Some(sandbox)) if record.state.phase.is_running() => {
+                let sandbox = SandboxId::new(sandbox.clone());
+                self.inner.net.disconnect(&sandbox, net.id.as_str()).await?;
+                self.network_event("disconnect", net.id.as_str(), name, Some(net), &c.id);
+            }
+            _ if place.is_none() => {
+                return Err(EngineError::Forbidden(format!(
+                    "container {} is not connected to the network {name}",
+                    record.id
+                )));
+            }
+            _ => {}
         }
-        if let Some(position) = position {
-            c.change(|r| r.attachments.remove(position));
-            c.save().await?;
+        if let Some(place) = place {
+            c.change(|r| r.attachments.remove(place));
         }
-        Ok(())
+        self.release_grants(&c).await;
+        c.save().await
     }
 
     /// Removes networks nobody is on.
@@ -294,8 +338,16 @@ impl Engine {
         })
     }
 
+    /// Where in a container's list a network is that may not be known on this host.
+    fn place(&self, record: &Record, reference: &str, net: Option<&Network>) -> Option<usize> {
+        match net {
+            Some(net) => self.position(record, net.id.as_str()),
+            None => record.attachments.iter().position(|a| a.network == reference),
+        }
+    }
+
     /// Where in a container's list a network is.
-    fn position(&self, record: &Record, id: &str) -> Option<usize> {
+    pub(crate) fn position(&self, record: &Record, id: &str) -> Option<usize> {
         record
             .attachments
             .iter()

@@ -18,6 +18,16 @@ pub enum NodeErrorKind {
     Internal,
 }
 
+/// Why a manager refuses a network attachment. Asking again does not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachmentRefusal {
+    /// No such network, or no such attachment any more.
+    NotFound,
+    /// The network is not attachable, or the attachment is another node's.
+    PermissionDenied,
+    InvalidArgument,
+}
+
 /// Why a change of membership did not happen. Texts are Docker's where it has one.
 #[derive(Debug, Error)]
 pub enum NodeError {
@@ -38,6 +48,9 @@ pub enum NodeError {
     /// Leaving would lose what other nodes or the user rely on; `--force` overrides.
     #[error("{0}")]
     LeaveNeedsForce(String),
+    /// A manager will not give a container a place on a network, or take one back; the text is its.
+    #[error("{text}")]
+    Attachment { refusal: AttachmentRefusal, text: String },
     #[error("swarm join as manager is not supported yet: join with a worker token")]
     ManagerJoin,
     /// The manager could not be reached or refused; the text is the remote's.
@@ -80,9 +93,11 @@ impl NodeError {
             | Self::NotInSwarm
             | Self::NotManager(_)
             | Self::LeaveNeedsForce(_) => NodeErrorKind::Unavailable,
-            Self::Address(_) | Self::Invalid(_) | Self::NotLocked | Self::WrongUnlockKey => {
-                NodeErrorKind::InvalidArgument
-            }
+            Self::Address(_)
+            | Self::Invalid(_)
+            | Self::Attachment { .. }
+            | Self::NotLocked
+            | Self::WrongUnlockKey => NodeErrorKind::InvalidArgument,
             Self::ManagerJoin => NodeErrorKind::Unimplemented,
             Self::Join(_) | Self::JoinTimeout => NodeErrorKind::Unavailable,
             Self::Bind { .. } | Self::Disk { .. } | Self::Internal { .. } => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use skep_api::{Backend, Metrics, Product};
+use skep_api::{Backend, Metrics, MetricsSource, Product};
 use skep_engine::{Engine, EngineConfig};
 use skep_node::{NodeConfig, SwarmNode};
 use tokio::net::TcpListener;
@@ -76,10 +76,11 @@ async fn serve(settings: Settings) -> Result<()> {
         default_advertise_addr: String::new(),
         is_own_interface: Arc::new(is_own_interface),
         executor: Arc::clone(&executor) as _,
-        host: executor,
+        host: Arc::clone(&executor) as _,
     })
     .await
     .context("resume the swarm membership")?;
+    engine.set_network_provider(Arc::new(executor.networks(Arc::clone(&swarm))));
 
     let metrics = Arc::new(Metrics::default());
     let product = Product {
@@ -103,7 +104,9 @@ async fn serve(settings: Settings) -> Result<()> {
     served.spawn(skep_api::serve(listeners, backend, shutdown.clone()));
     if let Some(listener) = metrics_listener {
         info!(address = ?settings.metrics_addr, "metrics are served");
-        served.spawn(skep_api::serve_metrics(listener, metrics, Vec::new(), shutdown.clone()));
+        let net = engine.net().clone();
+        let sources: Vec<MetricsSource> = vec![Box::new(move || net.metrics())];
+        served.spawn(skep_api::serve_metrics(listener, metrics, sources, shutdown.clone()));
     }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!(%error, "tell the service manager that the daemon is ready");

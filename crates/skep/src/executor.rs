@@ -1,5 +1,6 @@
 //! The engine as the agent's [`Executor`]: tasks become containers, overlays and bindings.
 
+mod attachable;
 mod body;
 mod controller;
 mod describe;
@@ -17,10 +18,12 @@ use async_trait::async_trait;
 use skep_agent::{Controller, Dependencies, ExecError, Executor};
 use skep_engine::Engine;
 use skep_net::{Cluster, NetError, OverlayNetwork};
-use skep_node::{Host, HostError, Membership};
+use skep_node::{Host, HostError, Membership, SwarmNode};
 use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task};
 use tokio::sync::watch;
 
+use attachable::Arrivals;
+pub use attachable::SwarmNetworks;
 use controller::TaskController;
 
 const DEFAULT_VXLAN_PORT: u16 = 4789;
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     pub files: PathBuf,
     /// The node's object as last configured.
     pub node: watch::Sender<Option<Node>>,
+    /// Places on networks for containers that no service made, as their tasks are prepared.
+    pub arrivals: Arrivals,
     place: Mutex<Place>,
 }
 
@@ -69,6 +74,30 @@ impl Shared {
             .await
             .map_err(|source| ExecError::temporary(format!("set up network {name}"), source))
     }
+
+    /// Overlays the node no longer has an address on go, unless something is on them or about to be;
+    /// then the next change of the node tries again.
+    pub async fn forget_overlays(&self) {
+        let gone: Vec<NetworkId> = {
+            let node = self.node();
+            let arrivals = self.arrivals.borrow();
+            let awaited = |id: &NetworkId| {
+                arrivals.values().flatten().any(|place| place.network == id.as_str())
+            };
+            let kept = |id: &NetworkId| {
+                node.attachments.iter().any(|a| a.network.id == *id) || awaited(id)
+            };
+            self.place().overlays.keys().filter(|id| !kept(id)).cloned().collect()
+        };
+        for id in gone {
+            match self.engine.net().remove_overlay(&id.as_str().into()).await {
+                Ok(()) => {
+                    self.place().overlays.remove(&id);
+                }
+                Err(error) => tracing::debug!(network = %id, %error, "an overlay is still in use"),
+            }
+        }
+    }
 }
 
 pub struct EngineExecutor {
@@ -79,7 +108,13 @@ impl EngineExecutor {
     /// `files` is a folder below the exec root, which is on memory.
     pub fn new(engine: Engine, files: PathBuf) -> Self {
         let (node, _) = watch::channel(None);
-        Self { host: Arc::new(Shared { engine, files, node, place: Mutex::default() }) }
+        let arrivals = Arrivals::default();
+        Self { host: Arc::new(Shared { engine, files, node, arrivals, place: Mutex::default() }) }
+    }
+
+    /// The swarm's networks for the engine's own containers.
+    pub fn networks(&self, swarm: Arc<SwarmNode>) -> SwarmNetworks {
+        SwarmNetworks::new(Arc::clone(&self.host), swarm)
     }
 
     async fn tell_cluster(&self) -> Result<(), NetError> {
@@ -116,6 +151,9 @@ impl Host for EngineExecutor {
     async fn left(&self) -> Result<(), HostError> {
         let host = &self.host;
         workload::remove_all(&host.engine).await?;
+        // Other containers go on running, without the swarm's networks.
+        host.engine.withdraw_network_grants().await?;
+        host.arrivals.send_replace(BTreeMap::new());
         files::remove_all(&host.files)?;
         *host.place() = Place::default();
         host.node.send_replace(None);
@@ -143,7 +181,7 @@ impl Executor for EngineExecutor {
                 self.host.know_overlay(&attachment.network).await?;
             }
         }
-        self.forget_overlays(node).await;
+        self.host.forget_overlays().await;
         Ok(())
     }
 
@@ -159,25 +197,5 @@ impl Executor for EngineExecutor {
     ) -> Result<Box<dyn Controller>, ExecError> {
         let host = Arc::clone(&self.host);
         Ok(Box::new(TaskController::new(host, task.clone(), dependencies.clone())))
-    }
-}
-
-impl EngineExecutor {
-    /// Overlays the node no longer has an address on go, unless something is still on them; then the
-    /// next change of the node tries again.
-    async fn forget_overlays(&self, node: &Node) {
-        let gone: Vec<NetworkId> = {
-            let place = self.host.place();
-            let kept = |id: &NetworkId| node.attachments.iter().any(|a| a.network.id == *id);
-            place.overlays.keys().filter(|id| !kept(id)).cloned().collect()
-        };
-        for id in gone {
-            match self.host.engine.net().remove_overlay(&id.as_str().into()).await {
-                Ok(()) => {
-                    self.host.place().overlays.remove(&id);
-                }
-                Err(error) => tracing::debug!(network = %id, %error, "an overlay is still in use"),
-            }
-        }
     }
 }

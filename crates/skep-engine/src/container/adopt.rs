@@ -286,6 +286,7 @@ impl Engine {
     /// A container that did not run: its policy may want it to, after a host's restart for example.
     async fn settle_idle(&self, c: &Arc<Container>) {
         c.change(|r| r.state.sandbox = None);
+        self.forget_grants(c);
         let record = c.record();
         match record.state.phase {
             Phase::Removing | Phase::Dead => {

@@ -56,6 +56,8 @@ pub struct Live {
     pub backoff_ms: u64,
     /// Operations from outside that look into the root.
     pub root_users: usize,
+    /// Asking for a place on a network that is not this host's own.
+    pub attaching: bool,
     /// Exec ids, oldest first.
     pub execs: Vec<String>,
 }

@@ -210,6 +210,8 @@ impl Engine {
                 _ = cancelled => return,
                 () = this.inner.closing.cancelled() => return,
             }
+            // The first starts after a restart of the host come before the swarm is back.
+            this.networks_at_hand(&c.record()).await;
             let _op = c.op.lock().await;
             if c.phase() != Phase::Restarting {
                 return;

@@ -11,6 +11,7 @@ mod end;
 mod events;
 mod exec;
 pub(crate) mod files;
+mod grants;
 mod health;
 mod inspect;
 mod list;
@@ -39,7 +40,9 @@ mod validate;
 mod wait;
 mod watch;
 
+pub use names::generate as random_name;
 pub use attachment::{Attachment, CreateExtras};
+pub(crate) use cell::Container;
 pub(crate) use exec::Execs;
 pub(crate) use record::Record;
 pub(crate) use registry::Registry;

@@ -33,6 +33,7 @@ impl Engine {
     /// Attaches the sandbox to all networks of the container.
     pub(crate) async fn connect_all(
         &self,
+        c: &Arc<Container>,
         sandbox: Option<&SandboxId>,
         record: &Record,
     ) -> Result<()> {
@@ -40,12 +41,13 @@ impl Engine {
         // The networks `host` and `none` are what a sandbox is, not what it is attached to.
         let specs = match record.network_mode() {
             "host" | "none" => Vec::new(),
-            _ => record.attachments.iter().map(|a| a.spec()).collect::<Result<Vec<_>>>()?,
+            _ => self.endpoint_specs(c, &record.attachments).await?,
         };
         if specs.is_empty() {
             return Ok(());
         }
         let endpoints = self.inner.net.connect(sandbox, specs).await?;
+        self.announce_names(c, sandbox).await?;
         for endpoint in &endpoints {
             self.network_event(
                 "connect",
@@ -60,8 +62,13 @@ impl Engine {
 
     /// Removes the sandbox of a container that does not run (any more).
     pub(crate) async fn drop_network(&self, c: &Arc<Container>, record: &Record) {
-        let Some(sandbox) = c.change(|r| r.state.sandbox.take()) else { return };
-        let sandbox = SandboxId::new(sandbox);
+        if let Some(sandbox) = c.change(|r| r.state.sandbox.take()) {
+            self.drop_sandbox(c, record, SandboxId::new(sandbox)).await;
+        }
+        self.release_grants(c).await;
+    }
+
+    async fn drop_sandbox(&self, c: &Arc<Container>, record: &Record, sandbox: SandboxId) {
         let endpoints = self.inner.net.sandbox(&sandbox).map(|s| s.endpoints).unwrap_or_default();
         if let Err(error) = self.inner.net.remove_sandbox(&sandbox).await {
             tracing::warn!(

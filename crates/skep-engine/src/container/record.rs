@@ -10,6 +10,7 @@ use super::attachment::Attachment;
 use super::mounts::MountEntry;
 use super::watch::Phase;
 use crate::error::{EngineError, Result};
+use crate::provider::NetworkGrant;
 use crate::util;
 
 /// File name of the record.
@@ -75,6 +76,9 @@ pub struct State {
     /// The sandbox in the network room while it runs.
     #[serde(default)]
     pub sandbox: Option<String>,
+    /// Places on networks that are not this host's own, while it runs.
+    #[serde(default)]
+    pub grants: Vec<NetworkGrant>,
 }
 
 impl Record {

@@ -38,12 +38,19 @@ impl Engine {
     ) -> Result<()> {
         let (this, c) = (self.clone(), c.clone());
         tokio::spawn(async move {
-            if force && matches!(c.phase(), Phase::Running | Phase::Paused | Phase::Restarting) {
-                c.live(|l| l.keep = true);
-                let now = StopOptions { signal: Some("KILL".into()), timeout: None };
-                this.stop_and_wait(&c, &now).await?;
+            loop {
+                if force && matches!(c.phase(), Phase::Running | Phase::Paused | Phase::Restarting)
+                {
+                    c.live(|l| l.keep = true);
+                    let now = StopOptions { signal: Some("KILL".into()), timeout: None };
+                    this.stop_and_wait(&c, &now).await?;
+                }
+                match this.remove_stopped(&c, volumes).await {
+                    // A start was under way and has come to its end meanwhile.
+                    Err(EngineError::RemoveRunning { .. }) if force => {}
+                    other => return other,
+                }
             }
-            this.remove_stopped(&c, volumes).await
         })
         .await
         .map_err(join_error)?

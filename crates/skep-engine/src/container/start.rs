@@ -201,7 +201,7 @@ impl Engine {
             init: record.host_config.init.unwrap_or(self.inner.config.init),
         };
         // The namespace exists: its interfaces are made while the runtime sets the process up.
-        let connect = self.connect_all(around.sandbox.as_ref(), record);
+        let connect = self.connect_all(c, around.sandbox.as_ref(), record);
         let (created, connected) = tokio::join!(self.inner.runtime.create(request), connect);
         let handle = created?;
         c.live(|l| l.handle = Some(handle.clone()));

@@ -78,7 +78,9 @@ impl Engine {
             || EngineError::NotRunning { id: c.id.clone(), kind: NotRunningText::Kill };
         if c.phase() == Phase::Restarting && number == SIGKILL {
             c.change(|r| r.stopped_by_user = true);
-            return self.cancel_restart(&c).await;
+            if self.cancel_restart(&c).await? {
+                return Ok(());
+            }
         }
         if !c.phase().is_running() {
             return Err(not_running());
@@ -171,8 +173,8 @@ impl Engine {
         let own = c.read(|r| r.config.stop_timeout);
         let seconds = options.timeout.or(own).unwrap_or(self.inner.config.stop_timeout_secs);
         c.live(|l| l.stopping = true);
-        if c.phase() == Phase::Restarting {
-            return self.cancel_restart(c).await;
+        if c.phase() == Phase::Restarting && self.cancel_restart(c).await? {
+            return Ok(());
         }
         let exits = c.watch().borrow().exits;
         if !self.send(c, number).await? {
@@ -245,15 +247,16 @@ impl Engine {
         }
     }
 
-    /// Keeps a container that waits for its restart from being started.
-    async fn cancel_restart(&self, c: &Arc<Container>) -> Result<()> {
+    /// Keeps a container that waits for its restart from being started. `false` when it came too late:
+    /// the restart was under way, and the container runs.
+    async fn cancel_restart(&self, c: &Arc<Container>) -> Result<bool> {
         let _op = c.op.lock().await;
         if c.phase() == Phase::Restarting {
             c.live(|l| l.restart_cancel = None);
             c.change(|r| r.state.phase = Phase::Exited);
             c.save().await?;
         }
-        Ok(())
+        Ok(!c.phase().is_running())
     }
 }
 

@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 use super::SwarmNode;
 use super::member::{Member, internal};
 use super::slot::Slot;
-use crate::NodeError;
+use crate::{AttachmentRefusal, NodeError};
 
 /// Time for one call to a manager.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -20,7 +20,8 @@ impl SwarmNode {
     /// `spec.network_attachment_spec` and its addresses filled in.
     ///
     /// # Errors
-    /// The manager's words when it refuses (unknown or not attachable network).
+    /// [`NodeError::Attachment`] when a manager refuses (unknown or not attachable network); others
+    /// when none answers, which may be better later.
     pub async fn attach_network(
         &self,
         network: &str,
@@ -79,10 +80,11 @@ async fn channel(member: &Member) -> Result<Channel, NodeError> {
 }
 
 fn refused(status: tonic::Status) -> NodeError {
-    match status.code() {
-        tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::PermissionDenied => {
-            NodeError::Invalid(status.message().to_owned())
-        }
-        _ => internal("change the network attachment")(status),
-    }
+    let refusal = match status.code() {
+        tonic::Code::NotFound => AttachmentRefusal::NotFound,
+        tonic::Code::PermissionDenied => AttachmentRefusal::PermissionDenied,
+        tonic::Code::InvalidArgument => AttachmentRefusal::InvalidArgument,
+        _ => return internal("change the network attachment")(status),
+    };
+    NodeError::Attachment { refusal, text: status.message().to_owned() }
 }

@@ -11,7 +11,7 @@ use skep_engine::{
 use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task};
 use tokio::sync::watch;
 
-use super::{Shared, body, files, logs, overlay, workload};
+use super::{Shared, attachable, body, files, logs, overlay, workload};
 
 /// How long a task waits for the addresses that a manager gives its node. Source: Docker's executor.
 const ATTACHMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -179,8 +179,7 @@ impl Controller for TaskController {
         let task = self.task();
         let Some(spec) = &task.spec.container_spec else {
             // A plain container's wish for addresses: the container is its owner's.
-            self.networks(&task).await?;
-            return Ok(());
+            return attachable::announce(&self.host, &task, self.networks(&task).await);
         };
         let (attachments, ()) = tokio::try_join!(self.networks(&task), self.image(spec))?;
         let files = files::write(&self.host.files, &task, &self.dependencies)?;
@@ -232,7 +231,8 @@ impl Controller for TaskController {
 
     async fn wait(&self) -> Result<(), ExecError> {
         if self.task().spec.container_spec.is_none() {
-            return std::future::pending().await;
+            attachable::until_let_go(&self.host, &self.task()).await;
+            return Ok(());
         }
         let container = self.existing().await?;
         let mut glances = self.watch(&container)?;
@@ -279,6 +279,9 @@ impl Controller for TaskController {
 
     async fn remove(&self) -> Result<(), ExecError> {
         let task = self.task();
+        if task.spec.container_spec.is_none() {
+            return attachable::remove(&self.host, &task).await;
+        }
         if let Some(container) = self.container().await? {
             self.disable(&container).await;
             workload::remove(&self.host.engine, &container)
