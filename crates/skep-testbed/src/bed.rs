@@ -9,6 +9,8 @@ use crate::Image;
 use crate::host::{Host, Namespaces};
 
 /// A switch and the hosts plugged into it. Hosts have the addresses 10.77.0.1, 10.77.0.2 and so on.
+/// The switch is their gateway and resolver, 10.77.0.254, and refuses both at once: nothing outside can
+/// be reached, and nobody waits to find that out.
 pub struct Bed {
     folder: TempDir,
     skep: PathBuf,
@@ -24,7 +26,8 @@ impl Bed {
             tempfile::Builder::new().prefix("skep-bed-").tempdir().context("make a folder")?;
         let switch = Namespaces::create("switch")?;
         switch
-            .sh("ip link set lo up && ip link add br0 type bridge && ip link set br0 up")?
+            .sh("ip link set lo up && ip link add br0 type bridge && \
+                 ip addr add 10.77.0.254/24 dev br0 && ip link set br0 up")?
             .text()?;
         let name = format!("skep-bed-{}", std::process::id());
         Ok(Self { folder, skep: skep.to_owned(), switch, hosts: 0, name })

@@ -71,13 +71,16 @@ impl Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        // The first process takes the PID namespace down; the holder then ends by itself.
-        let first = nix::unistd::Pid::from_raw(i32::try_from(self.first).unwrap_or(i32::MAX));
-        if let Err(error) = nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGKILL) {
-            eprintln!("kill the namespaces' first process: {error}");
+        // The first process is killed with its holder, and all others in the PID namespace with it.
+        if let Err(error) = self.holder.kill().and_then(|()| self.holder.wait().map(drop)) {
+            eprintln!("stop the namespaces' holder: {error}");
         }
-        if let Err(error) = self.holder.wait() {
-            eprintln!("wait for the namespaces' holder: {error}");
+        let folder = PathBuf::from(format!("/proc/{}", self.first));
+        let gone = until("the namespaces' processes to end", Duration::from_secs(10), || {
+            if folder.exists() { Err(anyhow!("{} is there", folder.display())) } else { Ok(()) }
+        });
+        if let Err(error) = gone {
+            eprintln!("{error:#}");
         }
     }
 }

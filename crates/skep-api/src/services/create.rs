@@ -18,6 +18,9 @@ pub(super) async fn create(
 ) -> ApiResult {
     let control = app.control()?;
     let mut spec = spec(body)?;
+    if spec.annotations.name.is_empty() {
+        spec.annotations.name = skep_engine::random_name(0);
+    }
     let auth = registry_auth(&headers);
     if let Some(container) = &mut spec.task_template.container_spec {
         container.registry_auth = auth;
