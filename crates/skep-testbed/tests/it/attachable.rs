@@ -1,5 +1,7 @@
 //! Containers outside any service on attachable overlays.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use skep_testbed::Host;
@@ -196,4 +198,24 @@ fn leaving_the_swarm_ends_attachments_and_not_containers() -> Result<()> {
     one.prints("docker network ls -qf driver=overlay | wc -l", "0")?;
     one.docker("rm -f box")?;
     Ok(())
+}
+
+#[test]
+fn a_daemon_killed_at_any_moment_leaves_no_attachment_behind() -> Result<()> {
+    let mut one = shared(false)?;
+    for round in 0..6_u64 {
+        let name = format!("box{round}");
+        let line = ["run", "-d", "--name", &name, "--network", "shared", "busybox", "sleep", "600"];
+        let mut client = one.host.command("docker", &line).spawn()?;
+        // No condition to wait for: the moment of the kill is what varies.
+        std::thread::sleep(Duration::from_millis(40 + 60 * round));
+        one = restarted(one, |_| Ok(()))?;
+        client.wait()?;
+        one.host.sh(&format!("docker rm -f {name}"))?;
+    }
+    one.docker("run --rm --network shared busybox true")?;
+    one.prints(
+        "docker network rm shared >/dev/null 2>&1; docker network ls -qf name=shared | wc -l",
+        "0",
+    )
 }
