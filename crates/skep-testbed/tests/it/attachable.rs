@@ -219,3 +219,17 @@ fn a_daemon_killed_at_any_moment_leaves_no_attachment_behind() -> Result<()> {
         "0",
     )
 }
+
+#[test]
+fn an_address_in_use_is_refused_with_the_reason() -> Result<()> {
+    let one = shared(false)?;
+    one.docker("run -d --name box --network shared --ip 10.9.0.77 busybox sleep 600")?;
+    // A place may become free, so this takes as long as a container waits for one.
+    let taken = one.refused("run --rm --network shared --ip 10.9.0.77 busybox true")?;
+    ensure!(
+        taken.contains("attaching to network failed") && taken.contains("10.9.0.77"),
+        "{taken}"
+    );
+    one.docker("rm -f box")?;
+    nothing_left(&one)
+}
