@@ -40,10 +40,10 @@ mod validate;
 mod wait;
 mod watch;
 
-pub use names::generate as random_name;
 pub use attachment::{Attachment, CreateExtras};
 pub(crate) use cell::Container;
 pub(crate) use exec::Execs;
+pub use names::generate as random_name;
 pub(crate) use record::Record;
 pub(crate) use registry::Registry;
 pub(crate) use remove::until;
