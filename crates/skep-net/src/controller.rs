@@ -217,9 +217,13 @@ impl Worker {
         self.suspects_at.get_or_insert(at);
     }
 
-    /// The namespaces whose plans have a link that is in `place`.
+    /// The namespaces whose plans have, or need, a link that is in `place`.
     fn owners(&self, place: &NsName, link: &str) -> Vec<NsName> {
-        let far = |plan: &NsPlan| plan.cables.iter().any(|c| c.port_ns == *place && c.port == link);
+        // With a bridge its ports come loose.
+        let far = |plan: &NsPlan| {
+            let mut cables = plan.cables.iter().filter(|c| c.port_ns == *place);
+            cables.any(|c| c.port == link || c.bridge == link)
+        };
         let here = |plan: &NsPlan| {
             plan.bridges.iter().any(|b| b.name == link)
                 || plan.vxlans.iter().any(|v| v.name == link)

@@ -50,8 +50,12 @@ pub(super) async fn find(
     let local = local.filter(|n| scope.is_empty() || n.scope.as_deref() == Some(scope));
     let swarm = if scope == "local" { Answer::None } else { swarm(app, reference).await? };
     let (local, swarm) = match swarm {
-        Answer::Found(network) => (local, Some(network)),
-        // Removed from the swarm, and not yet taken down here.
+        // A swarm network that the swarm does not know was removed and is not yet taken down here.
+        // Its name may already be another's.
+        Answer::Found(network) => {
+            let same = |n: &NetworkInspect| n.id.as_deref() == Some(network.id.as_str());
+            (local.filter(|n| n.scope.as_deref() != Some("swarm") || same(n)), Some(network))
+        }
         Answer::Absent => (local.filter(|n| n.scope.as_deref() != Some("swarm")), None),
         Answer::None => (local, None),
     };

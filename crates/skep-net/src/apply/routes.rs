@@ -31,7 +31,7 @@ pub struct Connected {
     pub source: Ipv4Addr,
 }
 
-/// Makes our default routes those of the plan, and the connected ones again that the
+/// Makes our default routes those of the plan, unless a table has another's, and the connected ones again that the
 /// kernel made with their address and somebody took away.
 pub fn routes(
     netlink: &mut Netlink,
@@ -42,6 +42,7 @@ pub fn routes(
 ) -> Applied {
     let mut changed = 0;
     let mut missing = connected.clone();
+    let mut others = BTreeSet::new();
     let wanted_set: BTreeSet<(Ipv4Addr, u32, u32)> = wanted
         .iter()
         .filter_map(|r| Some((r.via, links.get(&r.interface)?.index, r.table)))
@@ -52,6 +53,9 @@ pub fn routes(
             missing.retain(|c| !leads_to(&message, c));
         }
         if message.header.protocol != RouteProtocol::from(PROTOCOL) {
+            if message.header.destination_prefix_length == 0 {
+                others.insert(table(&message));
+            }
             continue;
         }
         let Some(route) = default_route(&message) else { continue };
@@ -81,7 +85,11 @@ pub fn routes(
             .map_err(refused(namespace, format!("add the route to {subnet}")))?;
         changed += 1;
     }
-    for &(via, index, table) in wanted_set.difference(&found) {
+    // Where somebody else's default route stands in the place of ours, as a VPN in a
+    // container puts it, that is meant.
+    for &(via, index, table) in
+        wanted_set.difference(&found).filter(|(_, _, table)| !others.contains(table))
+    {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.protocol = RouteProtocol::from(PROTOCOL);

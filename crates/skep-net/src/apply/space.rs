@@ -34,7 +34,7 @@ pub struct Space {
     rules: Option<Applied>,
     /// The UDP flows that connection tracking was last made to agree with.
     flows: Vec<UdpFlow>,
-    /// Ears for meddling; none where the container itself is at home.
+    /// Ears for meddling, where there are any.
     _watch: Option<Watch>,
 }
 
@@ -107,8 +107,7 @@ impl Spaces {
         self.spaces.get_mut(&NsName::Host).map(|s| &mut s.netlink)
     }
 
-    /// Tells `listener` from now on when somebody else may have changed one of the
-    /// namespaces that are the host's own business.
+    /// Tells `listener` from now on when somebody else may have changed a namespace.
     pub fn listen(&mut self, runtime: tokio::runtime::Handle, listener: Listener) {
         self.listener = Some((runtime, listener));
         let watches: Vec<_> =
@@ -122,9 +121,6 @@ impl Spaces {
 
     fn watch(&self, name: &NsName, ns: &NetNs) -> Option<Watch> {
         let (runtime, listener) = self.listener.as_ref()?;
-        if matches!(name, NsName::Sandbox(_)) {
-            return None;
-        }
         match Watch::start(runtime, ns, name, listener) {
             Ok(watch) => Some(watch),
             Err(error) => {

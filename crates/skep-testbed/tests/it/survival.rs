@@ -59,7 +59,7 @@ fn the_mesh_serves_while_the_daemon_is_killed_and_started() -> Result<()> {
     one.docker("service create --name web --replicas 2 -p 8000:8000 whoami")?;
     let url = format!("http://{}:8000/", one.host.address());
     let load = format!(
-        "fails=0; n=0; end=$(($(date +%s)+6)); while [ $(date +%s) -lt $end ]; do n=$((n+1)); curl -sf -m 2 {url} >/dev/null || fails=$((fails+1)); done; echo $fails of $n"
+        "fails=0; n=0; end=$(($(date +%s)+6)); while [ $(date +%s) -lt $end ]; do n=$((n+1)); curl -sf --connect-timeout 0.95 -m 2 {url} >/dev/null || fails=$((fails+1)); done; echo $fails of $n"
     );
     let mut loader = client.command("sh", &["-c", &load]);
     let loader = loader.stdout(std::process::Stdio::piped()).spawn()?;

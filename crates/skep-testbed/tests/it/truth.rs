@@ -87,8 +87,8 @@ impl Load {
 }
 
 fn curl(host: &Host, port: u16) -> String {
-    // A lost SYN is sent again after one second, and again after two more.
-    format!("curl -sSf -o /dev/null -m 10 http://{}:{port}/", host.address())
+    // A lost SYN is sent again after one second: that would be too late.
+    format!("curl -sSf -o /dev/null --connect-timeout 0.95 -m 5 http://{}:{port}/", host.address())
 }
 
 /// Thirty rounds of a shell line that takes an overlay away and makes it again at once.
@@ -108,10 +108,12 @@ fn rounds(one: &One, line: &str) -> Result<()> {
 fn an_overlay_without_tasks_can_be_used_again_at_once() -> Result<()> {
     let one = One::swarm()?;
     one.docker("network create -d overlay demo")?;
-    // The overlay leaves the kernel with its last container, and comes with the next.
+    // An update takes the only container off the overlay, which leaves the kernel, and puts the
+    // next one on it.
     rounds(
         &one,
-        "create; docker service rm web; while [ -n \"$(docker ps -aq)\" ]; do sleep 0.01; done",
+        "if [ $i = 1 ]; then create; fi; old=$(docker ps -q); docker service update -qd --force web; \
+         while new=$(docker ps -q); [ -z \"$new\" ] || [ \"$new\" = \"$old\" ]; do sleep 0.02; done",
     )
 }
 
@@ -123,4 +125,215 @@ fn a_removed_overlay_can_be_made_again_at_once() -> Result<()> {
         "docker network create -d overlay demo; create; docker service rm web; \
          until docker network rm demo 2>/dev/null; do sleep 0.02; done",
     )
+}
+
+/// What somebody does to the kernel on the host, by name.
+const MEDDLING: &[(&str, &str)] = &[
+    ("the host's table", "nft delete table ip skep"),
+    ("all rules of the host", "nft flush ruleset"),
+    (
+        "a chain of the mesh",
+        "nsenter --net=/run/docker/netns/ingress_sbox nft flush chain ip skep tcp-8000",
+    ),
+    ("the mesh's table", "nsenter --net=/run/docker/netns/ingress_sbox nft delete table ip skep"),
+    (
+        "a task's rules",
+        "for n in /run/docker/netns/????????????; do case $n in *ingress_sbox|*/1-*) ;; *) nsenter --net=$n nft flush ruleset; esac; done",
+    ),
+    (
+        "cables to the host",
+        "for p in $(ip -br link show type veth | grep ^veth | cut -d@ -f1); do ip link del $p; done",
+    ),
+    (
+        "cables to the overlay",
+        "nsenter --net=$(ls -d /run/docker/netns/1-*) sh -c 'for p in $(ip -br link show type veth | cut -d@ -f1); do ip link del $p; done'",
+    ),
+    ("the gateway's address", "ip addr flush dev docker_gwbridge"),
+    ("the route to the gateway's subnet", "ip route del 172.18.0.0/16"),
+    ("the gateway bridge", "ip link del docker_gwbridge"),
+    ("the gateway bridge's state", "ip link set docker_gwbridge down"),
+    ("the mesh's way back", "nsenter --net=/run/docker/netns/ingress_sbox ip route del default"),
+    (
+        "the mesh's route to its tasks",
+        "nsenter --net=/run/docker/netns/ingress_sbox ip route del 10.0.0.0/24",
+    ),
+    ("the overlay's bridge", "nsenter --net=$(ls -d /run/docker/netns/1-*) ip link del br0"),
+];
+
+/// The log so far says so once more, and the counter counts it.
+struct Repairs {
+    counted: u64,
+    logged: usize,
+}
+
+impl Repairs {
+    fn so_far(one: &One) -> Result<Self> {
+        let logged =
+            one.daemon.log()?.matches("the kernel had drifted from the plan; repaired").count();
+        Ok(Self { counted: counter(&one.host, "skep_net_repairs_total")?, logged })
+    }
+}
+
+/// One published service of which every part of the way is checked.
+fn serving() -> Result<(One, Host)> {
+    let mut one = swarm()?;
+    let client = one.outsider()?;
+    one.docker("service create -q --name web --replicas 2 -p 8000:8000 whoami")?;
+    Ok((one, client))
+}
+
+/// Each of two tasks answers, to the outside and to the host.
+fn serves(one: &One, client: &Host) -> Result<()> {
+    for (from, address) in
+        [(client, one.host.address().to_string()), (&one.host, "127.0.0.1".to_owned())]
+    {
+        let url = format!("http://{address}:8000/");
+        let seen = from.sh(&format!("curl -sSf -m 0.5 {url} && curl -sSf -m 0.5 {url}"))?.text()?;
+        let mut seen: Vec<&str> = seen.lines().collect();
+        seen.dedup();
+        ensure!(seen.len() == 2, "{address}: {seen:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_somebody_takes_is_put_back_before_the_next_verification() -> Result<()> {
+    let (one, client) = serving()?;
+    serves(&one, &client)?;
+    for (what, line) in MEDDLING {
+        let before = Repairs::so_far(&one)?;
+        one.host.sh(line)?.text().with_context(|| (*what).to_owned())?;
+        until(what, NOTICED, || {
+            serves(&one, &client)?;
+            let now = Repairs::so_far(&one)?;
+            ensure!(
+                now.counted > before.counted && now.logged > before.logged,
+                "it was not counted"
+            );
+            Ok(())
+        })?;
+    }
+    no_errors(&one.daemon)
+}
+
+#[test]
+fn what_somebody_takes_while_no_daemon_runs_is_put_back_by_the_next() -> Result<()> {
+    let (mut one, client) = serving()?;
+    for (what, line) in MEDDLING {
+        one =
+            crash(one, |host| host.sh(line)?.text().map(drop).with_context(|| (*what).to_owned()))?;
+        until(what, NOTICED, || serves(&one, &client))?;
+        ensure!(counter(&one.host, "skep_net_repairs_total")? > 0, "{what}: not counted");
+    }
+    // Of what nobody touched nothing is repaired.
+    one = crash(one, |_| Ok(()))?;
+    serves(&one, &client)?;
+    assert_eq!(counter(&one.host, "skep_net_repairs_total")?, 0);
+    no_errors(&one.daemon)
+}
+
+#[test]
+fn what_others_write_is_none_of_our_business() -> Result<()> {
+    let (one, client) = serving()?;
+    let before = counter(&one.host, "skep_net_repairs_total")?;
+    let looks = counter(&one.host, "skep_net_verifications_total")?;
+    one.host
+        .sh("nft add table inet firewall; ip link add dummy0 type bridge; ip link del dummy0")?
+        .text()?;
+    until("a look at the host", NOTICED, || {
+        let now = counter(&one.host, "skep_net_verifications_total")?;
+        if now > looks { Ok(()) } else { Err(anyhow!("still {now}")) }
+    })?;
+    serves(&one, &client)?;
+    assert_eq!(counter(&one.host, "skep_net_repairs_total")?, before);
+    one.host.sh("nft list table inet firewall")?.text()?;
+    Ok(())
+}
+
+#[test]
+fn names_are_answered_while_the_daemon_is_killed_and_started() -> Result<()> {
+    let mut one = swarm()?;
+    one.docker("network create -d overlay --attachable demo")?;
+    one.docker("network create local")?;
+    one.docker("service create -q --name web --network demo whoami")?;
+    one.docker("run -d --name peer --network local busybox sleep 600")?;
+    for (name, network, asked) in [("swarmed", "demo", "web"), ("plain", "local", "peer")] {
+        one.docker(&format!(
+            "run -d --name {name} --network {network} busybox sh -c 'n=0; while [ ! -e /stop ]; do n=$((n+1)); \
+             nslookup -type=a {asked} >/tmp/said 2>&1 || {{ echo failed; cat /tmp/said; }}; done; echo asked $n'"
+        ))?;
+    }
+    for _ in 0..5 {
+        one = crash(one, |_| Ok(()))?;
+    }
+    for name in ["swarmed", "plain"] {
+        one.docker(&format!("exec {name} touch /stop"))?;
+        one.docker(&format!("wait {name}"))?;
+        let said = one.docker(&format!("logs {name}"))?;
+        let asked: u64 = said
+            .rsplit(' ')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .parse()
+            .with_context(|| said.clone())?;
+        ensure!(said.starts_with("asked ") && asked > 50, "{name}: {said}");
+    }
+    no_errors(&one.daemon)
+}
+
+#[test]
+fn published_ports_serve_while_the_daemon_is_killed_and_started() -> Result<()> {
+    let mut one = swarm()?;
+    one.docker("service create -q --name web --replicas 2 -p 8000:8000 whoami")?;
+    one.docker("run -d --name plain -p 9000:8000 whoami")?;
+    let loads = [8000, 9000]
+        .map(|port| Load::start(one.bed.host(&format!("client{port}"))?, &curl(&one.host, port)));
+    for _ in 0..5 {
+        one = crash(one, |_| Ok(()))?;
+        one.converged("web", "2/2")?;
+    }
+    for load in loads {
+        let requests = load?.stop()?;
+        ensure!(requests > 30, "only {requests} requests");
+    }
+    no_errors(&one.daemon)
+}
+
+#[test]
+fn no_request_fails_while_a_service_grows_and_shrinks() -> Result<()> {
+    let mut one = swarm()?;
+    let client = one.outsider()?;
+    one.docker("network create -d overlay demo")?;
+    let before = kernel(&one.host)?;
+    one.docker("service create -q --name web --network demo -p 8000:8000 whoami")?;
+    one.docker("service create -q --name inner --network demo busybox sleep 600")?;
+    let load = Load::start(client, &curl(&one.host, 8000))?;
+    for _ in 0..20 {
+        for replicas in [8, 1] {
+            one.docker(&format!("service scale -d web={replicas}"))?;
+            one.converged("web", &format!("{replicas}/{replicas}"))?;
+        }
+    }
+    let requests = load.stop()?;
+    ensure!(requests > 200, "only {requests} requests");
+    one.docker("service rm web inner")?;
+    until("nothing to be left behind", LIMIT, || {
+        let after = kernel(&one.host)?;
+        if after == before { Ok(()) } else { Err(anyhow!("before:\n{before}\nafter:\n{after}")) }
+    })?;
+    no_errors(&one.daemon)
+}
+
+/// Links, namespaces and rules of a host, without names that are chance.
+fn kernel(host: &Host) -> Result<String> {
+    let text = host
+        .sh("ip -br link; nft list ruleset; ls /run/docker/netns; \
+             for n in /run/docker/netns/*; do echo $n; nsenter --net=$n ip -br addr; nsenter --net=$n nft list ruleset; done; \
+             docker ps -aq | wc -l")?
+        .text()?;
+    // The mesh's cable has a random Ethernet address at its port, and a bridge without ports is down.
+    let steady = |line: &&str| !line.starts_with("veth") && !line.starts_with("docker_gwbridge");
+    let cables = text.lines().filter(|line| line.starts_with("veth")).count();
+    Ok(format!("{}\n{cables} cables", text.lines().filter(steady).collect::<Vec<_>>().join("\n")))
 }
