@@ -80,6 +80,11 @@ fn store(found: Found, work: &Work, progress: &Progress) -> Result<LoadedImage> 
     let inner = work.store();
     let config: ImageConfig = serde_json::from_slice(&found.config)
         .map_err(|source| ArchiveError::Json { member: "image configuration".into(), source })?;
+    let os = config.platform().os;
+    if !os.is_empty() && os != "linux" {
+        let reason = format!("operating system {os:?} cannot be used on this platform");
+        return Err(invalid("image configuration", &reason));
+    }
     let diff_ids = &config.rootfs.diff_ids;
     if config.rootfs.kind != "layers" {
         return Err(invalid("image configuration", "its rootfs is not made of layers"));

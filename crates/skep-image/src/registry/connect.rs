@@ -72,6 +72,40 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct ConnectError {
+    text: String,
+    kind: io::ErrorKind,
+}
+
+impl ConnectError {
+    pub(super) fn new(error: &io::Error) -> Self {
+        Self { text: crate::error::report(error), kind: error.kind() }
+    }
+
+    /// Nobody is there to be overloaded or slow: the name or address is wrong, or the service is
+    /// down. Waiting long does not help.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(
+            self.kind,
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        )
+    }
+}
+
+/// A name that no resolver knows, or no resolver to ask.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look up {host}")]
+pub(super) struct LookupError {
+    host: String,
+    #[source]
+    source: io::Error,
+}
+
 async fn connect(uri: Uri, trust: Trust) -> io::Result<Stream> {
     let host = uri
         .host()
@@ -79,7 +113,12 @@ async fn connect(uri: Uri, trust: Trust) -> io::Result<Stream> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let secure = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let tcp = TcpStream::connect((host, port)).await?;
+    let addresses = tokio::net::lookup_host((host, port)).await.map_err(|source| {
+        let host = host.to_owned();
+        io::Error::new(io::ErrorKind::HostUnreachable, LookupError { host, source })
+    })?;
+    let addresses: Vec<_> = addresses.collect();
+    let tcp = TcpStream::connect(addresses.as_slice()).await?;
     tcp.set_nodelay(true)?;
     if !secure {
         return Ok(Stream(Box::new(tcp)));

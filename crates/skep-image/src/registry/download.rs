@@ -106,7 +106,7 @@ async fn fetch(
                     (failures, pause) = (0, retry.first_pause);
                 }
                 failures += 1;
-                if failures >= retry.attempts {
+                if failures >= error.attempts(retry.attempts) {
                     return Err(error.into());
                 }
                 let error = crate::error::report(&error);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::connect::ConnectError;
 use crate::{digest::Digest, error::Kind, manifest::ManifestError};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -178,6 +179,18 @@ impl RegistryError {
     /// Trying again may help.
     pub(super) fn is_passing(&self) -> bool {
         self.kind() == Kind::Unavailable
+    }
+
+    /// How often to try in a row: where nobody answers, one more try after the first pause is enough.
+    pub(super) fn attempts(&self, configured: u32) -> u32 {
+        match self {
+            Self::Unreachable { source, .. }
+                if source.downcast_ref::<ConnectError>().is_some_and(ConnectError::is_nobody) =>
+            {
+                configured.min(2)
+            }
+            _ => configured,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Credentials, RegistryError,
     auth::{Challenge, TokenAnswer, TokenRequest, basic, secret},
-    connect::Body,
+    connect::{Body, ConnectError},
     endpoint::Endpoint,
     url,
 };
@@ -274,7 +274,8 @@ impl Session {
             if self.trusts_anyone(&ask.url) { &registry.unverified } else { &registry.verified };
         let response = tokio::time::timeout(limit, client.request(request)).await;
         let response = response.map_err(|_| RegistryError::Timeout(without_query(&ask.url)))?;
-        Ok(Answer { url: uri, response: response.map_err(|e| unreachable(e.into()))? })
+        let response = response.map_err(|error| unreachable(cause(error)))?;
+        Ok(Answer { url: uri, response })
     }
 
     async fn authorize(
@@ -363,6 +364,22 @@ impl Session {
         let authority = uri.as_ref().and_then(Uri::authority).map(|a| a.as_str().to_owned());
         authority.is_some_and(|authority| self.inner.registry.rules.is_insecure(&authority, &[]))
     }
+}
+
+/// Why a request got no answer. That the client library was connecting at the time is in the message
+/// around it.
+fn cause(error: hyper_util::client::legacy::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    if !error.is_connect() {
+        return error.into();
+    }
+    let mut source = std::error::Error::source(&error);
+    while let Some(inner) = source {
+        if let Some(known) = inner.downcast_ref::<io::Error>() {
+            return Box::new(ConnectError::new(known));
+        }
+        source = inner.source();
+    }
+    error.into()
 }
 
 pub(super) fn empty() -> Body {

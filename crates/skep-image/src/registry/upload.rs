@@ -126,7 +126,9 @@ impl Session {
                     location = next;
                     break;
                 }
-                Err(error) if error.is_passing() && failures + 1 < retry.attempts => {
+                Err(error)
+                    if error.is_passing() && failures + 1 < error.attempts(retry.attempts) =>
+                {
                     failures += 1;
                     let text = crate::error::report(&error);
                     tracing::info!(blob = %blob.digest, sent, error = text, "upload interrupted, trying again");

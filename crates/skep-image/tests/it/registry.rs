@@ -637,4 +637,29 @@ async fn an_unreachable_registry_is_named() {
         "{}",
         error.report()
     );
+    // RFC 6761: no resolver knows a name under `invalid`.
+    let name = Reference::parse("registry.invalid/x").unwrap();
+    let error =
+        images.pull(&name, None, &Credentials::Anonymous, Progress::none()).await.unwrap_err();
+    let said = error.report();
+    assert!(
+        said.contains("https://registry.invalid/v2/: cannot look up registry.invalid: "),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_layer_that_nobody_serves_is_not_waited_for() {
+    let served = Served::new();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let layer = Digest::of(&served.layer).to_string();
+    let server = Server::start(move |seen| match seen.line.contains(&layer) {
+        true => Reply::status(307).with("Location", format!("http://{gone}/layer")),
+        false => served.answer(seen),
+    });
+    let (images, _dir) = quick(RegistryConfig::default());
+    let error = pull(&images, &server, &Credentials::Anonymous).await.unwrap_err();
+    let said = error.report();
+    assert!(said.contains(&gone.to_string()) && said.contains("refused"), "{said}");
+    assert_eq!(server.count("/blobs/") - 1, 2, "the configuration, and the layer twice");
 }
