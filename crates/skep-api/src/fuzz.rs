@@ -104,6 +104,112 @@ fn query(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// A body or query of each kind that is accepted, to be damaged.
+    const SAMPLES: [(BodyKind, &str); 18] = [
+        (BodyKind::Auth, r#"{"username":"me","password":"p","serveraddress":"r:5000"}"#),
+        (
+            BodyKind::ContainerCreate,
+            r#"{"Image":"x","Cmd":["a"],"Env":["A=1"],"ExposedPorts":{"80/tcp":{}},"HostConfig":{"Memory":64000000,"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"80"}]},"Mounts":[{"Type":"tmpfs","Target":"/t"}],"RestartPolicy":{"Name":"always"}},"NetworkingConfig":{"EndpointsConfig":{"n":{"Aliases":["a"]}}}}"#,
+        ),
+        (BodyKind::ContainerUpdate, r#"{"Memory":1,"RestartPolicy":{"Name":"no"}}"#),
+        (BodyKind::ExecCreate, r#"{"Cmd":["a"],"Tty":true,"Env":["A=1"],"User":"0"}"#),
+        (BodyKind::ExecStart, r#"{"Detach":false,"Tty":true,"ConsoleSize":[20,80]}"#),
+        (
+            BodyKind::NetworkCreate,
+            r#"{"Name":"n","Driver":"bridge","IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]},"Options":{"a":"b"}}"#,
+        ),
+        (
+            BodyKind::NetworkConnect,
+            r#"{"Container":"c","EndpointConfig":{"IPAMConfig":{"IPv4Address":"10.0.0.2"}}}"#,
+        ),
+        (BodyKind::NetworkDisconnect, r#"{"Container":"c","Force":true}"#),
+        (
+            BodyKind::VolumeCreate,
+            r#"{"Name":"v","DriverOpts":{"type":"tmpfs"},"Labels":{"a":"b"}}"#,
+        ),
+        (
+            BodyKind::SwarmInit,
+            r#"{"ListenAddr":"0.0.0.0:2377","AdvertiseAddr":"eth0","DefaultAddrPool":["10.0.0.0/8"],"SubnetSize":24,"Spec":{}}"#,
+        ),
+        (BodyKind::SwarmJoin, r#"{"RemoteAddrs":["1.2.3.4:2377"],"JoinToken":"t"}"#),
+        (BodyKind::SwarmUnlock, r#"{"UnlockKey":"k"}"#),
+        (
+            BodyKind::SwarmUpdate,
+            r#"{"Name":"default","Orchestration":{"TaskHistoryRetentionLimit":5},"Dispatcher":{"HeartbeatPeriod":5000000000}}"#,
+        ),
+        (BodyKind::NodeUpdate, r#"{"Role":"manager","Availability":"active","Labels":{"a":"b"}}"#),
+        (
+            BodyKind::ServiceSpec,
+            r#"{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"x","Healthcheck":{"Interval":1000000}},"Resources":{"Limits":{"NanoCPUs":1000000000}},"RestartPolicy":{"Condition":"any","Delay":1}},"Mode":{"Replicated":{"Replicas":3}},"UpdateConfig":{"MaxFailureRatio":0.5},"EndpointSpec":{"Ports":[{"TargetPort":80}]}}"#,
+        ),
+        (BodyKind::SecretSpec, r#"{"Name":"s","Data":"eA==","Labels":{"a":"b"}}"#),
+        (BodyKind::ConfigSpec, r#"{"Name":"c","Data":"eA==","Templating":{"Name":"golang"}}"#),
+        (
+            BodyKind::Query,
+            "filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D&limit=5&since=10.5&detachKeys=ctrl-p%2Cq",
+        ),
+    ];
+
+    /// Damage that is the same each time: the test must not depend on chance.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % bound as u64).unwrap()
+        }
+
+        fn damage(&mut self, bytes: &mut Vec<u8>) {
+            const WORDS: [&[u8]; 10] = [
+                b"null",
+                b"-1",
+                b"1e999",
+                b"[]",
+                b"{}",
+                b"\"\"",
+                b"18446744073709551616",
+                b"\\u0000",
+                b"%",
+                b"[[[[",
+            ];
+            for _ in 0..=self.below(4) {
+                let at = self.below(bytes.len() + 1);
+                match self.below(5) {
+                    0 if at < bytes.len() => bytes[at] = u8::try_from(self.below(256)).unwrap(),
+                    1 => bytes.truncate(at),
+                    2 => {
+                        let end = (at + self.below(12)).min(bytes.len());
+                        bytes.splice(at..end, WORDS[self.below(WORDS.len())].iter().copied());
+                    }
+                    3 => {
+                        let end = (at + self.below(20)).min(bytes.len());
+                        let piece = bytes[at..end].to_vec();
+                        bytes.splice(at..at, piece);
+                    }
+                    _ => bytes.insert(at, b'"'),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_are_accepted_and_damaged_ones_do_no_harm() {
+        let mut chance = Chance(0x5eed);
+        let mut refused = 0;
+        for (kind, sample) in SAMPLES {
+            assert!(fuzz_body(kind, sample.as_bytes()), "{kind:?} {sample}");
+            for _ in 0..300 {
+                let mut bytes = sample.as_bytes().to_vec();
+                chance.damage(&mut bytes);
+                refused += usize::from(!fuzz_body(kind, &bytes));
+            }
+        }
+        assert!(refused > 1000, "only {refused} were refused: there is little damage");
+        assert_eq!(SAMPLES.map(|(kind, _)| kind), BodyKind::ALL);
+    }
+
     #[test]
     fn no_kind_panics_on_odd_documents() {
         let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));

@@ -14,6 +14,7 @@ use crate::backend::App;
 use crate::containers::size;
 use crate::finish::finish;
 use crate::http::{ApiError, ApiResult, Name, Params, RawJson, created, decode_value, json};
+use crate::stream::DetachKeys;
 
 pub(crate) fn routes() -> Router<App> {
     Router::new()
@@ -31,6 +32,7 @@ async fn create(State(app): State<App>, Name(id): Name, RawJson(mut body): RawJs
     if config.cmd.as_ref().is_none_or(Vec::is_empty) {
         return Err(ApiError::bad_request("No exec command specified"));
     }
+    DetachKeys::parse(config.detach_keys.as_deref().unwrap_or(""))?;
     let exec = finish(async move { app.engine.exec_create(&id, config).await }).await?;
     created(&value!({ "Id": exec.id }))
 }

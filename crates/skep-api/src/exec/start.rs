@@ -22,30 +22,50 @@ pub(super) async fn start(
     body: Body,
 ) -> ApiResult {
     let config: ExecStartConfig = JsonBody::optional(&headers, body).await?.unwrap_or_default();
-    let tty = config.tty.unwrap_or(false);
     let options =
         ExecStartOptions { detach: config.detach.unwrap_or(false), size: console_size(&config)? };
-    let exec = id.clone();
+    let known = app.engine.exec_inspect(&id).await?;
+    let keys = DetachKeys::parse(known.detach_keys.as_deref().unwrap_or(""))?;
+    if takeover.is_upgrade() && !options.detach {
+        app.engine.exec_check(&id)?;
+        let tty = known.process_config.and_then(|process| process.tty).unwrap_or(false);
+        return Ok(upgraded(app, id, options, keys, tty, takeover, version));
+    }
     let engine = app.engine.clone();
-    let session =
-        finish(async move { Ok::<_, ApiError>(engine.exec_start(&exec, options).await) }).await?;
-    match session {
-        Ok(None) => Ok(StatusCode::OK.into_response()),
-        Ok(Some(session)) => {
+    match finish(async move { engine.exec_start(&id, options).await }).await? {
+        None => Ok(StatusCode::OK.into_response()),
+        Some(session) => {
             let content_type = multiplexed_or_raw(session.tty, version);
-            let keys = DetachKeys::default();
             Ok(takeover.answer(content_type, Body::empty(), |client| pump(session, client, keys)))
         }
-        // Docker's clients expect a command that cannot be run to say so on the stream; they then
-        // take 126 or 127 from the exec's exit code.
-        Err(EngineError::CommandFailed { failure }) if takeover.is_upgrade() => {
-            let message = format!(
-                "OCI runtime exec failed: exec failed: unable to start container process: {failure}: unknown"
-            );
-            Ok(say(takeover, tty, version, &message))
-        }
-        Err(error) => Err(error.into()),
     }
+}
+
+/// Answers first and starts then, as Docker does. SDKs (docker-py) lose output that comes right behind
+/// the answer, and they and the docker client look for the reason of a failed start in the stream; the
+/// exec's exit code is 126 or 127 then.
+fn upgraded(
+    app: App,
+    id: String,
+    options: ExecStartOptions,
+    keys: DetachKeys,
+    tty: bool,
+    takeover: Takeover,
+    version: ApiVersion,
+) -> Response {
+    takeover.answer(multiplexed_or_raw(tty, version), Body::empty(), move |client| async move {
+        match app.engine.exec_start(&id, options).await {
+            Ok(Some(session)) => pump(session, client, keys).await,
+            Ok(None) => {}
+            Err(EngineError::CommandFailed { failure }) => {
+                let text = format!(
+                    "OCI runtime exec failed: exec failed: unable to start container process: {failure}: unknown"
+                );
+                say(client, tty, &text).await;
+            }
+            Err(error) => say(client, tty, &ApiError::from(error).message).await,
+        }
+    })
 }
 
 fn console_size(config: &ExecStartConfig) -> ApiResult<Option<Size>> {
@@ -60,18 +80,16 @@ fn console_size(config: &ExecStartConfig) -> ApiResult<Option<Size>> {
     Ok(Some(Size { rows: side(rows)?, cols: side(cols)? }))
 }
 
-fn say(takeover: Takeover, tty: bool, version: ApiVersion, message: &str) -> Response {
+async fn say(client: Duplex, tty: bool, message: &str) {
     let text = format!("{message}\r\n");
     let bytes =
         if tty { text.into_bytes().into() } else { frame(Channel::Stdout, text.as_bytes()) };
-    takeover.answer(multiplexed_or_raw(tty, version), Body::empty(), |client| async move {
-        let Duplex { mut writer, .. } = client;
-        let said = async {
-            writer.write_all(&bytes).await?;
-            writer.shutdown().await
-        };
-        if let Err(error) = said.await {
-            tracing::debug!(%error, "client left before it was told why its command did not run");
-        }
-    })
+    let Duplex { mut writer, .. } = client;
+    let said = async {
+        writer.write_all(&bytes).await?;
+        writer.shutdown().await
+    };
+    if let Err(error) = said.await {
+        tracing::debug!(%error, "client left before it was told why its command did not run");
+    }
 }

@@ -22,8 +22,9 @@ pub(crate) enum BodyError {
     /// Not JSON at all.
     #[error("invalid JSON: {0}")]
     Syntax(serde_json::Error),
-    /// JSON of another shape; `path` names the field, as in `HostConfig.Memory`.
-    #[error("invalid JSON: {path}: {cause}")]
+    /// JSON of another shape; `path` names the field, as in `HostConfig.Memory`. It is empty for the
+    /// document itself and where the field is not known.
+    #[error("invalid JSON: {path}{}{cause}", if path.is_empty() { "" } else { ": " })]
     Shape { path: String, cause: serde_json::Error },
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> 
 pub(crate) fn decode_value<T: DeserializeOwned>(mut value: Value) -> Result<T, BodyError> {
     strip_nulls(&mut value);
     serde_path_to_error::deserialize(Lenient(value)).map_err(|error| BodyError::Shape {
-        path: error.path().to_string(),
+        path: Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default(),
         cause: error.into_inner(),
     })
 }

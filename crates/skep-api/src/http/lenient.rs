@@ -1,5 +1,5 @@
 use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, IntoDeserializer, Visitor};
+use serde::de::{Deserializer, Error as _, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Map, Value};
 
@@ -27,6 +27,17 @@ fn map<'de, V: Visitor<'de>>(fields: Map<String, Value>, visitor: V) -> Result<V
     visitor.visit_map(MapDeserializer::new(
         fields.into_iter().map(|(key, value)| (key, Lenient(value))),
     ))
+}
+
+fn unexpected(value: &Value) -> Unexpected<'_> {
+    match value {
+        Value::Null => Unexpected::Other("null"),
+        Value::Bool(found) => Unexpected::Bool(*found),
+        Value::Number(_) => Unexpected::Other("number"),
+        Value::String(found) => Unexpected::Str(found),
+        Value::Array(_) => Unexpected::Other("list"),
+        Value::Object(_) => Unexpected::Other("object"),
+    }
 }
 
 impl<'de> IntoDeserializer<'de, Error> for Lenient {
@@ -73,7 +84,8 @@ impl<'de> Deserializer<'de> for Lenient {
     ) -> Result<V::Value, Error> {
         match self.0 {
             Value::Object(fields) => map(fold(fields, known), visitor),
-            other => Self(other).deserialize_any(visitor),
+            // Derived code would also take a list, with the fields in the order of our source.
+            other => Err(Error::invalid_type(unexpected(&other), &"an object")),
         }
     }
 
@@ -132,5 +144,19 @@ mod tests {
             "Mode": { "Replicated": { "Replicas": -1 } },
         }));
         assert!(error.unwrap_err().to_string().contains("Mode"), "path");
+    }
+
+    #[test]
+    fn only_objects_are_objects() {
+        for (value, found) in [
+            (json!([]), "list"),
+            (json!(["a"]), "list"),
+            (json!("a"), "string \"a\""),
+            (json!(5), "number"),
+            (json!(null), "null"),
+        ] {
+            let error = decode_value::<skep_types::Driver>(value).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid JSON: invalid type: {found}, expected an object"));
+        }
     }
 }

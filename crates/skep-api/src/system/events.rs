@@ -13,7 +13,10 @@ use crate::stream::{JsonLine, json_lines};
 pub(super) async fn events(State(app): State<App>, query: Params) -> ApiResult {
     let options = EventsOptions {
         since: event_time(&query, "since")?,
-        until: event_time(&query, "until")?,
+        until: event_time(&query, "until")?.map(|until| {
+            let whole = !query.text("until").contains('.');
+            if whole { end_of_second(until, OffsetDateTime::now_utc()) } else { until }
+        }),
         filters: query.filters()?,
     };
     if let (Some(since), Some(until)) = (options.since, options.until)
@@ -42,6 +45,13 @@ fn view(event: &EventMessage) -> Value {
         }
     }
     view
+}
+
+/// The end of a second, or now where that second is running. The docker client cuts times off at
+/// seconds: `--until 0s` would otherwise leave out what has just happened.
+fn end_of_second(second: OffsetDateTime, now: OffsetDateTime) -> OffsetDateTime {
+    let end = second + time::Duration::nanoseconds(999_999_999);
+    if (second..end).contains(&now) { now } else { end }
 }
 
 /// A time parameter: seconds since 1970 with up to nine decimals, or RFC 3339. Missing, empty and `0`
@@ -91,6 +101,15 @@ mod tests {
         assert_eq!(time("2020-09-13T12:26:40Z").unwrap().unwrap().unix_timestamp(), 1_600_000_000);
         assert!(time("soon").unwrap_err().message.contains("since"));
         assert!(time("1.1234567890").is_err());
+    }
+
+    #[test]
+    fn a_second_lasts_until_its_end_or_until_now() {
+        let at = |nanos| OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap();
+        let second = at(5_000_000_000);
+        assert_eq!(end_of_second(second, at(5_300_000_000)), at(5_300_000_000));
+        assert_eq!(end_of_second(second, at(7_000_000_000)), at(5_999_999_999));
+        assert_eq!(end_of_second(second, at(4_000_000_000)), at(5_999_999_999));
     }
 
     #[test]
