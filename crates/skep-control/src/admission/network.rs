@@ -9,6 +9,9 @@ use crate::{Action, Draft, Rng, Store, new_id};
 /// First and last VXLAN id a network may have.
 pub(crate) const VNI_RANGE: std::ops::RangeInclusive<u32> = 4096..=16_777_215;
 
+/// Driver option with a network's MTU in bytes.
+const MTU: &str = "com.docker.network.driver.mtu";
+
 /// # Errors
 /// `InvalidArgument` for a bad name, driver or subnet; `AlreadyExists` if the name is taken or there is
 /// an ingress network already.
@@ -125,6 +128,13 @@ fn check_driver(store: &Store, spec: &mut NetworkSpec) -> Result<(), ControlErro
         return Err(ControlError::invalid(format!(
             "overlay networks cannot take their settings from {}",
             spec.config_from
+        )));
+    }
+    if let Some(mtu) = driver.options.get(MTU)
+        && !mtu.parse::<u16>().is_ok_and(|mtu| mtu >= 68)
+    {
+        return Err(ControlError::invalid(format!(
+            "driver option: {MTU}={mtu}: must be 68 to 65535"
         )));
     }
     for text in driver.options.get(VXLAN_ID_LIST).iter().flat_map(|list| list.split(',')) {

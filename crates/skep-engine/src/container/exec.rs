@@ -1,12 +1,14 @@
 //! Further processes in running containers.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard_stubs::models::{ExecConfig, ExecInspectResponse, IdResponse, ProcessConfig};
 use futures::StreamExt;
+use nix::fcntl::OFlag;
 use oci_spec::runtime::Process;
-use skep_container::spec::Environment;
+use skep_container::spec::{Environment, rootfs};
 use skep_container::{AttachOptions, ExecRequest, Handle, Size, StartError};
 
 use super::cell::Container;
@@ -74,6 +76,10 @@ impl Exec {
         self.config.tty.unwrap_or(false)
     }
 
+    fn has_run(&self) -> EngineError {
+        EngineError::Conflict(format!("exec command {} has already run", self.id))
+    }
+
     fn command(&self) -> String {
         self.config.cmd.clone().unwrap_or_default().join(" ")
     }
@@ -137,6 +143,16 @@ impl Engine {
         }
     }
 
+    /// Whether an exec could start now, for those who answer a client before it starts.
+    ///
+    /// # Errors
+    /// `NoSuchExec`; `NotRunning`; `Conflict` when it has run already or the container is paused.
+    pub fn exec_check(&self, exec: &str) -> Result<()> {
+        let exec = self.inner.execs.find(exec)?;
+        self.exec_target(&self.inner.containers.find(&exec.container)?)?;
+        if exec.state().started { Err(exec.has_run()) } else { Ok(()) }
+    }
+
     /// Runs it. `None` when detached; else its streams, which end with it.
     ///
     /// # Errors
@@ -150,7 +166,7 @@ impl Engine {
         let c = self.inner.containers.find(&exec.container)?;
         let handle = self.exec_target(&c)?;
         if exec.change(|s| std::mem::replace(&mut s.started, true)) {
-            return Err(EngineError::Conflict(format!("exec command {} has already run", exec.id)));
+            return Err(exec.has_run());
         }
         let started = self.exec_run(&c, &exec, &handle, options).await;
         if let Err(error) = &started {
@@ -352,7 +368,17 @@ fn exec_process(
         if !dir.starts_with('/') {
             return Err(EngineError::Invalid(format!("Cwd must be an absolute path: {dir}")));
         }
-        process.set_cwd(dir.into());
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        match rootfs::open(root.as_ref(), dir.as_ref(), flags) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(EngineError::Invalid(format!(
+                    "OCI runtime exec failed: exec failed: unable to start container process: \
+                     chdir to cwd ({dir:?}) failed: {error}"
+                )));
+            }
+            // Whatever else: the runtime enters it as the container sees it, and says if it cannot.
+            _ => process.set_cwd(dir.into()),
+        };
     }
     Ok(process)
 }

@@ -321,6 +321,22 @@ fn tmpfs_mount_options(
     Ok(words)
 }
 
+/// Whether the kernel can read a `name=value` of a tmpfs; it would only say that the whole mount is
+/// invalid (`tmpfs(5)`).
+fn is_tmpfs_value(word: &str) -> bool {
+    let Some((name, value)) = word.split_once('=') else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match name {
+        "size" if value.ends_with('%') => digits(value.trim_end_matches('%')),
+        "size" | "nr_inodes" | "nr_blocks" => {
+            digits(value.strip_suffix(['k', 'm', 'g', 'K', 'M', 'G']).unwrap_or(value))
+        }
+        "mode" => u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
+        "uid" | "gid" => value.parse::<u32>().is_ok(),
+        _ => !value.is_empty(),
+    }
+}
+
 /// Reads one `--tmpfs path[:options]` of `HostConfig.Tmpfs`.
 ///
 /// # Errors
@@ -343,6 +359,9 @@ pub fn parse_tmpfs(path: &str, options: &str) -> Result<MountEntry> {
             "size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol"
                 if word.contains('=') =>
             {
+                if !is_tmpfs_value(word) {
+                    return Err(fail(format!("invalid tmpfs option {word:?}")));
+                }
                 words.push(word.to_owned());
             }
             word if PROPAGATIONS.contains(&word) => words.push(word.to_owned()),
@@ -434,6 +453,10 @@ fn destination_of(path: &str) -> Result<String, String> {
     }
     match clean(path).as_str() {
         "/" => Err("invalid specification: destination can't be '/'".to_owned()),
+        // What covers part of /proc could hide what protects the host there; runc refuses it too.
+        path if path == "/proc" || path.starts_with("/proc/") => {
+            Err(format!("\"{path}\" cannot be mounted because it is inside /proc"))
+        }
         path => Ok(path.to_owned()),
     }
 }

@@ -333,6 +333,7 @@ fn sysctl(name: &str, network: &str, ipc: &str, uts: &str) -> Result<()> {
         () if name.starts_with("net.") && network == "host" => {
             fail("not allowed in host network namespace")
         }
+        () if name.starts_with("net.") && !exists(name) => fail("does not exist on this host"),
         () if name.starts_with("net.") => Ok(()),
         () if of_ipc && ipc == "host" => fail("not allowed in host ipc namespace"),
         () if of_ipc => Ok(()),
@@ -340,6 +341,15 @@ fn sysctl(name: &str, network: &str, ipc: &str, uts: &str) -> Result<()> {
         () if name == "kernel.hostname" => fail("conflicts with --hostname"),
         () => fail("is not in a separate kernel namespace"),
     }
+}
+
+/// Whether this host's kernel has a setting. Those of single network interfaces are taken as given:
+/// they come with the container's own interfaces.
+fn exists(name: &str) -> bool {
+    const PER_INTERFACE: [&str; 4] =
+        ["net.ipv4.conf.", "net.ipv4.neigh.", "net.ipv6.conf.", "net.ipv6.neigh."];
+    PER_INTERFACE.iter().any(|prefix| name.starts_with(prefix))
+        || std::path::Path::new("/proc/sys").join(name.replace('.', "/")).exists()
 }
 
 /// Numbers of `0-2,4`.
