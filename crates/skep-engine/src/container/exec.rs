@@ -370,7 +370,9 @@ fn exec_process(
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         match rootfs::open(root.as_ref(), dir.as_ref(), flags) {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 return Err(EngineError::Invalid(format!(
                     "OCI runtime exec failed: exec failed: unable to start container process: \
                      chdir to cwd ({dir:?}) failed: {error}"

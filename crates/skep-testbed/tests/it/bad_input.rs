@@ -360,7 +360,10 @@ fn stacks_that_make_no_sense() -> Result<()> {
         ("services: [", "yaml"),
         ("services: 5", "services must be a mapping"),
         ("version: '3.8'\nservices:\n  a:\n    image: busybox\n    nonsense: 1", "nonsense"),
-        ("version: '3.8'\nservices:\n  a:\n    image: busybox\n    ports: ['70000:80']", "services.a.ports"),
+        (
+            "version: '3.8'\nservices:\n  a:\n    image: busybox\n    ports: ['70000:80']",
+            "services.a.ports",
+        ),
         (
             "version: '3.8'\nservices:\n  a:\n    image: busybox\n    ports: [{target: 80, published: 70000}]",
             "70000",
