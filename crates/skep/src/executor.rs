@@ -176,12 +176,13 @@ impl Executor for EngineExecutor {
                 ExecError::temporary("tell the network about the swarm", source)
             })?;
         }
+        // First those that go: a new network may have the VXLAN id of an old one.
+        self.host.forget_overlays().await;
         for attachment in &node.attachments {
             if !overlay::is_predefined(&attachment.network) {
                 self.host.know_overlay(&attachment.network).await?;
             }
         }
-        self.host.forget_overlays().await;
         Ok(())
     }
 
