@@ -386,12 +386,12 @@ fn stacks_that_make_no_sense() -> Result<()> {
             "rel:/b:zz:yy",
         ),
         (
-            "version: '3.8'\nservices:\n  a:\n    image: busybox\n    networks: [n]\nnetworks:\n  n: {external: true}",
+            "version: '3.8'\nservices:\n  a:\n    image: busybox\n    networks: [no_net]\nnetworks:\n  no_net: {external: true}",
             "declared as external",
         ),
         (
-            "version: '3.8'\nservices:\n  a:\n    image: busybox\n    secrets: [s]\nsecrets:\n  s: {external: true}",
-            "secret not found: s",
+            "version: '3.8'\nservices:\n  a:\n    image: busybox\n    secrets: [no_secret]\nsecrets:\n  no_secret: {external: true}",
+            "secret not found: no_secret",
         ),
     ];
     let mut faults = Vec::new();
