@@ -75,9 +75,12 @@ impl Drop for Namespaces {
         if let Err(error) = self.holder.kill().and_then(|()| self.holder.wait().map(drop)) {
             eprintln!("stop the namespaces' holder: {error}");
         }
-        let folder = PathBuf::from(format!("/proc/{}", self.first));
+        // It ends after all the others. Whoever inherits it may take its time to collect it.
+        let path = format!("/proc/{}/stat", self.first);
         let gone = until("the namespaces' processes to end", Duration::from_secs(10), || {
-            if folder.exists() { Err(anyhow!("{} is there", folder.display())) } else { Ok(()) }
+            let Ok(stat) = std::fs::read_to_string(&path) else { return Ok(()) };
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            if state == Some('Z') { Ok(()) } else { Err(anyhow!("its state is {state:?}")) }
         });
         if let Err(error) = gone {
             eprintln!("{error:#}");
