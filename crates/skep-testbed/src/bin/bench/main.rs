@@ -34,6 +34,7 @@ fn run() -> Result<()> {
     let client = bed.host("client")?;
     let daemon = ours.daemon(&["--log-level", "warn"])?;
     prepare(&bed, &ours)?;
+    ours.import(&bed, &Image::nginx())?;
 
     let theirs = match Path::new(PEER).exists() {
         true => {
@@ -54,10 +55,9 @@ fn run() -> Result<()> {
     table.print()
 }
 
-/// Images and a swarm of one.
+/// An image and a swarm of one.
 fn prepare(bed: &Bed, host: &Host) -> Result<()> {
     host.import(bed, &Image::busybox())?;
-    host.import(bed, &Image::nginx())?;
     host.docker(&["swarm", "init", "--advertise-addr", "eth0"]).context("make a swarm")?;
     Ok(())
 }
