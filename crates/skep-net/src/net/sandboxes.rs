@@ -246,7 +246,8 @@ impl Net {
     }
 
     /// The namespaces that a change to a sandbox touches: its own, those its cables
-    /// end in, and whatever came or went with its overlays.
+    /// end in, whatever came or went with its overlays, and the mesh, whose turns it
+    /// may have been in.
     fn concerned(&self, id: &SandboxId, before: &Sandbox) -> BTreeSet<NsName> {
         let mut names = BTreeSet::from([NsName::Sandbox(id.clone()), NsName::Host]);
         self.shared().read(|world| {
@@ -255,6 +256,7 @@ impl Net {
                 if world.running.overlays.contains_key(&endpoint.network) {
                     names.insert(NsName::Overlay(endpoint.network.clone()));
                     names.insert(NsName::Balancer(endpoint.network.clone()));
+                    names.insert(NsName::Ingress);
                 }
             }
         });

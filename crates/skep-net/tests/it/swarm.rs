@@ -200,7 +200,8 @@ fn the_mesh_takes_turns_and_shows_the_client() {
         }
         wait("namespaces to go", || host.pins() == ["1-yewz22nd9r", "default", "ingress_sbox"]);
         assert!(!run("nft list table ip skep").contains("8091"));
-        assert!(!run(&format!("{} nft list ruleset", host.enter("ingress_sbox"))).contains("8091"));
+        let left = run(&format!("{} nft list ruleset", host.enter("ingress_sbox")));
+        assert!(!left.contains("8091"), "{left}");
         let error = host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("gone");
         assert!(error.contains("exit status: 7"), "{error}");
         net.remove_overlay(&NetworkId::new(WEB)).await.expect("remove");
