@@ -40,8 +40,8 @@ pub trait Executor: Send + Sync + 'static {
 ///
 /// The agent calls `prepare`, `start` and `wait` in this order, one at a time, and any of the others
 /// at any moment, also while one of those runs. An implementer must uphold:
-/// - **Cancel safety.** The future of `prepare`, `start` or `wait` may be dropped at any `await` and
-///   the method called again later, or `shutdown` or `remove` instead.
+/// - **Cancel safety.** The future of `prepare`, `start`, `wait` or `trouble` may be dropped at any
+///   `await` and the method called again later, or `shutdown` or `remove` instead.
 /// - **Adoption.** What an earlier controller of the same task did, in this process or before a
 ///   restart, counts: `prepare` answers [`ExecError::AlreadyPrepared`], `start`
 ///   [`ExecError::AlreadyStarted`], `wait` the exit code of a container that ended meanwhile.
@@ -64,6 +64,13 @@ pub trait Controller: Send + Sync + 'static {
     /// Waits until the container ends. Code 0 is `Ok`; another one is [`ExecError::Exit`], and so is
     /// a container that was stopped because it became unhealthy.
     async fn wait(&self) -> Result<(), ExecError>;
+
+    /// Waits until what is wrong with the running task, without ending it, is not `told` any more, and
+    /// says what it is then, for the task's status: empty when nothing is. Unless implemented, nothing
+    /// ever is.
+    async fn trouble(&self, told: &str) -> String {
+        if told.is_empty() { std::future::pending().await } else { String::new() }
+    }
 
     /// Takes the task out of rotation, then stops the container with its signal and grace period.
     async fn shutdown(&self) -> Result<(), ExecError>;

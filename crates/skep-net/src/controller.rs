@@ -10,8 +10,10 @@
 
 use crate::apply::{Sign, Spaces, links, mtu_of};
 use crate::error::{NetError, Result};
+use crate::model::{BlockedPort, BlockedPorts, Protocol};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
 use crate::state::{Shared, lock};
+use crate::world::MeshPort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +27,9 @@ use tokio::sync::oneshot;
 const SLICE: usize = 8;
 /// How soon a namespace that failed is tried again by itself.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How soon ports of the mesh that were not free are tried again.
+const RETRY_PORTS: Duration = Duration::from_secs(2);
 
 /// How long to listen on after a sign of meddling: it seldom comes alone.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -94,6 +99,7 @@ impl Controller {
             suspects: BTreeSet::new(),
             suspects_at: None,
             calm_until: Instant::now(),
+            blocked_at: None,
             stored: None,
             inbox,
         };
@@ -140,6 +146,8 @@ struct Worker {
     suspects_at: Option<Instant>,
     /// When the next look because of signs may be.
     calm_until: Instant,
+    /// When ports of the mesh that were not free are tried again.
+    blocked_at: Option<Instant>,
     /// Version of the world that is on disk.
     stored: Option<(u64, BTreeMap<crate::ids::NetworkId, crate::model::Network>)>,
     inbox: Receiver<Request>,
@@ -192,7 +200,7 @@ impl Worker {
 
     /// How long nothing needs to be done.
     fn idle(&self, verify_at: Instant) -> Duration {
-        let others = self.failed.values().chain(&self.suspects_at);
+        let others = self.failed.values().chain(&self.suspects_at).chain(&self.blocked_at);
         let next = others.fold(verify_at, |first, at| first.min(*at));
         next.saturating_duration_since(Instant::now())
     }
@@ -291,25 +299,14 @@ impl Worker {
     fn prepare(&mut self) -> Result<HostPlan> {
         let mut state = self.shared.lock();
         let wanted = if state.world.running.cluster.is_some() {
-            state.world.services().mesh.into_iter().map(|(key, port)| (key, port.service)).collect()
+            state.world.services().mesh
         } else {
             BTreeMap::new()
         };
         let refused = state.ports.mesh(&wanted);
-        let blocked: BTreeSet<_> = refused.keys().copied().collect();
-        let mut problems = BTreeMap::new();
-        for (key, error) in refused {
-            if !state.world.facts.blocked_ports.contains(&key) {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    service = wanted.get(&key).map(String::as_str),
-                    "a port of the routing mesh is not free on this host"
-                );
-            }
-            problems.insert(key, error.to_string());
-        }
-        lock(&self.shared.problems).ports = problems;
-        state.world.facts.blocked_ports = blocked;
+        self.blocked_at = (!refused.is_empty()).then(|| Instant::now() + RETRY_PORTS);
+        state.world.facts.blocked_ports = refused.keys().copied().collect();
+        self.tell_blocked(&wanted, &refused);
         let version = state.version;
         let changed = self.stored.as_ref().is_none_or(|(stored, _)| *stored != version);
         let plans = plan::plan(&state.world);
@@ -323,6 +320,42 @@ impl Worker {
             self.stored = Some((version, networks));
         }
         Ok(plans)
+    }
+
+    /// Says which ports of the routing mesh are not free, as far as that is news.
+    fn tell_blocked(
+        &self,
+        wanted: &BTreeMap<(Protocol, u16), MeshPort>,
+        refused: &BTreeMap<(Protocol, u16), NetError>,
+    ) {
+        let now: BlockedPorts = wanted
+            .iter()
+            .filter_map(|(key, mesh)| {
+                let blocked = BlockedPort {
+                    service: mesh.service_id.as_str().into(),
+                    service_name: mesh.service.clone(),
+                    reason: chain(refused.get(key)?),
+                };
+                Some((*key, blocked))
+            })
+            .collect();
+        self.shared.blocked.send_if_modified(|before| {
+            for ((protocol, port), blocked) in now.iter().filter(|(k, _)| !before.contains_key(k)) {
+                tracing::error!(
+                    %protocol, port, service = blocked.service_name, reason = blocked.reason,
+                    "a port of the routing mesh is not free on this host"
+                );
+            }
+            for ((protocol, port), blocked) in before.iter().filter(|(k, _)| !now.contains_key(k)) {
+                tracing::info!(
+                    %protocol, port, service = blocked.service_name,
+                    "a port of the routing mesh is blocked no more"
+                );
+            }
+            let news = *before != now;
+            *before = now;
+            news
+        });
     }
 
     fn apply(&mut self, plans: &HostPlan, which: &BTreeSet<NsName>, doubt: &Doubt) -> Results {

@@ -45,10 +45,10 @@ pub use config::{AddressPool, DefaultBridge, DnsOptions, NetConfig};
 pub use error::{ErrorKind, NetError, Result};
 pub use ids::{EndpointId, NetworkId, SandboxId, ServiceId, hex_id};
 pub use model::{
-    Cluster, Driver, EndpointInfo, EndpointRecord, EndpointSpec, ExtraHost, IpamSpec, LocalRecords,
-    Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, OverlayNetwork,
-    OverlaySubnet, PeerRecord, PortBinding, PortSpec, Protocol, PublishedPort, RemoteChange,
-    SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec, Scope, ServiceAttachment, Subnet,
-    option_keys,
+    BlockedPort, BlockedPorts, Cluster, Driver, EndpointInfo, EndpointRecord, EndpointSpec,
+    ExtraHost, IpamSpec, LocalRecords, Network, NetworkContainer, NetworkCreate, NetworkInspect,
+    NetworkPeer, OverlayNetwork, OverlaySubnet, PeerRecord, PortBinding, PortSpec, Protocol,
+    PublishedPort, RemoteChange, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec, Scope,
+    ServiceAttachment, Subnet, option_keys,
 };
 pub use net::{Net, ReconcileReport};

@@ -5,6 +5,7 @@
 use crate::error::{NetError, Result};
 use crate::ids::SandboxId;
 use crate::model::{PortBinding, PortSpec, Protocol};
+use crate::world::MeshPort;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -132,22 +133,22 @@ impl Ports {
         self.held.retain(|_, (_, owner)| !matches!(owner, Owner::Sandbox(id, _) if id == sandbox));
     }
 
-    /// Holds exactly these ports for the routing mesh, by service name. Returns what
+    /// Holds exactly these ports for the routing mesh. Returns what
     /// could not be had, and why.
     pub fn mesh(
         &mut self,
-        wanted: &BTreeMap<(Protocol, u16), String>,
+        wanted: &BTreeMap<(Protocol, u16), MeshPort>,
     ) -> BTreeMap<(Protocol, u16), NetError> {
         self.held.retain(|(protocol, _, port), (_, owner)| {
             !matches!(owner, Owner::Mesh(_)) || wanted.contains_key(&(*protocol, *port))
         });
         let mut refused = BTreeMap::new();
-        for (&(protocol, port), service) in wanted {
+        for (&(protocol, port), mesh) in wanted {
             let key = (protocol, Ipv4Addr::UNSPECIFIED, port);
             if matches!(self.held.get(&key), Some((_, Owner::Mesh(_)))) {
                 continue;
             }
-            if let Err(error) = self.hold(key, Owner::Mesh(service.clone())) {
+            if let Err(error) = self.hold(key, Owner::Mesh(mesh.service.clone())) {
                 refused.insert((protocol, port), error);
             }
         }

@@ -6,7 +6,7 @@ use crate::error::{NetError, Result};
 use crate::files::{self, Durability};
 use crate::ids::{NetworkId, SandboxId};
 use crate::metrics::Metrics;
-use crate::model::{Network, Protocol};
+use crate::model::{BlockedPorts, Network};
 use crate::plan::NsName;
 use crate::ports::Ports;
 use crate::world::{NameIndex, Running, World};
@@ -30,7 +30,6 @@ pub struct State {
 #[derive(Debug, Default)]
 pub struct Problems {
     pub namespaces: BTreeMap<NsName, String>,
-    pub ports: BTreeMap<(Protocol, u16), String>,
     pub other: Vec<String>,
 }
 
@@ -40,6 +39,8 @@ pub struct Shared {
     pub handles: Handles,
     pub problems: Mutex<Problems>,
     pub metrics: Metrics,
+    /// Ports of the routing mesh that something else holds.
+    pub blocked: watch::Sender<BlockedPorts>,
     state: Mutex<State>,
     names: Mutex<(u64, Arc<NameIndex>)>,
     changed: watch::Sender<u64>,
@@ -66,6 +67,7 @@ impl Shared {
             handles,
             problems: Mutex::default(),
             metrics: Metrics::default(),
+            blocked: watch::Sender::default(),
             state: Mutex::new(state),
             names: Mutex::default(),
             changed: watch::Sender::new(0),

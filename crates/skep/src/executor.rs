@@ -7,6 +7,7 @@ mod describe;
 mod files;
 mod logs;
 mod overlay;
+mod ports;
 mod pull;
 mod workload;
 
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use attachable::Arrivals;
 pub use attachable::SwarmNetworks;
 use controller::TaskController;
+pub use ports::announce as announce_ports;
 
 const DEFAULT_VXLAN_PORT: u16 = 4789;
 

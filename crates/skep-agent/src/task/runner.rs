@@ -196,10 +196,15 @@ impl Runner {
             Work::Shutdown => controller.shutdown(),
         };
         loop {
+            let told = self.entry.status.borrow().err.clone();
             let newer = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Outcome::Stopped,
                 done = &mut doing => return Outcome::Done(done),
+                trouble = controller.trouble(&told), if work == Work::Wait => {
+                    self.note_trouble(trouble, controller).await;
+                    continue;
+                }
                 Ok(()) = self.orders.changed() => self.orders.borrow_and_update().clone(),
             };
             match newer {
@@ -303,6 +308,13 @@ impl Runner {
         status.state = state_after_error(status.state);
         status.err = chain_text(error);
         self.publish(status, controller).await;
+    }
+
+    /// Says, or takes back, what is wrong with a task that goes on running.
+    async fn note_trouble(&self, trouble: String, controller: &dyn Controller) {
+        let mut status = self.entry.status.borrow().clone();
+        status.err = trouble;
+        self.publish(status, Some(controller)).await;
     }
 
     async fn advance(

@@ -32,6 +32,8 @@ pub(super) struct State {
     /// Everything that was asked of controllers, as in `prepare t1`.
     pub calls: Vec<String>,
     pub containers: BTreeMap<TaskId, Container>,
+    /// What is wrong with running tasks.
+    pub troubles: BTreeMap<TaskId, String>,
     /// Errors that the next calls answer, by call as in `prepare t1`.
     pub errors: BTreeMap<String, VecDeque<ExecError>>,
     /// Calls that do not come back until taken out.
@@ -206,6 +208,14 @@ impl Controller for FakeController {
             0 => Ok(()),
             code => Err(ExecError::Exit { code, cause: None }),
         }
+    }
+
+    async fn trouble(&self, told: &str) -> String {
+        let new = |state: &mut State| {
+            let trouble = state.troubles.get(&self.id).cloned().unwrap_or_default();
+            (trouble != told).then_some(trouble)
+        };
+        self.executor.wait_for(new).await
     }
 
     async fn shutdown(&self) -> Result<(), ExecError> {

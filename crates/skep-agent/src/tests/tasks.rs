@@ -109,6 +109,30 @@ async fn an_exit_code_fails_the_task() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_running_task_says_what_is_wrong_until_it_is_not() {
+    let host = Host::new();
+    let says = async |text: &'static str| {
+        host.executor.change(|state| state.troubles.insert("t".into(), text.to_owned()));
+        until(
+            &format!("the status to say {text:?}"),
+            || host.status("t").filter(|s| s.err == text && s.state == TaskState::Running),
+            || format!("{:?}", host.status("t")),
+        )
+        .await
+    };
+    host.put(container_task("t", TaskState::Running));
+    host.reaches("t", TaskState::Running).await;
+    says("port 80 is taken").await;
+    says("port 80 is taken by nginx").await;
+    let well = says("").await;
+    assert_eq!(well.message, "started");
+    says("port 80 is taken").await;
+    assert_eq!(host.executor.count("wait t"), 1, "the wait goes on");
+    host.executor.exit("t", 0);
+    assert_eq!(host.reaches("t", TaskState::Complete).await.err, "");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_before_starting_rejects_and_shows_its_causes() {
     let host = Host::new();
     host.executor.fail_next("prepare t", ExecError::fatal("pull image nope", "not found"));

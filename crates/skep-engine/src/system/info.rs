@@ -41,6 +41,8 @@ impl Engine {
                 check.feature, check.detail, check.disables
             ));
         }
+        let problems = self.inner.net.problems();
+        warnings.extend(problems.iter().map(|problem| format!("WARNING: {problem}")));
         for (controller, limit) in
             [("memory", "memory limit"), ("pids", "pids limit"), ("cpuset", "cpuset")]
         {

@@ -1,11 +1,13 @@
 //! The nouns of the network room: what callers hand in and get back.
 
+mod blocked;
 mod cluster;
 mod endpoint;
 mod network;
 mod record;
 mod sandbox;
 
+pub use blocked::{BlockedPort, BlockedPorts};
 pub use cluster::{Cluster, OverlayNetwork, OverlaySubnet};
 pub use endpoint::{EndpointInfo, EndpointSpec, ServiceAttachment};
 pub use network::{

@@ -13,7 +13,7 @@ use crate::controller::{Controller, Interest};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
 use crate::ids::{NetworkId, hex_id};
-use crate::model::{Driver, option_keys};
+use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;
 use crate::state::{Shared, lock};
 use crate::world::{Facts, World};
@@ -21,6 +21,7 @@ use rand::RngCore as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 /// A host's network. Clones share one.
@@ -86,12 +87,24 @@ impl Net {
     /// routing mesh that something else holds, namespaces that could not be applied.
     pub fn problems(&self) -> Vec<String> {
         let problems = lock(&self.inner.shared.problems);
-        let ports = problems.ports.values().cloned();
+        let blocked = self.shared().blocked.borrow();
+        let ports = blocked.iter().map(|((protocol, port), blocked)| {
+            format!(
+                "published port {port}/{protocol} of service {} is not served by this host: {}",
+                blocked.service_name, blocked.reason
+            )
+        });
         let spaces = problems
             .namespaces
             .iter()
             .map(|(name, error)| format!("network namespace {name}: {error}"));
         ports.chain(spaces).chain(problems.other.iter().cloned()).collect()
+    }
+
+    /// The ports of the routing mesh that something else on this host holds, as they change. Each is
+    /// tried again until it is free.
+    pub fn blocked_ports(&self) -> watch::Receiver<BlockedPorts> {
+        self.shared().blocked.subscribe()
     }
 
     /// What was counted since the start, as Prometheus text.

@@ -13,7 +13,7 @@ mod services;
 pub mod tests;
 
 pub use names::{NameIndex, NetworkNames};
-pub use services::Services;
+pub use services::{MeshPort, Services};
 
 use crate::cidr::{Cidr, Mac};
 use crate::config::AddressPool;

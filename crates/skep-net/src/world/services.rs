@@ -22,7 +22,9 @@ pub struct Service {
 /// A port of the routing mesh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeshPort {
-    /// Name of the service that has it.
+    /// Id of the service that has it.
+    pub service_id: String,
+    /// Its name.
     pub service: String,
     /// Ingress addresses that get new connections.
     pub backends: BTreeSet<Ipv4Addr>,
@@ -76,6 +78,7 @@ impl World {
             if self.running.overlays.get(&network).is_some_and(|n| n.ingress) {
                 for port in &record.ingress_ports {
                     let mesh = services.mesh.entry((port.protocol, port.published)).or_default();
+                    mesh.service_id = record.service_id.clone();
                     mesh.service = record.service_name.clone();
                     let side = if record.disabled { &mut mesh.leaving } else { &mut mesh.backends };
                     side.insert(record.endpoint_ip);

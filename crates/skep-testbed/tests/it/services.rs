@@ -1,8 +1,9 @@
 //! A swarm of one: services and what they are made of.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
+use skep_testbed::{Host, until};
 
-use crate::fixture::One;
+use crate::fixture::{LIMIT, One};
 
 #[test]
 fn a_swarm_is_made_and_left() -> Result<()> {
@@ -130,5 +131,100 @@ fn templates_and_settings_reach_the_task() -> Result<()> {
          sh -c 'echo $(hostname) $NODE $(id -u) $PWD; sleep 600'",
     )?;
     one.prints("docker service logs --raw t", "t-1 node0 65534 /tmp")?;
+    Ok(())
+}
+
+/// Somebody else's socket on a port of a host, for as long as this lives.
+struct Holder<'a> {
+    child: std::process::Child,
+    host: &'a Host,
+    /// As the host counts processes.
+    pid: String,
+}
+
+impl<'a> Holder<'a> {
+    fn start(one: &'a One, port: u16) -> Result<Self> {
+        let script = format!(
+            "import socket, time, os; open(\"/run/holder\", \"w\").write(str(os.getpid())); s = socket.socket(); \
+             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); \
+             s.bind((\"\", {port})); s.listen(); time.sleep(600)"
+        );
+        let child = one.host.command("python3", &["-c", &script]).spawn()?;
+        until("the port to be held", LIMIT, || {
+            one.host.sh(&format!("ss -Hltn sport = :{port} | grep -q LISTEN"))?.text().map(drop)
+        })?;
+        let pid = one.host.sh("cat /run/holder")?.text()?;
+        Ok(Self { child, host: &one.host, pid })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        self.host.sh(&format!("kill {}", self.pid))?.text()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_published_port_that_somebody_else_holds_is_told_until_it_is_free() -> Result<()> {
+    let one = One::swarm()?;
+    let errors = "docker service ps web --no-trunc --format '{{.CurrentState}}|{{.Error}}' | sed 's/ [^|]*|/|/'";
+    let served = "curl -sf -m 2 -o /dev/null http://127.0.0.1:8000/ && echo yes || echo no";
+    let started = one.host.sh("date +%s.%N")?.text()?;
+
+    // A foreign process, before the service is there.
+    let holder = Holder::start(&one, 8000)?;
+    one.docker("service create -d --name web --replicas 2 -p 8000:8000 whoami")?;
+    let pid = &holder.pid;
+    let trouble = format!(
+        "published port 8000/tcp is not served by this host: Bind for 0.0.0.0:8000 failed: \
+         port is already allocated (held by process python3, pid {pid})"
+    );
+    let line = format!("Running|\"{trouble}\"");
+    one.prints(errors, &format!("{line}\n{line}"))?;
+    let warnings = one.docker("info --format '{{json .Warnings}}'")?;
+    ensure!(
+        warnings.contains("8000/tcp of service web") && warnings.contains(&format!("pid {pid})")),
+        "{warnings}"
+    );
+    one.prints(served, "no")?;
+    holder.stop()?;
+    one.prints(served, "yes")?;
+    one.prints(errors, "Running|\nRunning|")?;
+    one.prints("docker info --format '{{json .Warnings}}' | grep -c 8000 || true", "0")?;
+
+    // A container of this host, before the service publishes the port.
+    one.docker("run -d --name plain -p 8001:8000 whoami")?;
+    one.docker("service update -d --publish-add 8001:8000 web")?;
+    until("the running tasks to name the container", LIMIT, || {
+        let said = one.host.sh(errors)?.text()?;
+        let told = said.lines().filter(|line| {
+            line.starts_with("Running|")
+                && line.contains("8001/tcp is not served by this host")
+                && line.contains("(held by container plain)")
+        });
+        if told.count() == 2 { Ok(()) } else { Err(anyhow!("{said}")) }
+    })?;
+    one.docker("rm -f plain")?;
+    one.prints("curl -sf -m 2 -o /dev/null http://127.0.0.1:8001/ && echo yes || echo no", "yes")?;
+    one.prints(&format!("{errors} | grep -c 8001 || true"), "0")?;
+
+    // The other way round nothing starts.
+    let refused = one.refused("run --rm -p 8001:8000 whoami")?;
+    ensure!(refused.contains("held by service web"), "{refused}");
+
+    let events = one.docker(&format!(
+        "events --since {started} --until $(date +%s) --filter type=service \
+         --format '{{{{.Action}}}} {{{{.Actor.Attributes.name}}}} {{{{.Actor.Attributes.port}}}}'"
+    ))?;
+    let ports: Vec<&str> = events.lines().filter(|line| line.starts_with("port-")).collect();
+    assert_eq!(
+        ports,
+        [
+            "port-blocked web 8000/tcp",
+            "port-unblocked web 8000/tcp",
+            "port-blocked web 8001/tcp",
+            "port-unblocked web 8001/tcp",
+        ]
+    );
     Ok(())
 }

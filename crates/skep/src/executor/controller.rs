@@ -11,7 +11,7 @@ use skep_engine::{
 use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task};
 use tokio::sync::watch;
 
-use super::{Shared, attachable, body, files, logs, overlay, workload};
+use super::{Shared, attachable, body, files, logs, overlay, ports, workload};
 
 /// How long a task waits for the addresses that a manager gives its node. Source: Docker's executor.
 const ATTACHMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -252,6 +252,20 @@ impl Controller for TaskController {
             }
             if glances.changed().await.is_err() {
                 return Err(ExecError::refused("the task's container was removed"));
+            }
+        }
+    }
+
+    async fn trouble(&self, told: &str) -> String {
+        let mut blocked = self.host.engine.net().blocked_ports();
+        loop {
+            let now = ports::trouble(&self.task(), &blocked.borrow_and_update());
+            if now != told {
+                return now;
+            }
+            if blocked.changed().await.is_err() {
+                // The network is gone, and the daemon with it.
+                return std::future::pending().await;
             }
         }
     }
