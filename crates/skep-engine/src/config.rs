@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use skep_net::{AddressPool, DefaultBridge};
 
-/// Settings of one host's engine. [`EngineConfig::new`] gives Docker's defaults.
+/// Settings of one host's engine, at its start: [`crate::Reloadable`] names those that may change later. [`EngineConfig::new`] gives Docker's defaults.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Lasting state: `containers/`, `volumes/`, `image/`, `network/`, `engine-id`.

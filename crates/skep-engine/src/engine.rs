@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type};
 use skep_container::Runtime;
@@ -16,6 +16,7 @@ use crate::container::{Execs, Registry};
 use crate::error::{EngineError, Result};
 use crate::events::Bus;
 use crate::provider::NetworkProvider;
+use crate::reload::Reloadable;
 use crate::util;
 use crate::volume::Volumes;
 
@@ -35,6 +36,8 @@ pub(crate) struct Inner {
     pub execs: Execs,
     pub volumes: Volumes,
     pub events: Bus,
+    /// What may change without a new start; `config` keeps what it was at the start.
+    pub reloadable: RwLock<Reloadable>,
     /// Who has networks beyond this host; set after the start, if at all.
     pub provider: watch::Sender<Option<Arc<dyn NetworkProvider>>>,
     /// Counts changes of what containers were granted by the provider.
@@ -74,6 +77,7 @@ impl Engine {
         let engine = Self {
             inner: Arc::new(Inner {
                 runtime: Runtime::new(config.shim.clone()),
+                reloadable: RwLock::new(Reloadable::of(&config)),
                 config,
                 id,
                 images,
@@ -99,7 +103,7 @@ impl Engine {
         self.inner.net.shutdown().await;
     }
 
-    /// What it was started with.
+    /// What it was started with; see [`Engine::reloadable`] for what may have changed since.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
     }

@@ -21,7 +21,8 @@ pub enum Command {
 /// configuration file; see [`crate::config`].
 #[derive(Args, Clone, Debug, Default)]
 pub struct DaemonFlags {
-    /// Where to listen: unix://PATH, tcp://HOST:PORT or fd:// (may be given several times)
+    /// Where to listen: unix://PATH, tcp://HOST:PORT, or fd:// for sockets of the service manager (may be
+    /// given several times)
     #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
     pub hosts: Vec<String>,
     /// Folder for all persistent state
@@ -72,14 +73,19 @@ pub struct DaemonFlags {
     /// Where to serve metrics for Prometheus, HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_addr: Option<String>,
+    /// Serve TLS; refused without --tlsverify, which implies it
+    #[arg(long)]
+    pub tls: bool,
     /// Serve TLS and verify clients
     #[arg(long)]
     pub tlsverify: bool,
     /// Trust clients with a certificate of this authority
     #[arg(long, value_name = "FILE")]
     pub tlscacert: Option<PathBuf>,
+    /// This daemon's certificate
     #[arg(long, value_name = "FILE")]
     pub tlscert: Option<PathBuf>,
+    /// Its private key
     #[arg(long, value_name = "FILE")]
     pub tlskey: Option<PathBuf>,
 }

@@ -8,11 +8,12 @@ mod file;
 mod pool;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use address::ListenAddress;
+pub use address::{DEFAULT_SOCKET, ListenAddress};
 pub use file::FileSettings;
 pub use pool::AddressPool;
 
@@ -36,10 +37,15 @@ pub enum ConfigError {
     #[error("--tlsverify needs --tlscacert, --tlscert and --tlskey")]
     TlsFiles,
     #[error(
+        "{given} without --tlsverify would let in everybody who reaches the port, and whoever gets in is \
+         root here; use --tlsverify with --tlscacert, --tlscert and --tlskey"
+    )]
+    TlsWithoutVerification { given: &'static str },
+    #[error(
         "refused to listen on tcp://{address}: without --tlsverify everybody who reaches that \
          address would be root here; use TLS, or an address of the loopback interface"
     )]
-    OpenTcp { address: String },
+    OpenTcp { address: SocketAddr },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,7 @@ pub struct TlsFiles {
 /// Everything the daemon needs to know, complete and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Empty: what the service manager hands over, or else Docker's socket.
     pub hosts: Vec<ListenAddress>,
     pub data_root: PathBuf,
     pub exec_root: PathBuf,
@@ -93,6 +100,44 @@ impl Settings {
         Self::merge(flags, file)
     }
 
+    /// Keys whose values differ in `new` and that take a new start. Pure.
+    pub fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
+        // Every field is named, so that a new one is either here or said to be reloadable.
+        let Self {
+            hosts,
+            data_root,
+            exec_root,
+            pidfile,
+            log_level: _,
+            labels: _,
+            insecure_registries: _,
+            registry_mirrors: _,
+            default_address_pools,
+            mtu,
+            bip,
+            cgroup_parent,
+            log_driver,
+            log_opts,
+            metrics_addr,
+            tls,
+        } = self;
+        let differ = [
+            ("hosts", *hosts != new.hosts),
+            ("data-root", *data_root != new.data_root),
+            ("exec-root", *exec_root != new.exec_root),
+            ("pidfile", *pidfile != new.pidfile),
+            ("default-address-pools", *default_address_pools != new.default_address_pools),
+            ("mtu", *mtu != new.mtu),
+            ("bip", *bip != new.bip),
+            ("cgroup-parent", *cgroup_parent != new.cgroup_parent),
+            ("log-driver", *log_driver != new.log_driver),
+            ("log-opts", *log_opts != new.log_opts),
+            ("metrics-addr", *metrics_addr != new.metrics_addr),
+            ("tlsverify, tlscacert, tlscert, tlskey", *tls != new.tls),
+        ];
+        differ.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+    }
+
     /// Takes each setting from where it stands, or its default. Pure.
     pub fn merge(flags: &DaemonFlags, file: FileSettings) -> Result<Self, ConfigError> {
         let flags = flags.clone();
@@ -106,14 +151,22 @@ impl Settings {
         let tls = match (tlsverify, ca, cert, key) {
             (true, Some(ca), Some(cert), Some(key)) => Some(TlsFiles { ca, cert, key }),
             (true, ..) => return Err(ConfigError::TlsFiles),
-            (false, ..) => None,
+            // Whoever names these files believes that the port is protected.
+            (false, ca, cert, key) => {
+                let given = [
+                    (flags.tls || file.tls, "--tls"),
+                    (ca.is_some(), "--tlscacert"),
+                    (cert.is_some(), "--tlscert"),
+                    (key.is_some(), "--tlskey"),
+                ];
+                if let Some((_, given)) = given.into_iter().find(|(is_given, _)| *is_given) {
+                    return Err(ConfigError::TlsWithoutVerification { given });
+                }
+                None
+            }
         };
 
-        let mut hosts = either(flags.hosts, file.hosts);
-        if hosts.is_empty() {
-            hosts.push("unix:///var/run/docker.sock".to_owned());
-        }
-        let hosts = hosts
+        let hosts = either(flags.hosts, file.hosts)
             .iter()
             .map(|text| ListenAddress::parse(text, tls.is_some()))
             .collect::<Result<Vec<_>, _>>()?;
@@ -210,7 +263,8 @@ mod tests {
     #[test]
     fn defaults_are_dockers_paths() {
         let settings = Settings::merge(&DaemonFlags::default(), FileSettings::default()).unwrap();
-        assert_eq!(settings.hosts, [ListenAddress::Unix("/var/run/docker.sock".into())]);
+        assert_eq!(settings.hosts, []);
+        assert_eq!(DEFAULT_SOCKET, "/var/run/docker.sock");
         assert_eq!(settings.exec_root, PathBuf::from("/var/run/docker"));
         assert_eq!(settings.log_level, "info");
     }
@@ -252,5 +306,32 @@ mod tests {
         let flags = DaemonFlags { tlsverify: true, ..Default::default() };
         let error = Settings::merge(&flags, FileSettings::default()).unwrap_err();
         assert!(matches!(error, ConfigError::TlsFiles));
+    }
+
+    #[test]
+    fn tls_without_verification_is_refused() {
+        let given = Some("/tls/file.pem".into());
+        for flags in [
+            DaemonFlags { tls: true, ..Default::default() },
+            DaemonFlags { tlscacert: given.clone(), ..Default::default() },
+            DaemonFlags { tlscert: given.clone(), ..Default::default() },
+            DaemonFlags { tlskey: given, ..Default::default() },
+        ] {
+            let error = Settings::merge(&flags, FileSettings::default()).unwrap_err();
+            assert!(matches!(error, ConfigError::TlsWithoutVerification { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn changes_are_told_apart() {
+        let old = Settings::merge(&DaemonFlags::default(), FileSettings::default()).unwrap();
+        let mut new = old.clone();
+        new.labels = vec!["a=b".to_owned()];
+        new.registry_mirrors = vec!["http://mirror".to_owned()];
+        new.log_level = "debug".to_owned();
+        assert_eq!(old.fixed_changes(&new), [""; 0]);
+        new.mtu = Some(1400);
+        new.data_root = "/elsewhere".into();
+        assert_eq!(old.fixed_changes(&new), ["data-root", "mtu"]);
     }
 }

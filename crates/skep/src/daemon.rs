@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use skep_api::{Backend, Metrics, MetricsSource, Product};
-use skep_engine::{Engine, EngineConfig};
+use skep_engine::{Engine, EngineConfig, Reloadable};
 use skep_node::{NodeConfig, SwarmNode};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +16,11 @@ use tracing::{info, warn};
 use crate::args::DaemonFlags;
 use crate::config::Settings;
 use crate::executor::{EngineExecutor, announce_ports};
+use crate::listen::Activated;
 use crate::lock::{DataRoot, PidFile};
+use crate::logging::LogLevel;
+use crate::reload::{Reloader, reloadable};
+use crate::service_manager::ServiceManager;
 use crate::{checks, listen, logging};
 
 /// Runs until SIGTERM or SIGINT. Containers go on running afterwards.
@@ -32,7 +36,9 @@ pub fn main(flags: &DaemonFlags) -> ExitCode {
 
 fn run(flags: &DaemonFlags) -> Result<()> {
     let settings = Settings::load(flags)?;
-    logging::start(&settings.log_level);
+    let log = logging::start(&settings.log_level);
+    let activated = Activated::from_env();
+    let manager = service_manager();
     // Files of containers are made with the modes their images say.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     raise_descriptor_limit();
@@ -43,16 +49,23 @@ fn run(flags: &DaemonFlags) -> Result<()> {
         .thread_name("skep")
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(flags, settings, log, activated, manager))
 }
 
-async fn serve(settings: Settings) -> Result<()> {
+async fn serve(
+    flags: &DaemonFlags,
+    settings: Settings,
+    log: LogLevel,
+    activated: Activated,
+    manager: ServiceManager,
+) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let mut hangup = signal(SignalKind::hangup()).context("watch for SIGHUP")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
     let version = env!("CARGO_PKG_VERSION");
     info!(version, data_root = %settings.data_root.display(), "skep daemon starts");
 
-    let listeners = listen::bind(&settings).await?;
+    let listeners = listen::bind(&settings, activated).await?;
     let metrics_listener = match &settings.metrics_addr {
         Some(address) => Some(
             TcpListener::bind(address)
@@ -109,23 +122,39 @@ async fn serve(settings: Settings) -> Result<()> {
         let sources: Vec<MetricsSource> = vec![Box::new(move || net.metrics())];
         served.spawn(skep_api::serve_metrics(listener, metrics, sources, shutdown.clone()));
     }
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        warn!(%error, "tell the service manager that the daemon is ready");
-    }
+    manager.ready();
 
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: the daemon ends, containers go on running"),
-        _ = interrupt.recv() => info!("SIGINT: the daemon ends, containers go on running"),
-    }
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
-        warn!(%error, "tell the service manager that the daemon ends");
-    }
+    let mut reloader = Reloader::new(flags.clone(), settings, engine.clone(), log);
+    let signal = loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                manager.reloading();
+                reloader.reload();
+                manager.ready();
+            }
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+        }
+    };
+    info!(signal, "the daemon ends, containers go on running");
+    manager.stopping();
     shutdown.cancel();
     while served.join_next().await.is_some() {}
     swarm.shutdown().await;
     engine.shutdown().await;
     info!("skep daemon has ended");
     Ok(())
+}
+
+/// A service manager that cannot be reached does not keep the daemon from its work.
+fn service_manager() -> ServiceManager {
+    ServiceManager::connect(std::env::var_os("NOTIFY_SOCKET").as_deref()).unwrap_or_else(|error| {
+        warn!(
+            error = &*error as &dyn std::error::Error,
+            "nobody will hear that the daemon is ready"
+        );
+        ServiceManager::default()
+    })
 }
 
 /// Links that this daemon makes; their addresses are never advertised to a swarm.
@@ -140,9 +169,11 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
     // After an upgrade the running file is another; shims of new containers are the new one.
     let shim = std::env::current_exe().context("find the running executable")?;
     let mut config = EngineConfig::new(&settings.data_root, &settings.exec_root, shim);
-    config.labels.clone_from(&settings.labels);
-    config.insecure_registries.clone_from(&settings.insecure_registries);
-    config.registry_mirrors.clone_from(&settings.registry_mirrors);
+    let Reloadable { labels, insecure_registries, registry_mirrors, debug } = reloadable(settings);
+    config.labels = labels;
+    config.insecure_registries = insecure_registries;
+    config.registry_mirrors = registry_mirrors;
+    config.debug = debug;
     config.address_pools = settings
         .default_address_pools
         .iter()
@@ -164,7 +195,6 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
     }
     config.log_driver.clone_from(&settings.log_driver);
     config.log_options = settings.log_opts.clone().into_iter().collect();
-    config.debug = settings.log_level == "debug";
     config.default_binding = Ipv4Addr::UNSPECIFIED;
     Ok(config)
 }

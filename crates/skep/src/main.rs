@@ -14,6 +14,8 @@ mod executor;
 mod listen;
 mod lock;
 mod logging;
+mod reload;
+mod service_manager;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -121,6 +121,29 @@ impl Listener {
         Ok(Self(Socket::Unix { listener, path: None }))
     }
 
+    /// A port that the service manager bound, with TLS as in [`Listener::tls`] if there is a `config`.
+    ///
+    /// # Errors
+    /// If it has no TLS and is not on a loopback address, or the system refuses.
+    pub fn inherited_tcp(
+        listener: std::net::TcpListener,
+        config: Option<Arc<ServerConfig>>,
+    ) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::System {
+            action: "listen on",
+            address: "the service manager's port".to_owned(),
+            source,
+        };
+        let address = listener.local_addr().map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        Ok(Self(match config {
+            Some(config) => Socket::Tls { listener, address, acceptor: TlsAcceptor::from(config) },
+            None if address.ip().is_loopback() => Socket::Tcp { listener, address },
+            None => return Err(ListenError::Insecure(address)),
+        }))
+    }
+
     /// Binds a port without TLS, on loopback only.
     ///
     /// # Errors

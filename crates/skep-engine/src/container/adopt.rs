@@ -9,7 +9,7 @@ use skep_container::{ConnectError, ExitStatus, Handle, Status};
 use skep_net::{SandboxAdoption, SandboxId};
 
 use super::cell::Container;
-use super::end::{restart_input, wants_restart};
+use super::end::{Again, restart_input, wants_restart};
 use super::mounts::MountKind;
 use super::record::Record;
 use super::watch::{HealthStatus, Phase};
@@ -71,7 +71,7 @@ impl Engine {
                     let _op = c.op.lock().await;
                     let stopped = c.read(|r| r.stopped_by_user);
                     c.live(|l| l.stopping = stopped);
-                    this.clear_up(&c, status).await
+                    this.clear_up(&c, status, Again::AtStart).await
                 };
                 if remove && let Err(error) = this.remove_container(&c, true, true).await {
                     tracing::warn!(
@@ -299,7 +299,7 @@ impl Engine {
                     );
                 }
             }
-            Phase::Restarting => self.restart_after(c, std::time::Duration::ZERO),
+            Phase::Restarting => self.restart_after(c, std::time::Duration::ZERO, Again::AtStart),
             Phase::Exited => {
                 if record.auto_remove() {
                     if let Err(error) = self.remove_container(c, true, true).await {
@@ -320,7 +320,7 @@ impl Engine {
                 };
                 if again && wants_restart(&input) {
                     c.change(|r| r.state.phase = Phase::Restarting);
-                    self.restart_after(c, std::time::Duration::ZERO);
+                    self.restart_after(c, std::time::Duration::ZERO, Again::AtStart);
                 }
             }
             Phase::Created | Phase::Running | Phase::Paused => {}

@@ -22,6 +22,15 @@ const GOOD_RUN: time::Duration = time::Duration::seconds(10);
 /// Exit code of a container whose shim was killed: nobody knows better (Docker's).
 const LOST: i32 = 255;
 
+/// Who starts a container again, which decides what becomes of its count of restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Its policy, after an end that this daemon saw: one more.
+    ByPolicy,
+    /// A daemon that starts, after a reboot for example: the count begins anew, as Docker's.
+    AtStart,
+}
+
 /// What the restart policy makes of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartInput {
@@ -92,7 +101,7 @@ impl Engine {
             if c.live(|l| l.run) != run || !c.phase().is_running() {
                 return;
             }
-            self.clear_up(c, status).await
+            self.clear_up(c, status, Again::ByPolicy).await
         };
         if remove && let Err(error) = self.remove_container(c, true, true).await {
             tracing::warn!(
@@ -104,7 +113,12 @@ impl Engine {
     }
 
     /// The same with `op` held; tells whether the container is to be removed.
-    pub(crate) async fn clear_up(&self, c: &Arc<Container>, status: ExitStatus) -> bool {
+    pub(crate) async fn clear_up(
+        &self,
+        c: &Arc<Container>,
+        status: ExitStatus,
+        again: Again,
+    ) -> bool {
         let handle = c.live(|l| {
             l.health_stop = None;
             l.pending.clear();
@@ -192,14 +206,14 @@ impl Engine {
             g.health = HealthStatus::None;
         });
         if let Some(pause) = pause {
-            self.restart_after(c, pause);
+            self.restart_after(c, pause, again);
             return false;
         }
         record.auto_remove() && !c.live(|l| l.keep)
     }
 
     /// Starts a container by its policy after a pause, unless something else happens to it first.
-    pub(crate) fn restart_after(&self, c: &Arc<Container>, pause: Duration) {
+    pub(crate) fn restart_after(&self, c: &Arc<Container>, pause: Duration, again: Again) {
         let (cancel, cancelled) = oneshot::channel::<()>();
         c.live(|l| l.restart_cancel = Some(cancel));
         let (this, c) = (self.clone(), c.clone());
@@ -217,7 +231,10 @@ impl Engine {
                 return;
             }
             c.live(|l| l.restart_cancel = None);
-            c.change(|r| r.restart_count += 1);
+            c.change(|r| match again {
+                Again::ByPolicy => r.restart_count += 1,
+                Again::AtStart => r.restart_count = 0,
+            });
             if let Err(error) = this.start_locked(&c).await {
                 // Docker gives up on a container that cannot be started; so does it not loop here.
                 tracing::warn!(

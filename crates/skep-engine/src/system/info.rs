@@ -13,6 +13,7 @@ use skep_container::cgroup::Layout;
 use super::{cpus, hostname, memory_total};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::reload::Reloadable;
 use crate::util;
 
 impl Engine {
@@ -22,6 +23,7 @@ impl Engine {
     /// None at present; the signature leaves room for facts that take asking.
     pub async fn system_info(&self) -> Result<SystemInfo> {
         let config = &self.inner.config;
+        let reloadable = self.reloadable();
         let (running, paused, stopped) = self.container_counts();
         let count = |n: usize| i64::try_from(n).ok();
         let groups = Layout::host();
@@ -81,7 +83,7 @@ impl Engine {
             pids_limit: has("pids"),
             oom_kill_disable: Some(!groups.is_unified() && groups.controller("memory").is_some()),
             ipv4_forwarding: Some(flag("/proc/sys/net/ipv4/ip_forward")),
-            debug: Some(config.debug),
+            debug: Some(reloadable.debug),
             nfd: std::fs::read_dir("/proc/self/fd").ok().and_then(|d| count(d.count())),
             // Asynchronous tasks are what comes nearest to goroutines.
             n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
@@ -104,13 +106,13 @@ impl Engine {
             ncpu: Some(cpus()),
             mem_total: i64::try_from(memory_total()).ok(),
             index_server_address: Some("https://index.docker.io/v1/".to_owned()),
-            registry_config: Some(self.registry_config()),
+            registry_config: Some(registry_config(&reloadable)),
             generic_resources: None,
             http_proxy: proxy("HTTP_PROXY"),
             https_proxy: proxy("HTTPS_PROXY"),
             no_proxy: proxy("NO_PROXY"),
-            name: Some(config.name.clone().unwrap_or_else(hostname)),
-            labels: Some(config.labels.clone()),
+            name: Some(self.host_name()),
+            labels: Some(reloadable.labels.clone()),
             experimental_build: Some(false),
             server_version: Some(config.version.clone()),
             runtimes: Some(
@@ -178,32 +180,36 @@ impl Engine {
         }
     }
 
-    fn registry_config(&self) -> RegistryServiceConfig {
-        let config = &self.inner.config;
-        let (cidrs, hosts): (Vec<String>, Vec<String>) = config
-            .insecure_registries
-            .iter()
-            .cloned()
-            .partition(|r| r.parse::<skep_net::Cidr>().is_ok() && r.contains('/'));
-        let mut all = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-        all.extend(cidrs);
-        let index = |name: &str, secure: bool, official: bool, mirrors: Vec<String>| {
-            let info = IndexInfo {
-                name: Some(name.to_owned()),
-                mirrors: Some(mirrors),
-                secure: Some(secure),
-                official: Some(official),
-            };
-            (name.to_owned(), info)
+    /// The name this host goes by.
+    pub(crate) fn host_name(&self) -> String {
+        self.inner.config.name.clone().unwrap_or_else(hostname)
+    }
+}
+
+fn registry_config(config: &Reloadable) -> RegistryServiceConfig {
+    let (cidrs, hosts): (Vec<String>, Vec<String>) = config
+        .insecure_registries
+        .iter()
+        .cloned()
+        .partition(|r| r.parse::<skep_net::Cidr>().is_ok() && r.contains('/'));
+    let mut all = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    all.extend(cidrs);
+    let index = |name: &str, secure: bool, official: bool, mirrors: Vec<String>| {
+        let info = IndexInfo {
+            name: Some(name.to_owned()),
+            mirrors: Some(mirrors),
+            secure: Some(secure),
+            official: Some(official),
         };
-        let mut indexes: HashMap<String, IndexInfo> =
-            [index("docker.io", true, true, config.registry_mirrors.clone())].into();
-        indexes.extend(hosts.iter().map(|host| index(host, false, false, Vec::new())));
-        RegistryServiceConfig {
-            insecure_registry_cidrs: Some(all),
-            index_configs: Some(indexes),
-            mirrors: Some(config.registry_mirrors.clone()),
-        }
+        (name.to_owned(), info)
+    };
+    let mut indexes: HashMap<String, IndexInfo> =
+        [index("docker.io", true, true, config.registry_mirrors.clone())].into();
+    indexes.extend(hosts.iter().map(|host| index(host, false, false, Vec::new())));
+    RegistryServiceConfig {
+        insecure_registry_cidrs: Some(all),
+        index_configs: Some(indexes),
+        mirrors: Some(config.registry_mirrors.clone()),
     }
 }
 

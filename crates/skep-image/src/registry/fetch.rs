@@ -218,7 +218,7 @@ impl Images {
     ) -> Result<(Session, T), RegistryError> {
         let scope = format!("repository:{}:pull", name.path());
         let mut first = None;
-        for place in self.inner.registry.rules.for_pull(name.domain()).await {
+        for place in self.inner.registry.rules().for_pull(name.domain()).await {
             let mirror = place.mirror;
             let base = place.base.clone();
             let session = Session::new(&self.inner, place, name.path(), vec![scope.clone()], who);

@@ -23,7 +23,7 @@ impl Images {
         } else {
             host
         };
-        let places: Vec<Endpoint> = self.inner.registry.rules.for_push(domain).await;
+        let places: Vec<Endpoint> = self.inner.registry.rules().for_push(domain).await;
         let mut first = None;
         for place in places {
             let session = Session::new(&self.inner, place, "", Vec::new(), who);

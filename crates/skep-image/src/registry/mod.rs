@@ -21,14 +21,18 @@ mod url;
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, Weak},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
 use tokio::sync::Semaphore;
 
 pub use error::RegistryError;
 
-use crate::{digest::Digest, error::Result, settings::Settings};
+use crate::{
+    digest::Digest,
+    error::Result,
+    settings::{RegistryConfig, Settings},
+};
 use connect::Client;
 use download::Download;
 use endpoint::Rules;
@@ -67,7 +71,7 @@ impl fmt::Debug for Credentials {
 
 /// What all operations with registries share.
 pub(crate) struct Registry {
-    rules: Rules,
+    rules: RwLock<Arc<Rules>>,
     verified: Client,
     unverified: Client,
     /// Running downloads, so that two pulls of a layer share one.
@@ -83,12 +87,25 @@ impl Registry {
         let certs = settings.registry.certs_dir.clone();
         let connect = settings.retry.connect;
         Ok(Self {
-            rules: Rules::new(&settings.registry)?,
+            rules: RwLock::new(Arc::new(Rules::new(&settings.registry)?)),
             verified: connect::client(tls::Trust::Verified(certs), connect),
             unverified: connect::client(tls::Trust::Anyone, connect),
             downloads: Mutex::default(),
             download_slots: Semaphore::new(settings.max_downloads.max(1)),
             upload_slots: Semaphore::new(settings.max_uploads.max(1)),
         })
+    }
+
+    /// Where registries are and how they may be spoken to. A transfer keeps the rules it began with.
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// # Errors
+    /// As [`Registry::new`]; the old rules hold then.
+    pub(crate) fn set_rules(&self, config: &RegistryConfig) -> Result<()> {
+        let rules = Arc::new(Rules::new(config)?);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        Ok(())
     }
 }

@@ -104,7 +104,7 @@ impl Images {
             }
         }
         let mut first = None;
-        for place in self.inner.registry.rules.for_push(name.domain()).await {
+        for place in self.inner.registry.rules().for_push(name.domain()).await {
             let session = Session::new(&self.inner, place, name.path(), scopes.clone(), who);
             match session.hello(false).await {
                 Ok(_) => return Ok(session),

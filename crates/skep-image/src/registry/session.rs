@@ -362,7 +362,7 @@ impl Session {
     fn may_be_plain(&self, url: &str) -> bool {
         let uri: Option<Uri> = url.parse().ok();
         let authority = uri.as_ref().and_then(Uri::authority).map(|a| a.as_str().to_owned());
-        authority.is_some_and(|authority| self.inner.registry.rules.is_insecure(&authority, &[]))
+        authority.is_some_and(|authority| self.inner.registry.rules().is_insecure(&authority, &[]))
     }
 }
 

@@ -71,6 +71,15 @@ impl Images {
         open::open(root, settings).map(|inner| Self { inner: Arc::new(inner) })
     }
 
+    /// Changes which registries may be spoken to without verified TLS, and the mirrors of Docker Hub,
+    /// from the next transfer on. `certs_dir` stays what it was.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] for settings that make no sense; the old ones hold then.
+    pub fn set_registries(&self, config: &RegistryConfig) -> Result<()> {
+        self.inner.registry.set_rules(config)
+    }
+
     /// Runs blocking work. Dropping the future does not stop it.
     pub(crate) async fn blocking<T, F>(&self, work: F) -> Result<T>
     where

@@ -3,17 +3,20 @@ use std::path::PathBuf;
 
 use super::ConfigError;
 
+/// Docker's socket.
+pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
 /// Where the Engine API is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
     Unix(PathBuf),
     Tcp(SocketAddr),
-    /// Sockets handed over by systemd.
-    Activated,
+    /// Sockets handed over by the service manager: all, or the one with this descriptor number or name.
+    Activated(Option<String>),
 }
 
 impl ListenAddress {
-    /// Reads `unix://PATH`, `tcp://[HOST]:[PORT]` (2376 with TLS, 2375 without) or `fd://`.
+    /// Reads `unix://PATH`, `tcp://[HOST]:[PORT]` (2376 with TLS, 2375 without) or `fd://[WHICH]`.
     pub fn parse(text: &str, tls: bool) -> Result<Self, ConfigError> {
         let refuse = |reason: &str| ConfigError::Value {
             what: "host",
@@ -21,14 +24,15 @@ impl ListenAddress {
             reason: reason.to_owned(),
         };
         if let Some(path) = text.strip_prefix("unix://") {
-            let path = if path.is_empty() { "/var/run/docker.sock" } else { path };
+            let path = if path.is_empty() { DEFAULT_SOCKET } else { path };
             if !path.starts_with('/') {
                 return Err(refuse("a unix socket needs an absolute path"));
             }
             return Ok(Self::Unix(path.into()));
         }
-        if text.starts_with("fd://") {
-            return Ok(Self::Activated);
+        if let Some(which) = text.strip_prefix("fd://") {
+            let which = Some(which).filter(|which| !matches!(*which, "" | "*"));
+            return Ok(Self::Activated(which.map(str::to_owned)));
         }
         let Some(rest) = text.strip_prefix("tcp://") else {
             return Err(refuse("use unix://PATH, tcp://HOST:PORT or fd://"));
@@ -52,10 +56,11 @@ impl ListenAddress {
             "localhost" => Ipv4Addr::LOCALHOST.into(),
             host => host.parse().map_err(|_| refuse("the host must be an address"))?,
         };
+        let address = SocketAddr::new(ip, port);
         if !tls && !ip.is_loopback() {
-            return Err(ConfigError::OpenTcp { address: format!("{ip}:{port}") });
+            return Err(ConfigError::OpenTcp { address });
         }
-        Ok(Self::Tcp(SocketAddr::new(ip, port)))
+        Ok(Self::Tcp(address))
     }
 }
 
@@ -72,7 +77,9 @@ mod tests {
             ("tcp://localhost:1", false, "Tcp(127.0.0.1:1)"),
             ("tcp://0.0.0.0", true, "Tcp(0.0.0.0:2376)"),
             ("tcp://[::1]:99", false, "Tcp([::1]:99)"),
-            ("fd://", false, "Activated"),
+            ("fd://", false, "Activated(None)"),
+            ("fd://*", true, "Activated(None)"),
+            ("fd://4", false, "Activated(Some(\"4\"))"),
         ];
         for (text, tls, expected) in table {
             assert_eq!(

@@ -26,6 +26,7 @@ pub struct FileSettings {
     pub log_driver: Option<String>,
     pub log_opts: BTreeMap<String, String>,
     pub metrics_addr: Option<String>,
+    pub tls: bool,
     pub tlsverify: bool,
     pub tlscacert: Option<PathBuf>,
     pub tlscert: Option<PathBuf>,
@@ -46,7 +47,7 @@ impl FileSettings {
 
     /// Keys that the flags set as well.
     pub fn also_in(&self, flags: &DaemonFlags) -> Vec<&'static str> {
-        let both: [(&'static str, bool); 20] = [
+        let both: [(&'static str, bool); 21] = [
             ("hosts", !self.hosts.is_empty() && !flags.hosts.is_empty()),
             ("data-root", self.data_root.is_some() && flags.data_root.is_some()),
             ("exec-root", self.exec_root.is_some() && flags.exec_root.is_some()),
@@ -72,6 +73,7 @@ impl FileSettings {
             ("log-driver", self.log_driver.is_some() && flags.log_driver.is_some()),
             ("log-opts", !self.log_opts.is_empty() && !flags.log_opts.is_empty()),
             ("metrics-addr", self.metrics_addr.is_some() && flags.metrics_addr.is_some()),
+            ("tls", self.tls && flags.tls),
             ("tlsverify", self.tlsverify && flags.tlsverify),
             ("tlscacert", self.tlscacert.is_some() && flags.tlscacert.is_some()),
             ("tlscert", self.tlscert.is_some() && flags.tlscert.is_some()),

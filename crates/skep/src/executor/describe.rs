@@ -8,7 +8,7 @@ use skep_types::{EngineDescription, NodeDescription, Platform, PluginDescription
 pub async fn description(engine: &Engine) -> Result<NodeDescription, EngineError> {
     let info = engine.system_info().await?;
     let labels = engine
-        .config()
+        .reloadable()
         .labels
         .iter()
         .filter_map(|label| label.split_once('='))
