@@ -25,6 +25,8 @@ impl Peer {
         let child = host
             .command("dockerd", &["--data-root", "/var/lib/skep", "--exec-root", "/run/docker"])
             .env("PATH", path)
+            // Or each task would first wait for a registry that is not there.
+            .env("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log)

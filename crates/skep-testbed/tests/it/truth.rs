@@ -68,7 +68,7 @@ impl Load {
     /// `request` is a shell command; what it says on failure ends up in the verdict.
     fn start(client: Host, request: &str) -> Result<Self> {
         let script = format!(
-            "rm -f /run/stop; n=0; fails=0; while [ ! -e /run/stop ]; do n=$((n+1)); \
+            "rm -f /run/stop; n=0; fails=0; while [ ! -e /run/stop ]; do n=$((n+1)); echo $n > /run/count; \
              said=$({request} 2>&1) || {{ fails=$((fails+1)); echo \"$(date +%T.%N): $? $said\"; }}; done; \
              echo $fails failed of $n"
         );
@@ -76,14 +76,31 @@ impl Load {
         Ok(Self { loop_, client })
     }
 
-    /// Ends the loop. How many requests there were; an error if one failed.
-    fn stop(self) -> Result<u64> {
+    /// Waits for some more requests to be through.
+    fn some(&self) -> Result<()> {
+        more("requests", || {
+            self.client.sh("cat /run/count")?.text()?.parse().context("count the requests")
+        })
+    }
+
+    /// Ends the loop; an error if a request failed.
+    fn stop(self) -> Result<()> {
         self.client.sh("touch /run/stop")?.text()?;
         let said = String::from_utf8(self.loop_.wait_with_output()?.stdout)?;
         let last = said.lines().last().unwrap_or_default();
         ensure!(last.starts_with("0 failed of "), "{said}");
-        last.rsplit(' ').next().unwrap_or_default().parse().context("count the requests")
+        Ok(())
     }
+}
+
+/// Waits until a count is five further.
+fn more(what: &str, count: impl Fn() -> Result<u64>) -> Result<()> {
+    // The counter's file may be empty or not there yet for a moment.
+    let first = until(what, LIMIT, &count)?;
+    until(&format!("more {what}"), LIMIT, || {
+        let now = count()?;
+        if now >= first + 5 { Ok(()) } else { Err(anyhow!("{first} before, {now} now")) }
+    })
 }
 
 fn curl(host: &Host, port: u16) -> String {
@@ -259,11 +276,16 @@ fn names_are_answered_while_the_daemon_is_killed_and_started() -> Result<()> {
     one.docker("run -d --name peer --network local busybox sleep 600")?;
     for (name, network, asked) in [("swarmed", "demo", "web"), ("plain", "local", "peer")] {
         one.docker(&format!(
-            "run -d --name {name} --network {network} busybox sh -c 'n=0; while [ ! -e /stop ]; do n=$((n+1)); \
+            "run -d --name {name} --network {network} busybox sh -c 'n=0; while [ ! -e /stop ]; do n=$((n+1)); echo $n >/count; \
              nslookup -type=a {asked} >/tmp/said 2>&1 || {{ echo failed; cat /tmp/said; }}; done; echo asked $n'"
         ))?;
     }
     for _ in 0..5 {
+        for name in ["swarmed", "plain"] {
+            more("questions", || {
+                one.docker(&format!("exec {name} cat /count"))?.parse().context("count")
+            })?;
+        }
         one = crash(one, |_| Ok(()))?;
     }
     for name in ["swarmed", "plain"] {
@@ -277,7 +299,7 @@ fn names_are_answered_while_the_daemon_is_killed_and_started() -> Result<()> {
             .trim()
             .parse()
             .with_context(|| said.clone())?;
-        ensure!(said.starts_with("asked ") && asked > 50, "{name}: {said}");
+        ensure!(said.starts_with("asked ") && asked >= 25, "{name}: {said}");
     }
     no_errors(&one.daemon)
 }
@@ -289,13 +311,16 @@ fn published_ports_serve_while_the_daemon_is_killed_and_started() -> Result<()> 
     one.docker("run -d --name plain -p 9000:8000 whoami")?;
     let loads = [8000, 9000]
         .map(|port| Load::start(one.bed.host(&format!("client{port}"))?, &curl(&one.host, port)));
+    let loads = loads.into_iter().collect::<Result<Vec<_>>>()?;
     for _ in 0..5 {
+        for load in &loads {
+            load.some()?;
+        }
         one = crash(one, |_| Ok(()))?;
         one.converged("web", "2/2")?;
     }
     for load in loads {
-        let requests = load?.stop()?;
-        ensure!(requests > 30, "only {requests} requests");
+        load.stop()?;
     }
     no_errors(&one.daemon)
 }
@@ -313,10 +338,10 @@ fn no_request_fails_while_a_service_grows_and_shrinks() -> Result<()> {
         for replicas in [8, 1] {
             one.docker(&format!("service scale -d web={replicas}"))?;
             one.converged("web", &format!("{replicas}/{replicas}"))?;
+            load.some()?;
         }
     }
-    let requests = load.stop()?;
-    ensure!(requests > 200, "only {requests} requests");
+    load.stop()?;
     one.docker("service rm web inner")?;
     until("nothing to be left behind", LIMIT, || {
         let after = kernel(&one.host)?;

@@ -48,9 +48,12 @@ fn run() -> Result<()> {
     let peer = theirs.as_ref().map(|(host, _)| host);
 
     let mut table = Table::default();
+    memory::daemon(&mut table, ("idle daemon in a swarm", "30 MB"), &daemon, peer)?;
     start::run_to_end(&mut table, &ours, peer)?;
     start::scale(&mut table, &ours, peer)?;
-    memory::measure(&mut table, &ours, &daemon, peer)?;
+    let later = "the same after 70 containers came and went";
+    memory::daemon(&mut table, (later, "-"), &daemon, peer)?;
+    memory::shims(&mut table, &ours, peer)?;
     mesh::measure(&mut table, &ours, &client)?;
     table.print()
 }

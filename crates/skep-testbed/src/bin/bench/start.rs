@@ -51,6 +51,8 @@ pub fn scale(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result<()> 
             "many",
             "--replicas",
             "4",
+            "--stop-grace-period",
+            "1ms",
             "busybox",
             "sleep",
             "3600",
