@@ -30,6 +30,9 @@ fn main() -> ExitCode {
         return skep_container::shim::main(words.split_off(2));
     }
     match Arguments::parse().command {
-        Command::Daemon(flags) => daemon::main(&flags),
+        Command::Daemon(flags) => {
+            skep_sys::malloc::share_arenas();
+            daemon::main(&flags)
+        }
     }
 }
