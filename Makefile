@@ -35,6 +35,10 @@ bench: packages
 	$(CARGO) build --release --package skep --package skep-whoami --package skep-testbed
 	target/release/bench
 
+## Every fuzz target for a minute; scripts/fuzz takes other times and one target.
+fuzz:
+	scripts/fuzz
+
 ## Rewrites files, unlike check.
 fmt:
 	$(CARGO) fmt --all
