@@ -9,7 +9,7 @@ use skep_proto::v1::{
     GetRootCaCertificateRequest, IssueNodeCertificateRequest, NodeCertificateStatusRequest,
     issuance_status, node_spec,
 };
-use skep_types::{NodeAvailability, NodeId};
+use skep_types::{NodeAvailability, NodeId, Timestamp};
 use thiserror::Error;
 use tonic::transport::Channel;
 
@@ -23,8 +23,9 @@ use crate::{
 /// Time for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-const ROOT_TRIES: usize = 5;
-const ROOT_PAUSE: Duration = Duration::from_secs(2);
+/// A manager that is just starting gets this time to answer for the first time. Whoever asked waits.
+const ROOT_LIMIT: Duration = Duration::from_secs(5);
+const ROOT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pauses between questions for an issued certificate grow up to this.
 const MAX_STATUS_PAUSE: Duration = Duration::from_secs(30);
@@ -44,14 +45,25 @@ pub enum JoinError {
     },
     #[error("no address of a manager was given")]
     NoManagers,
-    /// The manager is of another swarm, or somebody is in between.
+    /// The manager is of another swarm, or somebody is in between. The beginning is Docker's.
     #[error(
-        "{manager} has another root certificate ({found}) than the join token says ({expected})"
+        "remote CA does not match fingerprint: {manager} has the root certificate {found}, but the join \
+         token is for {expected}"
     )]
     Digest { manager: String, expected: String, found: String },
     /// The same request to the same manager would be refused again.
     #[error("{manager} refused {call}: {message}")]
     Refused { manager: String, call: &'static str, code: tonic::Code, message: String },
+    /// Certificates have a time; that of this host and the manager's are too far apart.
+    #[error(
+        "a certificate of {manager} is not valid at this host's time {now}: check the clocks of both"
+    )]
+    Clock {
+        manager: String,
+        now: Timestamp,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the certificate request of node {node} failed: {reason}")]
     Failed { node: NodeId, reason: String },
     #[error("{manager} sent a certificate that cannot be used")]
@@ -68,7 +80,8 @@ pub enum JoinError {
     Tls(#[source] CertError),
 }
 
-/// Downloads the root from the first manager that answers, 5 tries in all, 2 s apart.
+/// Downloads the root from the first manager that answers. Each is tried at least once, and all again
+/// until 5 s have passed.
 ///
 /// With a token the digest of the answer must be the token's; without one the answer is trusted.
 pub async fn download_root(
@@ -76,8 +89,12 @@ pub async fn download_root(
     token: Option<&JoinToken>,
 ) -> Result<TrustRoot, JoinError> {
     let mut last = JoinError::NoManagers;
-    for (attempt, manager) in managers.iter().cycle().take(ROOT_TRIES).enumerate() {
-        if attempt > 0 {
+    let start = tokio::time::Instant::now();
+    for (attempt, manager) in managers.iter().cycle().enumerate() {
+        if attempt >= managers.len() {
+            if start.elapsed() + ROOT_PAUSE > ROOT_LIMIT {
+                break;
+            }
             tokio::time::sleep(ROOT_PAUSE).await;
         }
         match download_root_once(manager, token).await {
@@ -96,7 +113,8 @@ async fn download_root_once(
     token: Option<&JoinToken>,
 ) -> Result<TrustRoot, JoinError> {
     let tls = unverified_client().map_err(JoinError::Tls)?;
-    let channel = connect(manager, CA_SERVER_NAME, tls).await.map_err(JoinError::Unreachable)?;
+    let channel =
+        connect(manager, CA_SERVER_NAME, tls).await.map_err(|error| unreachable(manager, error))?;
     let answer = timed(
         manager,
         "GetRootCACertificate",
@@ -110,8 +128,7 @@ async fn download_root_once(
             return Err(JoinError::Digest { manager: manager.to_owned(), expected, found });
         }
     }
-    TrustRoot::from_pem(&answer.certificate, now())
-        .map_err(|source| JoinError::Certificate { manager: manager.to_owned(), source })
+    TrustRoot::from_pem(&answer.certificate, now()).map_err(|error| unusable(manager, error))
 }
 
 /// Joins a swarm: downloads its root, asks for a certificate and waits until it is issued.
@@ -130,7 +147,7 @@ pub async fn join(
         let channel = match connect(manager, CA_SERVER_NAME, tls).await {
             Ok(channel) => channel,
             Err(error) => {
-                last = JoinError::Unreachable(error);
+                last = unreachable(manager, error);
                 continue;
             }
         };
@@ -157,7 +174,7 @@ pub async fn renew(managers: &[String], tls: &TlsHandle) -> Result<Credentials, 
         let channel = match connect(manager, CA_SERVER_NAME, config).await {
             Ok(channel) => channel,
             Err(error) => {
-                last = JoinError::Unreachable(error);
+                last = unreachable(manager, error);
                 continue;
             }
         };
@@ -204,7 +221,48 @@ async fn obtain(
         timed(manager, "IssueNodeCertificate", client.issue_node_certificate(asked)).await?;
     let certificate = wait_issued(manager, &mut client, &issued.node_id, &request).await?;
     Credentials::new(trust, &certificate, key.to_pem().as_bytes(), now())
-        .map_err(|source| JoinError::Certificate { manager: manager.to_owned(), source })
+        .map_err(|error| unusable(manager, error))
+}
+
+/// A certificate that cannot be used, sorted out by whether the clock is to blame.
+fn unusable(manager: &str, error: CertError) -> JoinError {
+    let manager = manager.to_owned();
+    if is_out_of_date(&error) {
+        return JoinError::Clock { manager, now: now(), source: error.into() };
+    }
+    JoinError::Certificate { manager, source: error }
+}
+
+/// A connection that failed, sorted out by whether the clock is to blame.
+fn unreachable(manager: &str, error: ConnectError) -> JoinError {
+    if is_out_of_date(&error) {
+        return JoinError::Clock { manager: manager.to_owned(), now: now(), source: error.into() };
+    }
+    JoinError::Unreachable(error)
+}
+
+/// Whether an error comes from a certificate that is not valid yet or any more.
+fn is_out_of_date(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // The error inside of one of the kind `io::Error` is not among its causes.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+            .or_else(|| error.downcast_ref());
+        if matches!(error.downcast_ref(), Some(CertError::OutOfDate { .. })) {
+            return true;
+        }
+        if let Some(rustls::Error::InvalidCertificate(invalid)) = tls {
+            return matches!(
+                invalid,
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+            );
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Asks for the certificate until it is issued for exactly this request.

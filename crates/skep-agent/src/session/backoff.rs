@@ -1,10 +1,12 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
-const MAX: Duration = Duration::from_secs(8);
+/// A manager that restarts waits 12 s for its agents before it gives up their nodes; a pause and a
+/// connection attempt that times out must fit in.
+const MAX: Duration = Duration::from_secs(3);
 
 /// Pauses between attempts to get a session: each attempt doubles the bound and adds 100 ms, up to
-/// 8 s; the pause is a random part of it.
+/// 3 s; the pause is a random part of it.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     bound: Duration,
@@ -28,10 +30,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_double_up_to_eight_seconds() {
+    fn bounds_double_up_to_three_seconds() {
         let mut backoff = Backoff::default();
         let bounds: Vec<u128> = (0..8).map(|_| backoff.next(1.0).as_millis()).collect();
-        assert_eq!(bounds, [100, 300, 700, 1500, 3100, 6300, 8000, 8000]);
+        assert_eq!(bounds, [100, 300, 700, 1500, 3000, 3000, 3000, 3000]);
         backoff.reset();
         assert_eq!(backoff.next(0.5), Duration::from_millis(50));
     }

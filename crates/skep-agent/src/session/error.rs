@@ -37,15 +37,24 @@ impl SessionError {
 }
 
 /// Managers answer within this time, or the session is given up.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A call with its time limit.
 pub(super) async fn timed<T>(
     call: &'static str,
     work: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, SessionError> {
-    match tokio::time::timeout(CALL_TIMEOUT, work).await {
+    timed_within(CALL_TIMEOUT, call, work).await
+}
+
+/// A call with a time limit of its own.
+pub(super) async fn timed_within<T>(
+    limit: Duration,
+    call: &'static str,
+    work: impl Future<Output = Result<T, Status>>,
+) -> Result<T, SessionError> {
+    match tokio::time::timeout(limit, work).await {
         Ok(done) => done.map_err(SessionError::call(call)),
-        Err(_) => Err(SessionError::Timeout { call, limit: CALL_TIMEOUT }),
+        Err(_) => Err(SessionError::Timeout { call, limit }),
     }
 }

@@ -22,7 +22,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use self::backoff::Backoff;
-use self::error::{SessionError, timed};
+use self::error::{CALL_TIMEOUT, SessionError, timed, timed_within};
 use self::remotes::Remotes;
 use crate::board::Board;
 use crate::exec_error::chain_text;
@@ -36,6 +36,9 @@ const DESCRIBE_EVERY: Duration = Duration::from_secs(20);
 
 /// A manager that names no period gets a heartbeat this often.
 const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
+
+/// Managers have at least this time to answer a heartbeat.
+const SHORTEST_BEAT_LIMIT: Duration = Duration::from_secs(2);
 
 const SESSION: &str = "Session";
 
@@ -231,15 +234,19 @@ async fn open(
 }
 
 /// Sends heartbeats, each as long after the last as the manager said.
+///
+/// An answer is waited for as long as two beats take: after a short cut of the network a new connection
+/// gets through sooner than the old one, whose retransmissions have become rare.
 async fn heartbeat(mut dispatcher: Dispatcher, id: &str) -> Result<Infallible, SessionError> {
+    let mut limit = CALL_TIMEOUT;
     loop {
         let request = HeartbeatRequest { session_id: id.to_owned() };
-        let answer = timed("Heartbeat", dispatcher.heartbeat(request)).await?.into_inner();
-        let period = answer
-            .period
+        let beat = timed_within(limit, "Heartbeat", dispatcher.heartbeat(request));
+        let period = (beat.await?.into_inner().period)
             .and_then(|period| Duration::try_from(period).ok())
             .filter(|period| !period.is_zero())
             .unwrap_or(HEARTBEAT_PERIOD);
+        limit = (period * 2).clamp(SHORTEST_BEAT_LIMIT, CALL_TIMEOUT);
         tokio::time::sleep(period).await;
     }
 }

@@ -1,4 +1,4 @@
-use skep_types::{Service, ServiceMode, TaskState};
+use skep_types::{NodeState, Service, ServiceMode, Task, TaskState};
 
 use crate::Store;
 
@@ -9,6 +9,12 @@ pub struct ServiceStatus {
     pub desired_tasks: u64,
     /// Of a job's present run.
     pub completed_tasks: u64,
+}
+
+/// What was last heard from a node that is down is not known to be so any more.
+fn is_running(store: &Store, task: &Task) -> bool {
+    task.status.state == TaskState::Running
+        && store.node(&task.node_id).is_some_and(|node| node.status.state != NodeState::Down)
 }
 
 /// Counts a service's tasks. For replicated jobs `desired_tasks` is how many run at once.
@@ -23,7 +29,7 @@ pub fn service_status(store: &Store, service: &Service) -> ServiceStatus {
             }
             status.completed_tasks += u64::from(task.status.state == TaskState::Complete);
         }
-        status.running_tasks += u64::from(task.status.state == TaskState::Running);
+        status.running_tasks += u64::from(is_running(store, task));
         wanted += u64::from(
             matches!(task.desired_state, TaskState::Running | TaskState::Complete)
                 || (task.desired_state == TaskState::Ready && !task.status.state.is_terminal()),

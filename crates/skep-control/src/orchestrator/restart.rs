@@ -109,13 +109,15 @@ fn earliest_start(store: &Store, task: &Task, slot: &Slot) -> Timestamp {
     if old_lives { after_delay.max(task.meta.created_at + OLD_TASK_WAIT) } else { after_delay }
 }
 
-/// The policy's delay for a restart; none for an update and for a task that left a drained node.
+/// The policy's delay for a restart; none for an update and for a task whose node was drained or lost:
+/// such a task has not failed, and nothing is won by waiting.
 fn delay(store: &Store, task: &Task, predecessor: Option<&Arc<Task>>) -> Nanos {
     if let Some(old) = predecessor {
-        let drained = store
-            .node(&old.node_id)
-            .is_some_and(|node| node.spec.availability == NodeAvailability::Drain);
-        if drained || old.spec_version != task.spec_version {
+        let left = store.node(&old.node_id).is_none_or(|node| {
+            node.spec.availability == NodeAvailability::Drain
+                || node.status.state == NodeState::Down
+        });
+        if (left && !old.node_id.is_empty()) || old.spec_version != task.spec_version {
             return Nanos(0);
         }
     }

@@ -1,7 +1,7 @@
 //! The manager's end of the session with each agent.
 //!
-//! Who is alive: an agent opens a session and beats; three missed beats make its node DOWN
-//! ([`Sessions`], [`watchdog`]). What it should do: a stream of assignments, first complete, then
+//! Who is alive: an agent opens a session and beats; a node that is silent for too long is DOWN
+//! ([`Sessions`], [`Pulse`], [`watchdog`]). What it should do: a stream of assignments, first complete, then
 //! differences ([`assignments`]). What it did: reported statuses, of which the last per task is written
 //! as soon as the disk has time ([`StatusReports`]).
 //!
@@ -9,10 +9,12 @@
 
 pub(crate) mod assignments;
 mod describe;
+mod pulse;
 mod sessions;
 mod status;
 pub(crate) mod watchdog;
 
 pub(crate) use describe::Describer;
+pub(crate) use pulse::Pulse;
 pub(crate) use sessions::{SessionError, Sessions};
 pub(crate) use status::StatusReports;

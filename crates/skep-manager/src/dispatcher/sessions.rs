@@ -4,14 +4,11 @@ use std::time::{Duration, Instant};
 
 use skep_types::{NodeId, SessionId};
 use thiserror::Error;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Registrations of one node allowed within [`RATE_WINDOW`].
 const RATE_LIMIT: usize = 3;
 const RATE_WINDOW: Duration = Duration::from_secs(8);
-/// Beats that may be missed.
-pub(crate) const GRACE_PERIODS: u32 = 3;
 
 /// Why a call under a session was refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -30,8 +27,6 @@ pub(crate) enum SessionError {
 /// The sessions of all nodes with this leader.
 pub(crate) struct Sessions {
     inner: Mutex<HashMap<NodeId, Entry>>,
-    /// Counts changes, for whoever waits for the next deadline.
-    changed: watch::Sender<u64>,
 }
 
 struct Entry {
@@ -56,15 +51,11 @@ pub(crate) struct Opened {
 
 impl Sessions {
     pub fn new() -> Self {
-        Self { inner: Mutex::default(), changed: watch::Sender::new(0) }
+        Self { inner: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Entry>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn touch(&self) {
-        self.changed.send_modify(|n| *n += 1);
     }
 
     /// Forgets every session; streams under them end.
@@ -72,24 +63,23 @@ impl Sessions {
         for (_, entry) in self.lock().drain() {
             entry.end();
         }
-        self.touch();
     }
 
     /// Expects a node that was alive under the last leader to register until `deadline`.
     pub fn expect(&self, node: NodeId, deadline: Instant) {
         let entry = || Entry { session: None, deadline, registered: Vec::new() };
         self.lock().entry(node).or_insert_with(entry);
-        self.touch();
     }
 
-    /// Opens a session. A known `wanted` id is kept, else `fresh` is its id; what was open before ends.
+    /// Opens a session, which lasts for `limit` without a beat. A known `wanted` id is kept, else `fresh`
+    /// is its id; what was open before ends.
     pub fn open(
         &self,
         node: &NodeId,
         wanted: &str,
         fresh: SessionId,
         now: Instant,
-        period: Duration,
+        limit: Duration,
     ) -> Result<Opened, SessionError> {
         let mut inner = self.lock();
         let entry = inner.entry(node.clone()).or_insert_with(|| Entry {
@@ -112,9 +102,7 @@ impl Sessions {
         if let Some(old) = old {
             old.ended.cancel();
         }
-        entry.deadline = now + period * GRACE_PERIODS;
-        drop(inner);
-        self.touch();
+        entry.deadline = now + limit;
         Ok(Opened { id, ended })
     }
 
@@ -129,17 +117,17 @@ impl Sessions {
         Ok(open.ended.clone())
     }
 
-    /// A beat: the next one is expected within `period`.
+    /// A beat: the next one is expected within `limit`.
     pub fn beat(
         &self,
         node: &NodeId,
         session: &str,
         now: Instant,
-        period: Duration,
+        limit: Duration,
     ) -> Result<(), SessionError> {
         self.check(node, session)?;
         if let Some(entry) = self.lock().get_mut(node) {
-            entry.deadline = now + period * GRACE_PERIODS;
+            entry.deadline = now + limit;
         }
         Ok(())
     }
@@ -149,7 +137,6 @@ impl Sessions {
         if let Some(entry) = self.lock().remove(node) {
             entry.end();
         }
-        self.touch();
     }
 
     /// Takes out every node whose deadline has passed.
@@ -165,13 +152,15 @@ impl Sessions {
         late
     }
 
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.lock().values().map(|entry| entry.deadline).min()
+    /// Gives every node this much more time.
+    pub fn excuse(&self, by: Duration) {
+        for entry in self.lock().values_mut() {
+            entry.deadline += by;
+        }
     }
 
-    /// Changes when a deadline may have.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.lock().values().map(|entry| entry.deadline).min()
     }
 }
 
@@ -187,10 +176,10 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const PERIOD: Duration = Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_secs(6);
 
     fn open(s: &Sessions, wanted: &str, fresh: &str, at: Instant) -> Result<Opened, SessionError> {
-        s.open(&NodeId::from("n"), wanted, SessionId::from(fresh), at, PERIOD)
+        s.open(&NodeId::from("n"), wanted, SessionId::from(fresh), at, LIMIT)
     }
 
     #[test]
@@ -212,13 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn three_missed_beats_expire_a_node() {
+    fn silence_expires_a_node() {
         let s = Sessions::new();
         let t = Instant::now();
         let opened = open(&s, "", "a", t).unwrap();
-        s.beat(&NodeId::from("n"), "a", t + PERIOD, PERIOD).unwrap();
-        assert!(s.expire(t + PERIOD * 4 - Duration::from_millis(1)).is_empty());
-        assert_eq!(s.expire(t + PERIOD * 4), [NodeId::from("n")]);
+        s.beat(&NodeId::from("n"), "a", t + LIMIT / 2, LIMIT).unwrap();
+        assert!(s.expire(t + LIMIT).is_empty());
+        s.excuse(LIMIT);
+        let end = t + LIMIT / 2 + LIMIT * 2;
+        assert!(s.expire(end - Duration::from_millis(1)).is_empty());
+        assert_eq!(s.expire(end), [NodeId::from("n")]);
         assert!(opened.ended.is_cancelled());
     }
 

@@ -3,23 +3,20 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use skep_control::{Action, Store};
+use skep_control::Action;
 use skep_types::{Node, NodeId, NodeState};
 use tokio_util::sync::CancellationToken;
 
-use super::sessions::{GRACE_PERIODS, Sessions};
+use super::{Pulse, Sessions};
 use crate::store::{StoreCell, WriteError, Writer};
 
-/// Docker's default.
-const DEFAULT_PERIOD: Duration = Duration::from_secs(5);
 /// A new leader waits this much longer for agents to find it.
 const TAKEOVER_FACTOR: u32 = 2;
-
-/// The heartbeat period that the swarm is set to.
-pub(crate) fn heartbeat_period(store: &Store) -> Duration {
-    let set = store.cluster().map(|c| c.spec.dispatcher.heartbeat_period.to_std());
-    set.filter(|period| !period.is_zero()).unwrap_or(DEFAULT_PERIOD)
-}
+/// How often the watchdog wakes to see that it still does.
+const TICK: Duration = Duration::from_millis(250);
+/// If it wakes this much too late, the manager itself stood still (a suspended host, no processor
+/// time), and the beats of that time are yet to be read.
+const STALL: Duration = Duration::from_millis(500);
 
 /// At the start of leadership: every node that was alive is unknown until it registers here.
 pub(crate) async fn take_over(
@@ -42,7 +39,7 @@ pub(crate) async fn take_over(
     });
     written.await?.map(|_| ()).unwrap_or_else(|never| match never {});
     let store = cell.read();
-    let deadline = Instant::now() + heartbeat_period(&store) * GRACE_PERIODS * TAKEOVER_FACTOR;
+    let deadline = Instant::now() + Pulse::of(&store).limit * TAKEOVER_FACTOR;
     for node in store.nodes().filter(|node| node.status.state == NodeState::Unknown) {
         sessions.expect(node.id.clone(), deadline);
     }
@@ -55,20 +52,19 @@ pub(crate) async fn run(
     writer: &Writer,
     stop: &CancellationToken,
 ) -> Result<(), WriteError> {
-    let mut changed = sessions.changed();
     loop {
-        changed.borrow_and_update();
-        let deadline = sessions.next_deadline();
-        let late = async {
-            match deadline {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let now = Instant::now();
+        let tick = now + TICK;
+        let wake = sessions.next_deadline().map_or(tick, |deadline| deadline.clamp(now, tick));
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            _ = changed.changed() => continue,
-            () = late => {}
+            () = tokio::time::sleep_until(wake.into()) => {}
+        }
+        let late = Instant::now().saturating_duration_since(wake);
+        if late >= STALL {
+            tracing::warn!(?late, "this manager stood still, giving all nodes more time");
+            sessions.excuse(late);
+            continue;
         }
         let silent = sessions.expire(Instant::now());
         if !silent.is_empty() {

@@ -16,13 +16,10 @@ use super::status;
 use crate::auth::{Allowed, caller};
 use crate::chance;
 use crate::dispatcher::assignments::Assignments;
-use crate::dispatcher::watchdog::heartbeat_period;
-use crate::dispatcher::{Describer, SessionError};
+use crate::dispatcher::{Describer, Pulse, SessionError};
 use crate::shared::Shared;
 use crate::store::Watched;
 
-/// The agent is asked to beat at random moments around the period, so that agents spread out.
-const JITTER: Duration = Duration::from_millis(500);
 /// Shortest time between two messages of one assignment stream. The first change after a quiet time
 /// goes out at once; a burst is gathered for this long.
 const SPACING: Duration = Duration::from_millis(5);
@@ -122,11 +119,11 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
         if self.0.read().node(&node).is_none() {
             return Err(Status::unknown("node not found"));
         }
-        let period = heartbeat_period(&self.0.read());
+        let limit = Pulse::of(&self.0.read()).limit;
         let opened = self
             .0
             .sessions
-            .open(&node, &request.session_id, chance::id(), Instant::now(), period)
+            .open(&node, &request.session_id, chance::id(), Instant::now(), limit)
             .map_err(status::session)?;
         // The first message must show the node as it is from now on.
         self.register(&node, description, addr).await?;
@@ -147,9 +144,10 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let session = &request.get_ref().session_id;
         let (node, _) = self.session(&request, session)?;
-        let period = chance::around(heartbeat_period(&self.0.read()), JITTER);
-        self.0.sessions.beat(&node, session, Instant::now(), period).map_err(status::session)?;
-        let period = prost_types::Duration::try_from(period)
+        let pulse = Pulse::of(&self.0.read());
+        let beaten = self.0.sessions.beat(&node, session, Instant::now(), pulse.limit);
+        beaten.map_err(status::session)?;
+        let period = prost_types::Duration::try_from(pulse.next_beat())
             .map_err(|_| Status::internal("the heartbeat period is out of range"))?;
         Ok(Response::new(v1::HeartbeatResponse { period: Some(period) }))
     }

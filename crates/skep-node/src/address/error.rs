@@ -23,6 +23,15 @@ pub enum AddressError {
          port number)"
     )]
     BadDefaultAdvertise,
+    /// Nothing could come in there.
+    #[error("{role} address {ip} is not an address of this host")]
+    NotOurs { role: &'static str, ip: IpAddr },
+    /// Other nodes would send this host's VXLAN packets to somebody else.
+    #[error(
+        "advertise address {0} is not an address of this host; if it is translated to one, name that \
+         one with --data-path-addr"
+    )]
+    AdvertiseNotOurs(IpAddr),
     #[error("could not find the system's IP address")]
     NoAddress,
     #[error(

@@ -68,6 +68,27 @@ impl Resolver {
         }
     }
 
+    /// Checks that a member's packets would reach this host: it must have the address it listens on and
+    /// the one that VXLAN packets come to, which is the advertised one if `data_path` is `None`. An
+    /// advertised address alone may be another host's that passes packets on.
+    pub fn check_ours(
+        &self,
+        listen: SocketAddr,
+        advertise: SocketAddr,
+        data_path: Option<IpAddr>,
+    ) -> Result<(), AddressError> {
+        if !listen.ip().is_unspecified() && !self.has(listen.ip()) {
+            return Err(AddressError::NotOurs { role: "listen", ip: listen.ip() });
+        }
+        match data_path {
+            Some(ip) if !self.has(ip) => Err(AddressError::NotOurs { role: "data path", ip }),
+            None if !self.has(advertise.ip()) => {
+                Err(AddressError::AdvertiseNotOurs(advertise.ip()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An address in text, or the one address of the interface of that name; `None` is neither.
     fn host(&self, text: &str) -> Result<Option<IpAddr>, AddressError> {
         if let Some(link) = self.links.iter().find(|link| link.name == text) {
@@ -243,6 +264,30 @@ mod tests {
         assert_eq!(resolver.listen("nosuch0"), Err(AddressError::BadListen));
         assert_eq!(resolver.listen("eth0").unwrap().to_string(), "192.0.2.7:2377");
         assert_eq!(resolver.data_path("192.0.2.7:80"), Err(AddressError::BadDataPath));
+    }
+
+    #[test]
+    fn packets_must_reach_this_host() {
+        let resolver = Resolver::new(vec![link("eth0", &["192.0.2.7"])]);
+        let check = |listen: &str, advertise: &str, data_path: Option<&str>| {
+            let data_path = data_path.map(|ip| ip.parse().unwrap());
+            resolver.check_ours(listen.parse().unwrap(), advertise.parse().unwrap(), data_path)
+        };
+        assert_eq!(check("0.0.0.0:2377", "192.0.2.7:2377", None), Ok(()));
+        assert_eq!(check("192.0.2.7:2377", "203.0.113.9:2377", Some("192.0.2.7")), Ok(()));
+        assert_eq!(
+            text(check("0.0.0.0:2377", "203.0.113.9:2377", None)),
+            "advertise address 203.0.113.9 is not an address of this host; if it is translated to one, \
+             name that one with --data-path-addr"
+        );
+        assert_eq!(
+            text(check("192.0.2.8:2377", "192.0.2.7:2377", None)),
+            "listen address 192.0.2.8 is not an address of this host"
+        );
+        assert_eq!(
+            text(check("0.0.0.0:2377", "192.0.2.7:2377", Some("192.0.2.9"))),
+            "data path address 192.0.2.9 is not an address of this host"
+        );
     }
 
     #[test]

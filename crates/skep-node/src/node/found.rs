@@ -72,11 +72,14 @@ impl SwarmNode {
         let resolver = self.resolver()?;
         let listen_addr = resolver.listen(&request.listen_addr)?;
         let default = &self.config.default_advertise_addr;
+        let advertise_addr = resolver.advertise(&request.advertise_addr, default, listen_addr)?;
+        let data_path_addr = resolver.data_path(&request.data_path_addr)?;
+        resolver.check_ours(listen_addr, advertise_addr, data_path_addr)?;
         Ok(State {
             phase: Phase::Initialising,
             listen_addr,
-            advertise_addr: resolver.advertise(&request.advertise_addr, default, listen_addr)?,
-            data_path_addr: resolver.data_path(&request.data_path_addr)?,
+            advertise_addr,
+            data_path_addr,
             remote_addrs: Vec::new(),
         })
     }

@@ -45,11 +45,13 @@ impl SwarmNode {
             }
             Err(error) => source_towards(&remote_addrs, listen_addr.port()).await.ok_or(error)?,
         };
+        let data_path_addr = resolver.data_path(&request.data_path_addr)?;
+        resolver.check_ours(listen_addr, advertise_addr, data_path_addr)?;
         let state = State {
             phase: Phase::Joining,
             listen_addr,
             advertise_addr,
-            data_path_addr: resolver.data_path(&request.data_path_addr)?,
+            data_path_addr,
             remote_addrs,
         };
         self.put(Slot::Pending);

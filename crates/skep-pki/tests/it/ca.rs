@@ -35,7 +35,10 @@ struct Shared {
 
 impl TestCa {
     pub(crate) async fn start() -> Self {
-        let swarm = Swarm::new();
+        Self::of(Swarm::new()).await
+    }
+
+    pub(crate) async fn of(swarm: Swarm) -> Self {
         let tls = TlsHandle::new(swarm.issue("manager", skep_types::NodeRole::Manager));
         let token = JoinToken::generate(swarm.trust.pem());
         let shared = Arc::new(Shared {

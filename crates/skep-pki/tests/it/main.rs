@@ -19,14 +19,21 @@ struct Swarm {
     trust: TrustRoot,
     signer: Signer,
     key_pem: String,
+    /// When it was made, and its certificates are.
+    made: Timestamp,
 }
 
 impl Swarm {
     fn new() -> Self {
-        let root = create_root(now()).unwrap();
+        Self::made(now())
+    }
+
+    fn made(made: Timestamp) -> Self {
+        let root = create_root(made).unwrap();
         let pem = root.certificate_pem.as_bytes();
         Self {
-            trust: TrustRoot::from_pem(pem, now()).unwrap(),
+            made,
+            trust: TrustRoot::from_pem(pem, made).unwrap(),
             signer: Signer::from_pem(pem, root.key_pem.as_bytes()).unwrap(),
             key_pem: root.key_pem,
         }
@@ -37,9 +44,9 @@ impl Swarm {
         let request = key.request_pem().unwrap();
         let pem = self
             .signer
-            .sign(request.as_bytes(), &subject(id, role), Nanos::default(), now())
+            .sign(request.as_bytes(), &subject(id, role), Nanos::default(), self.made)
             .unwrap();
-        Credentials::new(self.trust.clone(), &pem, key.to_pem().as_bytes(), now()).unwrap()
+        Credentials::new(self.trust.clone(), &pem, key.to_pem().as_bytes(), self.made).unwrap()
     }
 }
 
