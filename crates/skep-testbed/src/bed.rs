@@ -1,12 +1,13 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
-use crate::Image;
 use crate::host::{Host, Namespaces};
+use crate::{Image, run, until};
 
 /// A switch and the hosts plugged into it. Hosts have the addresses 10.77.0.1, 10.77.0.2 and so on.
 /// The switch is their gateway and resolver, 10.77.0.254, and refuses both at once: nothing outside can
@@ -36,18 +37,39 @@ impl Bed {
     /// Plugs a new host into the switch; its daemon is not started yet.
     pub fn host(&mut self, name: &str) -> Result<Host> {
         self.hosts += 1;
-        let number = self.hosts;
-        let address = Ipv4Addr::new(10, 77, 0, number);
+        let address = Ipv4Addr::new(10, 77, 0, self.hosts);
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(folder.join("data")).context("make the host's folder")?;
+        self.boot(name, address, folder)
+    }
+
+    /// Cuts a host's power and starts it again: all its processes, mounts, links and control groups are
+    /// gone, and so is /run. What is on its disk stays. Its daemon is not started.
+    pub fn reboot(&self, host: Host) -> Result<Host> {
+        let (name, address, folder) =
+            (host.name().to_owned(), host.address(), host.folder().to_owned());
+        let group = format!("{}-{name}", self.name);
+        // A frozen process does not end when it is killed.
+        thaw(&group)?;
+        drop(host);
+        remove_cgroups(|name| name == group);
+        self.boot(&name, address, folder)
+    }
+
+    /// Makes the namespaces of a host. Its address tells its port of the switch.
+    fn boot(&self, name: &str, address: Ipv4Addr, folder: PathBuf) -> Result<Host> {
         let spaces = Namespaces::create(name)?;
-        let port = format!("port{number}");
-        self.switch
-            .net_sh(&format!(
-                "ip link add {port} type veth peer name eth0 netns {} && ip link set {port} master br0 up",
-                spaces.pid()
-            ))?
-            .text()?;
+        let port = format!("port{}", address.octets()[3]);
+        // The port of an earlier boot goes with the namespace of its other end, which takes its time.
+        until("the port of the switch to be free", Duration::from_secs(10), || {
+            self.switch
+                .net_sh(&format!(
+                    "ip link add {port} type veth peer name eth0 netns {} && \
+                     ip link set {port} master br0 up",
+                    spaces.pid()
+                ))?
+                .text()
+        })?;
         // A private /run gives each host Docker's own paths, and /var/lib/skep its own state.
         spaces
             .sh(&format!(
@@ -110,22 +132,42 @@ fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-impl Drop for Bed {
-    fn drop(&mut self) {
-        // The hosts are gone by now or go with the process; their cgroups are empty then.
-        for hierarchy in hierarchies() {
-            let Ok(entries) = std::fs::read_dir(&hierarchy) else { continue };
-            for entry in entries.flatten() {
-                if entry.file_name().to_string_lossy().starts_with(&format!("{}-", self.name)) {
-                    let removal = Command::new("find")
-                        .arg(entry.path())
-                        .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
-                        .output();
-                    if let Err(error) = removal {
-                        eprintln!("remove {}: {error}", entry.path().display());
-                    }
+/// Thaws a control group and those below it.
+fn thaw(group: &str) -> Result<()> {
+    for hierarchy in hierarchies() {
+        let script = format!(
+            "find {}/{group} -name freezer.state -exec sh -c 'echo THAWED > \"$1\"' thaw {{}} ';' -o \
+             -name cgroup.freeze -exec sh -c 'echo 0 > \"$1\"' thaw {{}} ';'",
+            hierarchy.display()
+        );
+        // Hierarchies without such a group say so on standard error, which nobody needs to read.
+        run(Command::new("sh").args(["-c", &script]))?;
+    }
+    Ok(())
+}
+
+/// Removes the empty control groups with such a name, in every hierarchy.
+fn remove_cgroups(is_meant: impl Fn(&str) -> bool) {
+    for hierarchy in hierarchies() {
+        let Ok(entries) = std::fs::read_dir(&hierarchy) else { continue };
+        for entry in entries.flatten() {
+            if is_meant(&entry.file_name().to_string_lossy()) {
+                let removal = Command::new("find")
+                    .arg(entry.path())
+                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"])
+                    .output();
+                if let Err(error) = removal {
+                    eprintln!("remove {}: {error}", entry.path().display());
                 }
             }
         }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // The hosts are gone by now or go with the process; their cgroups are empty then.
+        let prefix = format!("{}-", self.name);
+        remove_cgroups(|name| name.starts_with(&prefix));
     }
 }

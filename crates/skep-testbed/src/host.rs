@@ -122,6 +122,11 @@ impl Host {
         &self.folder
     }
 
+    /// Control group for the containers of this host, removed with its bed. [`Host::daemon`] sets it.
+    pub fn cgroup_parent(&self) -> &str {
+        &self.cgroup_parent
+    }
+
     /// Process id by which `nsenter -t` reaches the host from the machine.
     pub fn pid(&self) -> u32 {
         self.spaces.pid()

@@ -26,6 +26,7 @@ impl ApiService {
 
     /// Answers one request.
     pub async fn answer(self, request: Request<Body>) -> Response {
+        tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
         let mut response = match versioned(request) {
             Ok(request) => {
                 let Ok(response) = self.router.oneshot(request).await;

@@ -1,9 +1,9 @@
 //! `skep daemon` itself: flags, refusals, signals.
 
-use anyhow::{Result, ensure};
-use skep_testbed::{Bed, executable};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use skep_testbed::{Bed, Host, Image, Registry, executable, until};
 
-use crate::fixture::One;
+use crate::fixture::{LIMIT, One};
 
 #[test]
 fn the_client_sees_a_docker_engine() -> Result<()> {
@@ -71,4 +71,84 @@ fn several_listeners_serve_the_same_engine() -> Result<()> {
     assert_eq!(host.docker(&["info", "--format", "{{.ID}}"])?, id);
     assert_eq!(host.docker(&["info", "--format", "{{json .Labels}}"])?, r#"["zone=a"]"#);
     Ok(())
+}
+
+/// Writes the daemon's configuration file.
+fn configure(host: &Host, settings: &str) -> Result<String> {
+    let path = host.folder().join("daemon.json");
+    std::fs::write(&path, settings).context("write the configuration")?;
+    Ok(path.display().to_string())
+}
+
+#[test]
+fn a_changed_configuration_is_taken_over_while_the_daemon_runs() -> Result<()> {
+    let mut bed = Bed::new(&executable("skep")?)?;
+    let host = bed.host("node0")?;
+    let shelf = bed.host("shelf")?;
+    let registry = Registry::start(&shelf)?;
+    let path = configure(&host, r#"{"labels": ["zone=a"]}"#)?;
+    let daemon = host.daemon(&["--config-file", &path])?;
+    host.import(&bed, &Image::busybox())?;
+    let image = format!("{}/busybox", registry.address());
+    host.docker(&["tag", "busybox", &image])?;
+    let refused = host.try_docker(&["push", &image])?;
+    ensure!(!refused.success(), "{refused:?}");
+
+    let shown = || {
+        host.docker(&[
+            "info",
+            "--format",
+            "{{json .Labels}} {{.Debug}} {{json .RegistryConfig.Mirrors}}",
+        ])
+    };
+    let becomes = |expected: &str| {
+        until("the configuration to be taken over", LIMIT, || {
+            let shown = shown()?;
+            if shown == expected { Ok(()) } else { Err(anyhow!(shown)) }
+        })
+    };
+    let reload = || host.sh("kill -HUP $(cat /run/docker.pid)")?.text();
+    assert_eq!(shown()?, r#"["zone=a"] false []"#);
+    configure(
+        &host,
+        &format!(
+            r#"{{"labels": ["zone=b", "disk=ssd"], "debug": true, "mtu": 1400, "data-root": "/elsewhere",
+                "registry-mirrors": ["http://mirror:5000"], "insecure-registries": ["{}"]}}"#,
+            registry.address()
+        ),
+    )?;
+    reload()?;
+    becomes(r#"["zone=b","disk=ssd"] true ["http://mirror:5000"]"#)?;
+    host.docker(&["push", &image])?;
+    let event =
+        host.sh("docker events --since 10m --until $(date +%s.%N) --filter type=daemon")?.text()?;
+    ensure!(event.contains("daemon reload") && event.contains("zone=b"), "{event}");
+    let log = daemon.log()?;
+    for key in ["mtu", "data-root"] {
+        let line = log.lines().find(|line| line.contains(&format!("key=\"{key}\"")));
+        ensure!(line.is_some_and(|line| line.contains("started anew")), "{key} in {log}");
+    }
+    host.docker(&["volume", "ls"])?;
+    ensure!(daemon.log()?.contains("/volumes"), "the log says no more than before");
+
+    // What cannot be used changes nothing.
+    for (bad, named) in [
+        (r#"{"labels": ["novalue"]}"#, "novalue"),
+        (r#"{"lables": []}"#, "lables"),
+        (r#"{"labels": ["zone=c"], "registry-mirrors": ["ftp://mirror"]}"#, "ftp://mirror"),
+        ("{", "is not valid"),
+    ] {
+        configure(&host, bad)?;
+        reload()?;
+        until("the refusal", LIMIT, || {
+            let log = daemon.log()?;
+            let line = log.lines().find(|line| line.contains(" ERROR ") && line.contains(named));
+            line.map(str::to_owned).ok_or_else(|| anyhow!("{named} in {log}"))
+        })?;
+        becomes(r#"["zone=b","disk=ssd"] true ["http://mirror:5000"]"#)?;
+    }
+    configure(&host, "")?;
+    reload()?;
+    becomes("[] false []")?;
+    daemon.stop()
 }
