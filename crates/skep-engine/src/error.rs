@@ -122,6 +122,9 @@ pub enum EngineError {
     /// A parameter that cannot be; the text names it and its value.
     #[error("{0}")]
     Invalid(String),
+    /// A setting that no container can have.
+    #[error(transparent)]
+    Malformed(#[from] skep_types::check::Malformed),
     /// Not allowed in this state or for this object.
     #[error("{0}")]
     Forbidden(String),
@@ -243,9 +246,10 @@ impl EngineError {
             | Self::NoSuchPath { .. }
             | Self::NotFound(_) => ErrorKind::NotFound,
             Self::NotModified(_) => ErrorKind::NotModified,
-            Self::Invalid(_) | Self::AmbiguousContainer(_) | Self::CommandFailed { .. } => {
-                ErrorKind::InvalidParameter
-            }
+            Self::Invalid(_)
+            | Self::Malformed(_)
+            | Self::AmbiguousContainer(_)
+            | Self::CommandFailed { .. } => ErrorKind::InvalidParameter,
             Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NameInUse { .. }
             | Self::NotRunning { .. }

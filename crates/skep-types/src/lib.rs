@@ -9,6 +9,7 @@
 
 mod annotations;
 mod bytes;
+pub mod check;
 mod cluster;
 mod config;
 mod container;

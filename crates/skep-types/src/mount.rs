@@ -15,6 +15,20 @@ pub enum MountType {
     Image,
 }
 
+impl MountType {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
+            Self::Npipe => "npipe",
+            Self::Cluster => "cluster",
+            Self::Image => "image",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MountConsistency {
@@ -37,6 +51,20 @@ pub enum MountPropagation {
     Shared,
     Rslave,
     Slave,
+}
+
+impl MountPropagation {
+    /// The word of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rprivate => "rprivate",
+            Self::Private => "private",
+            Self::Rshared => "rshared",
+            Self::Shared => "shared",
+            Self::Rslave => "rslave",
+            Self::Slave => "slave",
+        }
+    }
 }
 
 /// A mount as `--mount` describes it, for containers and services alike.

@@ -1,17 +1,18 @@
 //! Which capabilities a container's processes get.
 
 use std::collections::HashSet;
-use std::str::FromStr;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
+
+use skep_types::check::{self, Malformed};
 
 use crate::launch::capability_number;
 
 /// A capability name that does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum CapabilityError {
-    #[error("invalid CapAdd/CapDrop: unknown capability: {name:?}")]
-    Unknown { name: String },
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error("could not build the capability sets")]
     Build(#[source] oci_spec::OciSpecError),
 }
@@ -50,6 +51,7 @@ pub fn all_capabilities() -> Capabilities {
 /// start from everything; then the drops go and the additions come. Names are accepted with and
 /// without `CAP_`, in any case.
 pub fn capabilities(add: &[String], drop: &[String]) -> Result<Capabilities, CapabilityError> {
+    check::capabilities(add, drop)?;
     let has_all = |names: &[String]| names.iter().any(|n| bare(n) == "ALL");
     let parse_all = |names: &[String]| {
         names.iter().filter(|n| bare(n) != "ALL").map(|n| parse(n)).collect::<Result<Vec<_>, _>>()
@@ -86,12 +88,12 @@ fn bare(name: &str) -> String {
 }
 
 fn parse(name: &str) -> Result<Capability, CapabilityError> {
-    let unknown = || CapabilityError::Unknown { name: name.to_owned() };
-    let cap = Capability::from_str(&bare(name)).map_err(|_| unknown())?;
-    ALL_CAPABILITIES.contains(&cap).then_some(cap).ok_or_else(unknown)
+    let number = check::CAPABILITIES.iter().position(|known| **known == bare(name));
+    let known = number.and_then(|number| ALL_CAPABILITIES.get(number)).copied();
+    known.ok_or_else(|| Malformed::Capability { list: "capability", name: name.to_owned() }.into())
 }
 
-/// Every capability, in the kernel's order.
+/// Every capability, in the kernel's order, as [`check::CAPABILITIES`].
 pub(crate) const ALL_CAPABILITIES: &[Capability] = &[
     Capability::Chown,
     Capability::DacOverride,
@@ -139,6 +141,7 @@ pub(crate) const ALL_CAPABILITIES: &[Capability] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::str::FromStr;
 
     fn mask(set: &Capabilities) -> u64 {
         set.iter().fold(0, |mask, &cap| mask | (1 << capability_number(cap)))
@@ -156,8 +159,17 @@ mod tests {
         assert_eq!(only, HashSet::from([Capability::NetAdmin]));
         let fewer = capabilities(&[], &list(&["CAP_CHOWN"])).expect("valid");
         assert_eq!(mask(&fewer), 0xa804_25fa);
-        assert!(
-            matches!(capabilities(&list(&["CAP_FLY"]), &[]), Err(CapabilityError::Unknown { name }) if name == "CAP_FLY")
-        );
+        assert!(matches!(
+            capabilities(&list(&["CAP_FLY"]), &[]),
+            Err(CapabilityError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn names_and_numbers_agree() {
+        assert_eq!(ALL_CAPABILITIES.len(), check::CAPABILITIES.len());
+        for (capability, name) in ALL_CAPABILITIES.iter().zip(check::CAPABILITIES) {
+            assert_eq!(Capability::from_str(name).ok().as_ref(), Some(capability), "{name}");
+        }
     }
 }

@@ -3,14 +3,14 @@
 use std::str::FromStr;
 
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
+use skep_types::Ulimit;
+use skep_types::check::{self, Malformed};
 
 /// A limit that does not exist or contradicts itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RlimitError {
-    #[error("invalid ulimit type: {name}")]
-    Unknown { name: String },
-    #[error("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")]
-    SoftAboveHard { soft: i64, hard: i64 },
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error("could not build limit {name}")]
     Build {
         name: String,
@@ -21,12 +21,10 @@ pub enum RlimitError {
 
 /// One limit by Docker's short name (`nofile`); −1 means unlimited.
 pub fn rlimit(name: &str, soft: i64, hard: i64) -> Result<PosixRlimit, RlimitError> {
+    check::ulimit(&Ulimit { name: name.to_owned(), soft, hard })?;
     let kind = PosixRlimitType::from_str(&format!("RLIMIT_{}", name.to_ascii_uppercase()))
-        .map_err(|_| RlimitError::Unknown { name: name.to_owned() })?;
+        .map_err(|_| Malformed::UlimitType { name: name.to_owned() })?;
     let value = |v: i64| u64::try_from(v).unwrap_or(u64::MAX);
-    if value(soft) > value(hard) {
-        return Err(RlimitError::SoftAboveHard { soft, hard });
-    }
     PosixRlimitBuilder::default()
         .typ(kind)
         .soft(value(soft))
@@ -46,10 +44,30 @@ mod tests {
             (limit.typ(), limit.soft(), limit.hard()),
             (PosixRlimitType::RlimitNofile, 10, u64::MAX)
         );
-        assert!(matches!(rlimit("speed", 1, 1), Err(RlimitError::Unknown { .. })));
+        for name in [
+            "as",
+            "core",
+            "cpu",
+            "data",
+            "fsize",
+            "locks",
+            "memlock",
+            "msgqueue",
+            "nice",
+            "nofile",
+            "nproc",
+            "rss",
+            "rtprio",
+            "rttime",
+            "sigpending",
+            "stack",
+        ] {
+            rlimit(name, 1, 1).expect(name);
+        }
+        assert!(matches!(rlimit("speed", 1, 1), Err(RlimitError::Malformed(_))));
         assert!(matches!(
             rlimit("core", 2, 1),
-            Err(RlimitError::SoftAboveHard { soft: 2, hard: 1 })
+            Err(RlimitError::Malformed(Malformed::UlimitOrder { soft: 2, hard: 1 }))
         ));
     }
 }

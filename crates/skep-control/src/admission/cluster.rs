@@ -6,7 +6,7 @@ use skep_types::{
     PREDEFINED_LABEL, RootCa, Timestamp, Version,
 };
 
-use super::{ControlError, check_version, keys};
+use super::{ControlError, check_version, keys, task_spec};
 use crate::{Action, Draft, Rng, Store, below, new_id};
 
 /// The cluster object's name.
@@ -56,7 +56,7 @@ pub fn create_cluster(
     }
     let mut spec = seed.spec;
     set_defaults(&mut spec);
-    check_spec(&spec)?;
+    check_spec(store, &spec)?;
     let subnet_size = if seed.subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { seed.subnet_size };
     let pools = check_pools(&seed.default_addr_pool, subnet_size)?;
     check_data_path_port(seed.data_path_port)?;
@@ -100,7 +100,7 @@ pub fn update_cluster(
     let old = store.cluster().ok_or_else(|| ControlError::not_found("cluster not found"))?;
     check_version(&old.meta, version)?;
     set_defaults(&mut spec);
-    check_spec(&spec)?;
+    check_spec(store, &spec)?;
     let mut cluster = Cluster::clone(old);
     if let Some(root_ca) = root_ca {
         cluster.root_ca = root_ca;
@@ -150,7 +150,7 @@ fn set_defaults(spec: &mut ClusterSpec) {
     }
 }
 
-fn check_spec(spec: &ClusterSpec) -> Result<(), ControlError> {
+fn check_spec(store: &Store, spec: &ClusterSpec) -> Result<(), ControlError> {
     if spec.annotations.name != CLUSTER_NAME {
         return Err(ControlError::invalid(format!(
             "invalid Name {:?}: swarm spec must be named \"default\"",
@@ -168,6 +168,9 @@ fn check_spec(spec: &ClusterSpec) -> Result<(), ControlError> {
             "invalid ElectionTick {}: must be greater than HeartbeatTick {}",
             spec.raft.election_tick, spec.raft.heartbeat_tick
         )));
+    }
+    if let Some(driver) = &spec.task_defaults.log_driver {
+        task_spec::check_log_driver(store, driver)?;
     }
     Ok(())
 }

@@ -1,12 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use skep_types::{ContainerSpec, FileTarget, HealthConfig, Mount, MountType, Nanos};
+use skep_types::check::{self, Sharing, Text};
+use skep_types::{ContainerSpec, FileTarget, Nanos};
 
 use super::{ControlError, reference};
 use crate::Store;
-
-/// Shortest span a health check may name, other than zero for the default.
-const MIN_HEALTH_SPAN: Nanos = Nanos::from_millis(1);
 
 pub(super) fn check(store: &Store, spec: &ContainerSpec) -> Result<(), ControlError> {
     if spec.image.is_empty() {
@@ -18,92 +16,49 @@ pub(super) fn check(store: &Store, spec: &ContainerSpec) -> Result<(), ControlEr
             spec.image
         )));
     }
-    check_mounts(&spec.mounts)?;
+    check_process(spec)?;
+    check::mounts(&spec.mounts, Text::Template)?;
+    check::capabilities(&spec.capability_add, &spec.capability_drop)?;
+    spec.ulimits.iter().try_for_each(check::ulimit)?;
+    check::oom_score_adj(spec.oom_score_adj)?;
     if let Some(health) = &spec.healthcheck {
-        check_health(health)?;
+        check::health(health)?;
     }
-    if spec.stop_grace_period.is_some_and(Nanos::is_negative) {
-        return Err(ControlError::invalid("ContainerSpec: stop-grace-period cannot be negative"));
-    }
-    for variable in &spec.env {
-        if variable.is_empty() || variable.starts_with('=') {
-            return Err(ControlError::invalid(format!(
-                "ContainerSpec: invalid environment variable: {variable:?}"
-            )));
-        }
-    }
+    check_names(spec)?;
     check_secrets(store, spec)?;
     check_configs(store, spec)
 }
 
-fn check_mounts(mounts: &[Mount]) -> Result<(), ControlError> {
-    let mut targets = BTreeSet::new();
-    for mount in mounts {
-        let target = mount.target.as_str();
-        if target.is_empty() {
-            return Err(ControlError::invalid(
-                "invalid mount target, must be an absolute path: \"\"",
-            ));
-        }
-        // A template may stand for the leading slash.
-        if !target.starts_with('/') && !target.starts_with("{{") {
-            return Err(ControlError::invalid(format!(
-                "invalid mount target, must be an absolute path: {target}"
-            )));
-        }
-        if target.trim_end_matches('/').is_empty() {
-            return Err(ControlError::invalid("invalid specification: destination can't be '/'"));
-        }
-        if !targets.insert(target) {
-            return Err(ControlError::invalid(format!(
-                "ContainerSpec: duplicate mount point: {target}"
-            )));
-        }
-        let source = mount.source.as_str();
-        match mount.kind {
-            MountType::Bind if !source.starts_with('/') && !source.starts_with("{{") => {
-                return Err(ControlError::invalid(format!(
-                    "invalid bind mount source, must be an absolute path: {source}"
-                )));
-            }
-            MountType::Volume if source.starts_with('/') => {
-                return Err(ControlError::invalid(format!(
-                    "invalid volume mount source, must not be an absolute path: {source}"
-                )));
-            }
-            MountType::Tmpfs if !source.is_empty() => {
-                return Err(ControlError::invalid("invalid tmpfs source, source must be empty"));
-            }
-            MountType::Npipe | MountType::Cluster => {
-                return Err(ControlError::invalid(format!(
-                    "invalid mount type at {target}: only bind, volume, tmpfs and image are available"
-                )));
-            }
-            _ => {}
-        }
+fn check_process(spec: &ContainerSpec) -> Result<(), ControlError> {
+    spec.env.iter().try_for_each(|variable| check::environment(variable))?;
+    if !spec.dir.is_empty() {
+        check::working_dir(&spec.dir)?;
+    }
+    check::user(&spec.user, Text::Template)?;
+    if !spec.stop_signal.is_empty() {
+        check::signal(&spec.stop_signal)?;
+    }
+    if spec.stop_grace_period.is_some_and(Nanos::is_negative) {
+        return Err(ControlError::invalid("ContainerSpec: stop-grace-period cannot be negative"));
     }
     Ok(())
 }
 
-fn check_health(health: &HealthConfig) -> Result<(), ControlError> {
-    let spans = [
-        ("Interval", health.interval),
-        ("Timeout", health.timeout),
-        ("StartPeriod", health.start_period),
-        ("StartInterval", health.start_interval),
-    ];
-    for (name, span) in spans {
-        if span != Nanos(0) && span < MIN_HEALTH_SPAN {
-            return Err(ControlError::invalid(format!(
-                "ContainerSpec: {name} in HealthConfig cannot be less than 1ms"
-            )));
-        }
+fn check_names(spec: &ContainerSpec) -> Result<(), ControlError> {
+    check::hostname("hostname", &spec.hostname, Text::Template)?;
+    for line in &spec.hosts {
+        check::hosts_line(line)?;
     }
-    if health.retries < 0 {
-        return Err(ControlError::invalid(
-            "ContainerSpec: Retries in HealthConfig cannot be negative",
-        ));
+    for server in spec.dns_config.iter().flat_map(|dns| &dns.nameservers) {
+        check::nameserver(server)?;
     }
+    Ok(())
+}
+
+/// Kernel settings. Tasks on the network `host` have no network namespace of their own.
+pub(super) fn check_sysctls(spec: &ContainerSpec, on_host: bool) -> Result<(), ControlError> {
+    let sharing = Sharing { network: on_host, ..Sharing::default() };
+    spec.sysctls.keys().try_for_each(|name| check::sysctl(name, sharing))?;
     Ok(())
 }
 

@@ -1,3 +1,4 @@
+use skep_types::check::Malformed;
 use thiserror::Error;
 
 /// What a caller should make of a refusal; doors map it to a status code.
@@ -21,6 +22,12 @@ pub struct ControlError {
     pub kind: ControlErrorKind,
     /// For the user, with the offending value.
     pub message: String,
+}
+
+impl From<Malformed> for ControlError {
+    fn from(malformed: Malformed) -> Self {
+        Self::invalid(malformed.to_string())
+    }
 }
 
 macro_rules! constructors {

@@ -4,7 +4,7 @@ use skep_types::{
 };
 
 use super::network::{is_predefined, networks_of};
-use super::{ControlError, check_version, endpoint_spec, mode, names, task_spec};
+use super::{ControlError, check_version, container_spec, endpoint_spec, mode, names, task_spec};
 use crate::{Action, Draft, Rng, Store, new_id};
 
 /// Networks may be given by id, name or id prefix; the stored spec has ids.
@@ -170,6 +170,10 @@ fn check_spec(
     }
     resolve_networks(store, old, &mut spec.task_template.networks)?;
     resolve_networks(store, old, &mut spec.networks)?;
+    if let Some(container) = &spec.task_template.container_spec {
+        let on_host = networks_of(spec).any(|network| is_host(store, network));
+        container_spec::check_sysctls(container, on_host)?;
+    }
     let mut seen = std::collections::BTreeSet::new();
     match networks_of(spec).find(|network| !seen.insert(network.target.as_str())) {
         Some(twice) => {
@@ -177,6 +181,12 @@ fn check_spec(
         }
         None => Ok(()),
     }
+}
+
+/// Whether this is the hosts' own network.
+fn is_host(store: &Store, attachment: &NetworkAttachmentConfig) -> bool {
+    let network = store.network(&attachment.target.as_str().into());
+    network.is_some_and(|n| is_predefined(n) && n.spec.annotations.name == "host")
 }
 
 fn resolve_networks(

@@ -1,11 +1,13 @@
-use skep_types::{Nanos, Placement, ResourceRequirements, RestartPolicy, TaskSpec, UpdateConfig};
+use skep_types::check::{self, LOG_DRIVERS};
+use skep_types::{
+    Driver, Nanos, Node, Placement, ResourceRequirements, RestartPolicy, TaskSpec, UpdateConfig,
+};
 
 use super::{ControlError, container_spec};
 use crate::Store;
 use crate::scheduler::constraint;
 
 const MIN_NANO_CPUS: i64 = 1_000_000;
-const MIN_MEMORY: i64 = 4 * 1024 * 1024;
 
 pub(super) fn check(store: &Store, spec: &TaskSpec) -> Result<(), ControlError> {
     if let Some(resources) = &spec.resources {
@@ -13,6 +15,9 @@ pub(super) fn check(store: &Store, spec: &TaskSpec) -> Result<(), ControlError> 
     }
     if let Some(restart) = &spec.restart_policy {
         check_restart(restart)?;
+    }
+    if let Some(driver) = &spec.log_driver {
+        check_log_driver(store, driver)?;
     }
     if let Some(placement) = &spec.placement {
         check_placement(placement)?;
@@ -42,9 +47,9 @@ fn check_resources(resources: &ResourceRequirements) -> Result<(), ControlError>
                 decimal(nano_cpus)
             )));
         }
-        if memory != 0 && memory < MIN_MEMORY {
+        if memory != 0 && memory < check::MIN_MEMORY {
             return Err(ControlError::invalid(format!(
-                "invalid memory value {memory}: Must be at least 4MiB"
+                "invalid memory value {memory}: Must be at least 6MiB"
             )));
         }
     }
@@ -53,7 +58,30 @@ fn check_resources(resources: &ResourceRequirements) -> Result<(), ControlError>
             "invalid pids limit {pids}: Must not be negative"
         )));
     }
+    let limit = limits.map_or(0, |(_, memory)| memory);
+    if let Some((_, reserved)) = reservations.filter(|(_, memory)| limit > 0 && *memory > limit) {
+        return Err(ControlError::invalid(format!(
+            "invalid memory reservation {reserved}: Must not be above the limit of {limit}"
+        )));
+    }
+    if let Some(swappiness) = resources.memory_swappiness {
+        check::swappiness(swappiness)?;
+    }
     Ok(())
+}
+
+/// A log driver that writes here, with its options, or one that some other node has.
+pub(super) fn check_log_driver(store: &Store, driver: &Driver) -> Result<(), ControlError> {
+    let elsewhere = |node: &Node| {
+        let plugins = node.description.engine.iter().flat_map(|engine| &engine.plugins);
+        plugins.into_iter().any(|plugin| plugin.kind == "Log" && plugin.name == driver.name)
+    };
+    let served = LOG_DRIVERS.contains(&driver.name.as_str());
+    // Without a name the driver is each host's own choice, and so are its options.
+    if driver.name.is_empty() || (!served && store.nodes().any(|node| elsewhere(node))) {
+        return Ok(());
+    }
+    Ok(check::log_driver(&driver.name, &driver.options)?)
 }
 
 /// Billionths as a decimal number without trailing zeros.

@@ -1,9 +1,10 @@
 use skep_control::admission::{self, ControlErrorKind};
 use skep_control::list;
 use skep_types::{
-    EndpointSpec, FailureAction, GlobalService, HealthConfig, Mount, MountType, Nanos, NodeRole,
+    ContainerSpec, DnsConfig, Driver, EndpointSpec, FailureAction, GlobalService, HealthConfig,
+    Limit, Mount, MountType, Nanos, NetworkAttachmentConfig, NodeRole, PluginDescription,
     PublishMode, ReplicatedJob, ResolutionMode, ResourceRequirements, Resources, ServiceMode,
-    ServiceSpec, TaskState, UpdateConfig, Version,
+    ServiceSpec, TaskSpec, TaskState, TmpfsOptions, Ulimit, UpdateConfig, Version,
 };
 
 use crate::sim::Sim;
@@ -91,28 +92,30 @@ fn bad_specs_are_refused_with_the_value() {
                     ..Default::default()
                 });
             },
-            "invalid memory value 1024: Must be at least 4MiB",
+            "invalid memory value 1024: Must be at least 6MiB",
         ),
         (
             |s| {
                 s.task_template.container_spec.as_mut().unwrap().healthcheck =
                     Some(HealthConfig { interval: Nanos(5), ..Default::default() });
             },
-            "ContainerSpec: Interval in HealthConfig cannot be less than 1ms",
+            "Interval in Healthcheck cannot be less than 1ms",
         ),
         (
             |s| {
-                s.task_template.container_spec.as_mut().unwrap().mounts =
-                    vec![mount(MountType::Volume, "a", "/x"), mount(MountType::Volume, "b", "/x")];
+                s.task_template.container_spec.as_mut().unwrap().mounts = vec![
+                    mount(MountType::Volume, "aa", "/x"),
+                    mount(MountType::Volume, "bb", "/x/"),
+                ];
             },
-            "ContainerSpec: duplicate mount point: /x",
+            "Duplicate mount point: /x",
         ),
         (
             |s| {
                 s.task_template.container_spec.as_mut().unwrap().mounts =
                     vec![mount(MountType::Bind, "relative", "/x")];
             },
-            "invalid bind mount source, must be an absolute path: relative",
+            "invalid mount config for type \"bind\": invalid mount path: 'relative' mount path must be absolute",
         ),
         (
             |s| {
@@ -142,6 +145,180 @@ fn bad_specs_are_refused_with_the_value() {
         assert!(refused.starts_with(message), "{refused:?} instead of {message:?}");
     }
     assert_eq!(sim.store.services().count(), 0);
+}
+
+/// What the engine would refuse on the task's host is refused at once, at creation and at update.
+#[test]
+fn containers_that_cannot_be_are_refused_with_the_value() {
+    type Edit = fn(&mut TaskSpec, &mut ContainerSpec);
+    let cases: Vec<(Edit, &str)> = vec![
+        (|_, c| c.stop_signal = "FOO".into(), "Invalid signal: FOO"),
+        (
+            |_, c| c.capability_add = vec!["FLY".into()],
+            "invalid CapAdd: unknown capability: \"CAP_FLY\"",
+        ),
+        (
+            |_, c| c.capability_drop = vec!["cap_fly".into()],
+            "invalid CapDrop: unknown capability: \"CAP_FLY\"",
+        ),
+        (
+            |_, c| drop(c.sysctls.insert("kernel.panic".into(), "1".into())),
+            "sysctl \"kernel.panic\" is not in a separate kernel namespace",
+        ),
+        (|_, c| drop(c.sysctls.insert("net..x".into(), "1".into())), "sysctl \"net..x\" is not"),
+        (
+            |t, c| {
+                t.networks =
+                    vec![NetworkAttachmentConfig { target: "host".into(), ..Default::default() }];
+                c.sysctls.insert("net.core.somaxconn".into(), "1".into());
+            },
+            "sysctl \"net.core.somaxconn\" not allowed in host network namespace",
+        ),
+        (|_, c| c.user = "a b".into(), "invalid user \"a b\""),
+        (|_, c| c.user = "a:b:c".into(), "invalid group \"a:b:c\""),
+        (|_, c| c.dir = "rel".into(), "the working directory 'rel' is invalid"),
+        (|_, c| c.hostname = "a b".into(), "invalid hostname: \"a b\""),
+        (|_, c| c.hosts = vec!["nope a".into()], "invalid add-host: \"nope a\""),
+        (|_, c| c.hosts = vec!["192.0.2.1".into()], "invalid add-host: \"192.0.2.1\""),
+        (
+            |_, c| {
+                let nameservers = vec!["nope".into()];
+                c.dns_config = Some(DnsConfig { nameservers, ..Default::default() });
+            },
+            "bad nameserver address: nope",
+        ),
+        (
+            |_, c| c.ulimits = vec![Ulimit { name: "nosuch".into(), soft: 1, hard: 1 }],
+            "invalid ulimit type: nosuch",
+        ),
+        (
+            |_, c| c.ulimits = vec![Ulimit { name: "nofile".into(), soft: 2, hard: 1 }],
+            "ulimit soft limit must be less than or equal to hard limit: 2 > 1",
+        ),
+        (|_, c| c.env = vec!["=x".into()], "invalid environment variable: =x"),
+        (|_, c| c.oom_score_adj = 2000, "Invalid value 2000, range for oom score adj"),
+        (
+            |_, c| {
+                let test = vec!["FOO".into()];
+                c.healthcheck = Some(HealthConfig { test, ..Default::default() });
+            },
+            "Unknown type \"FOO\" in Healthcheck",
+        ),
+        (
+            |_, c| c.healthcheck = Some(HealthConfig { retries: -1, ..Default::default() }),
+            "Retries in Healthcheck cannot be negative",
+        ),
+        (
+            |_, c| c.mounts = vec![mount(MountType::Volume, "data", "rel")],
+            "invalid mount config for type \"volume\": invalid mount path: 'rel'",
+        ),
+        (
+            |_, c| c.mounts = vec![mount(MountType::Volume, "a b", "/x")],
+            "create a b: \"a b\" includes invalid characters",
+        ),
+        (
+            |_, c| c.mounts = vec![mount(MountType::Bind, "/a", "/proc/sys")],
+            "invalid mount config for type \"bind\": \"/proc/sys\" cannot be mounted",
+        ),
+        (
+            |_, c| c.mounts = vec![mount(MountType::Image, "busybox", "/x")],
+            "mount type \"image\" is not supported",
+        ),
+        (
+            |_, c| {
+                c.mounts = vec![Mount {
+                    tmpfs_options: Some(TmpfsOptions { size_bytes: -1, ..Default::default() }),
+                    ..mount(MountType::Tmpfs, "", "/x")
+                }];
+            },
+            "invalid mount config for type \"tmpfs\": invalid tmpfs size: -1",
+        ),
+        (
+            |t, _| t.log_driver = Some(Driver { name: "syslog".into(), ..Default::default() }),
+            "logger: no log driver named 'syslog' is registered",
+        ),
+        (
+            |t, _| {
+                let options = [("foo".into(), "x".into())].into();
+                t.log_driver = Some(Driver { name: "json-file".into(), options });
+            },
+            "unknown log opt 'foo' for json-file log driver",
+        ),
+        (
+            |t, _| {
+                let options = [("max-size".into(), "x".into())].into();
+                t.log_driver = Some(Driver { name: "json-file".into(), options });
+            },
+            "invalid log option max-size=x",
+        ),
+        (
+            |t, _| {
+                let resources =
+                    ResourceRequirements { memory_swappiness: Some(101), ..Default::default() };
+                t.resources = Some(resources);
+            },
+            "Invalid value: 101, valid memory swappiness",
+        ),
+        (
+            |t, _| {
+                t.resources = Some(ResourceRequirements {
+                    limits: Some(Limit { memory_bytes: 32 << 20, ..Default::default() }),
+                    reservations: Some(Resources { memory_bytes: 64 << 20, ..Default::default() }),
+                    ..Default::default()
+                });
+            },
+            "invalid memory reservation 67108864: Must not be above the limit of 33554432",
+        ),
+    ];
+    let mut sim = Sim::new(1, 1);
+    let kept = sim.create(replicated("kept", 1));
+    for (edit, message) in cases {
+        let edited = |name: &str| {
+            let mut spec = replicated(name, 1);
+            let task = &mut spec.task_template;
+            let mut container = task.container_spec.take().unwrap();
+            edit(task, &mut container);
+            task.container_spec = Some(container);
+            spec
+        };
+        let refused = refusal(&mut sim, edited("web"));
+        assert!(refused.starts_with(message), "{refused:?} instead of {message:?}");
+        let version = sim.store.service(&kept).unwrap().meta.version;
+        let refused =
+            admission::update_service(&sim.store, &kept, version, edited("kept"), sim.now);
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, ControlErrorKind::InvalidArgument);
+        assert!(refused.message.starts_with(message), "{refused:?} instead of {message:?}");
+    }
+    assert_eq!(sim.store.services().count(), 1);
+}
+
+/// What only an agent can fill in is not judged before.
+#[test]
+fn templates_are_left_to_the_task_s_host() {
+    let mut sim = Sim::new(1, 1);
+    let mut spec = replicated("web", 1);
+    let container = spec.task_template.container_spec.as_mut().unwrap();
+    container.hostname = "{{ .Node.Hostname }}-{{ .Task.Slot }}".into();
+    container.mounts = vec![
+        mount(MountType::Volume, "data-{{ .Task.Slot }}", "/data"),
+        mount(MountType::Bind, "{{ .Service.Name }}", "/bound"),
+    ];
+    admission::create_service(&sim.store, spec, sim.now, &mut sim.chance).unwrap();
+}
+
+/// Another node of a mixed swarm may write logs in ways that this one does not know.
+#[test]
+fn a_log_driver_of_some_node_is_taken() {
+    let mut sim = Sim::new(1, 1);
+    let node = sim.store.nodes().next().unwrap().id.clone();
+    sim.set_node(&node, |node| {
+        let plugin = PluginDescription { kind: "Log".into(), name: "syslog".into() };
+        node.description.engine.get_or_insert_default().plugins.push(plugin);
+    });
+    let mut spec = replicated("web", 1);
+    spec.task_template.log_driver = Some(Driver { name: "syslog".into(), ..Default::default() });
+    admission::create_service(&sim.store, spec, sim.now, &mut sim.chance).unwrap();
 }
 
 #[test]

@@ -191,7 +191,7 @@ impl Engine {
             own.push(mounts::parse_bind(bind, driver)?);
         }
         for mount in host.mounts.iter().flatten() {
-            own.push(mounts::parse_mount(mount, driver)?);
+            own.push(mounts::parse_mount(&mounts::from_api(mount)?, driver)?);
         }
         for (path, options) in host.tmpfs.iter().flatten() {
             // Validated here, mounted from the host configuration: Docker does not list these.

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use bollard_stubs::models::{ContainerConfig, ContainerCreateBody, HealthConfig};
 use skep_image::RunConfig;
+use skep_types::Nanos;
+use skep_types::check;
+pub use skep_types::check::clean;
 
 use crate::error::{EngineError, Result};
 
@@ -81,12 +84,7 @@ pub fn with_image(mut config: ContainerConfig, image: &RunConfig) -> Result<Cont
     }
     config.healthcheck = health(config.healthcheck.take(), image.healthcheck.as_ref())?;
     if let Some(dir) = config.working_dir.as_deref().filter(|d| !d.is_empty()) {
-        if !dir.starts_with('/') {
-            return Err(EngineError::Invalid(format!(
-                "the working directory '{dir}' is invalid, it needs to be an absolute path"
-            )));
-        }
-        config.working_dir = Some(clean(dir));
+        config.working_dir = Some(check::working_dir(dir)?);
     }
     Ok(config)
 }
@@ -96,21 +94,6 @@ pub fn command(config: &ContainerConfig) -> (String, Vec<String>) {
     let mut words = config.entrypoint.clone().unwrap_or_default();
     words.extend(config.cmd.clone().unwrap_or_default());
     if words.is_empty() { (String::new(), words) } else { (words.remove(0), words) }
-}
-
-/// A path without `.`, `..` and double slashes, by text alone.
-pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            other => parts.push(other),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 fn union(user: Option<Vec<String>>, image: &[String]) -> Option<Vec<String>> {
@@ -128,15 +111,7 @@ fn union(user: Option<Vec<String>>, image: &[String]) -> Option<Vec<String>> {
 fn environment(user: Vec<String>, image: &[String]) -> Result<Vec<String>> {
     let name = |entry: &str| entry.split_once('=').map_or(entry, |(n, _)| n).to_owned();
     for entry in &user {
-        if name(entry).is_empty() {
-            return Err(EngineError::Invalid(format!("invalid environment variable: {entry}")));
-        }
-        if entry.contains('\0') {
-            return Err(EngineError::Invalid(format!(
-                "invalid environment variable: {}",
-                name(entry)
-            )));
-        }
+        check::environment(entry)?;
     }
     let given: Vec<String> = user.iter().map(|e| name(e)).collect();
     let mut all = user;
@@ -167,31 +142,15 @@ fn health(
     if merged == HealthConfig::default() {
         return Ok(None);
     }
-    for (name, value) in [
-        ("Interval", merged.interval),
-        ("Timeout", merged.timeout),
-        ("StartPeriod", merged.start_period),
-        ("StartInterval", merged.start_interval),
-    ] {
-        // A millisecond is Docker's least.
-        if value.is_some_and(|v| v != 0 && v < 1_000_000) {
-            return Err(EngineError::Invalid(format!(
-                "{name} in Healthcheck cannot be less than 1ms"
-            )));
-        }
-    }
-    if merged.retries.is_some_and(|r| r < 0) {
-        return Err(EngineError::invalid("Retries in Healthcheck cannot be negative"));
-    }
-    match merged.test.as_deref() {
-        None | Some([]) => {}
-        Some([kind, ..]) if matches!(kind.as_str(), "NONE" | "CMD" | "CMD-SHELL") => {}
-        Some([kind, ..]) => {
-            return Err(EngineError::Invalid(format!(
-                "Unknown type {kind:?} in Healthcheck: use NONE, CMD or CMD-SHELL"
-            )));
-        }
-    }
+    let nanos = |span: Option<i64>| Nanos(span.unwrap_or(0));
+    check::health(&skep_types::HealthConfig {
+        test: merged.test.clone().unwrap_or_default(),
+        interval: nanos(merged.interval),
+        timeout: nanos(merged.timeout),
+        start_period: nanos(merged.start_period),
+        start_interval: nanos(merged.start_interval),
+        retries: merged.retries.unwrap_or(0),
+    })?;
     Ok(Some(merged))
 }
 

@@ -28,7 +28,6 @@ mod remove;
 mod resources;
 mod root;
 mod security;
-mod signal;
 mod spec;
 mod start;
 mod stats;

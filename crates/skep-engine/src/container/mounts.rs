@@ -3,12 +3,11 @@
 
 use std::collections::HashMap;
 
-use bollard_stubs::models::{
-    Mount, MountBindOptionsPropagationEnum as Propagation, MountPoint, MountTmpfsOptions, MountType,
-};
+use bollard_stubs::models::{Mount as ApiMount, MountPoint};
 use serde::{Deserialize, Serialize};
+use skep_types::check::{self, Malformed, Text, clean};
+use skep_types::{Mount, MountType};
 
-use super::merge::clean;
 use crate::error::{EngineError, Result};
 
 /// What a mount shows.
@@ -139,7 +138,7 @@ pub fn parse_bind(spec: &str, driver: &str) -> Result<MountEntry> {
         entry.driver = driver_or_local(driver);
         entry.anonymous = source.is_empty();
         if !source.is_empty() {
-            crate::volume::check_name(source)?;
+            check::volume_name(source)?;
         }
     }
     apply_mode(&mut entry, mode).map_err(|e| bad(format!(": {e}")))?;
@@ -178,147 +177,60 @@ fn apply_mode(entry: &mut MountEntry, mode: &str) -> Result<(), String> {
 /// Reads one `--mount`.
 ///
 /// # Errors
-/// `Invalid` with Docker's texts.
+/// `Malformed` with Docker's texts.
 pub fn parse_mount(mount: &Mount, driver: &str) -> Result<MountEntry> {
-    let kind = mount.typ.unwrap_or_default();
-    let fail = |why: String| {
-        EngineError::Invalid(format!("invalid mount config for type \"{kind}\": {why}"))
-    };
-    let target = mount.target.as_deref().unwrap_or("");
-    if target.is_empty() {
-        return Err(fail("field Target must not be empty".into()));
-    }
-    let source = mount.source.as_deref().unwrap_or("");
+    check::mount(mount, Text::Plain)?;
+    let fault = |fault| Malformed::Mount { kind: mount.kind, fault };
     let mut entry = MountEntry {
-        destination: destination_of(target).map_err(fail)?,
-        rw: !mount.read_only.unwrap_or(false),
+        destination: check::destination(&mount.target).map_err(fault)?,
+        rw: !mount.read_only,
         ..MountEntry::default()
     };
-    let unexpected = |name: &str| Err(fail(format!("field {name} must not be specified")));
-    match kind {
-        MountType::BIND => {
-            if mount.volume_options.is_some() {
-                return unexpected("VolumeOptions");
-            }
-            if mount.tmpfs_options.is_some() {
-                return unexpected("TmpfsOptions");
-            }
-            if source.is_empty() {
-                return Err(fail("field Source must not be empty".into()));
-            }
-            if !source.starts_with('/') {
-                return Err(fail(format!(
-                    "invalid mount path: '{source}' mount path must be absolute"
-                )));
-            }
+    match mount.kind {
+        MountType::Bind => {
+            let options = mount.bind_options.clone().unwrap_or_default();
             entry.kind = MountKind::Bind;
-            entry.source = clean(source);
-            entry.propagation = "rprivate".to_owned();
-            if let Some(options) = &mount.bind_options {
-                if let Some(p) = options.propagation.filter(|p| *p != Propagation::EMPTY) {
-                    entry.propagation = p.to_string();
-                }
-                entry.non_recursive = options.non_recursive.unwrap_or(false);
-                entry.create_source = options.create_mountpoint.unwrap_or(false);
-                entry.read_only_non_recursive = options.read_only_non_recursive.unwrap_or(false);
-                let force = options.read_only_force_recursive.unwrap_or(false);
-                if force && entry.rw {
-                    return Err(fail("ReadOnlyForceRecursive requires ReadOnly".into()));
-                }
-                if force && (entry.read_only_non_recursive || entry.non_recursive) {
-                    return Err(fail(
-                        "ReadOnlyForceRecursive conflicts with a non-recursive option".into(),
-                    ));
-                }
-            }
+            entry.source = clean(&mount.source);
+            entry.propagation = options.propagation.as_str().to_owned();
+            entry.non_recursive = options.non_recursive;
+            entry.create_source = options.create_mountpoint;
+            entry.read_only_non_recursive = options.read_only_non_recursive;
         }
-        MountType::VOLUME => {
-            if mount.bind_options.is_some() {
-                return unexpected("BindOptions");
-            }
-            if mount.tmpfs_options.is_some() {
-                return unexpected("TmpfsOptions");
-            }
+        MountType::Volume => {
+            let options = mount.volume_options.clone().unwrap_or_default();
+            let own = options.driver_config.unwrap_or_default();
             entry.kind = MountKind::Volume;
-            entry.name = source.to_owned();
-            entry.anonymous = source.is_empty();
-            entry.driver = driver_or_local(driver);
-            if !source.is_empty() {
-                crate::volume::check_name(source)?;
-            }
-            if let Some(options) = &mount.volume_options {
-                entry.no_copy = options.no_copy.unwrap_or(false);
-                entry.volume_labels = options.labels.clone().unwrap_or_default();
-                entry.subpath = options.subpath.clone().unwrap_or_default();
-                if let Some(config) = &options.driver_config {
-                    if let Some(name) = config.name.as_deref().filter(|n| !n.is_empty()) {
-                        entry.driver = name.to_owned();
-                    }
-                    entry.volume_options = config.options.clone().unwrap_or_default();
-                }
-            }
-            let escapes =
-                entry.subpath.starts_with('/') || entry.subpath.split('/').any(|p| p == "..");
-            if escapes {
-                return Err(fail(format!(
-                    "invalid subpath {:?}: must be a relative path within the volume",
-                    entry.subpath
-                )));
-            }
+            entry.name.clone_from(&mount.source);
+            entry.anonymous = mount.source.is_empty();
+            entry.driver = if own.name.is_empty() { driver_or_local(driver) } else { own.name };
+            entry.no_copy = options.no_copy;
+            entry.subpath = options.subpath;
+            entry.volume_labels = options.labels.into_iter().collect();
+            entry.volume_options = own.options.into_iter().collect();
         }
-        MountType::TMPFS => {
-            if mount.bind_options.is_some() {
-                return unexpected("BindOptions");
-            }
-            if mount.volume_options.is_some() {
-                return unexpected("VolumeOptions");
-            }
-            if !source.is_empty() {
-                return unexpected("Source");
-            }
+        MountType::Tmpfs => {
+            let options = mount.tmpfs_options.clone().unwrap_or_default();
             entry.kind = MountKind::Tmpfs;
-            entry.tmpfs_options =
-                tmpfs_mount_options(mount.tmpfs_options.as_ref(), entry.rw).map_err(fail)?;
+            entry.tmpfs_options = check::tmpfs_words(&options).map_err(fault)?;
+            if !entry.rw {
+                entry.tmpfs_options.push("ro".to_owned());
+            }
         }
-        MountType::IMAGE | MountType::NPIPE | MountType::CLUSTER => {
-            return Err(EngineError::Invalid(format!(
-                "mount type \"{kind}\" is not supported on this host"
-            )));
+        kind @ (MountType::Image | MountType::Npipe | MountType::Cluster) => {
+            return Err(Malformed::MountKind { kind }.into());
         }
     }
     Ok(entry)
 }
 
-fn tmpfs_mount_options(
-    options: Option<&MountTmpfsOptions>,
-    rw: bool,
-) -> Result<Vec<String>, String> {
-    let mut words: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
-    if !rw {
-        words.push("ro".to_owned());
-    }
-    if let Some(options) = options {
-        match options.size_bytes.unwrap_or(0) {
-            0 => {}
-            size if size < 0 => return Err(format!("invalid tmpfs size: {size}")),
-            size => words.push(format!("size={size}")),
-        }
-        match options.mode.unwrap_or(0) {
-            0 => {}
-            mode if !(0..=0o7777).contains(&mode) => {
-                return Err(format!("invalid tmpfs mode: {mode:o}"));
-            }
-            mode => words.push(format!("mode={mode:o}")),
-        }
-        for option in options.options.iter().flatten() {
-            match option.as_slice() {
-                [word] if word == "exec" => words.retain(|w| w != "noexec"),
-                [word] if word == "noexec" => {}
-                other => return Err(format!("invalid tmpfs option: {}", other.join("="))),
-            }
-        }
-    }
-    Ok(words)
+/// The API's mount as the swarm's: both are one JSON shape.
+///
+/// # Errors
+/// `Invalid` for a value that the shape does not have.
+pub fn from_api(mount: &ApiMount) -> Result<Mount> {
+    serde_json::to_value(mount)
+        .and_then(serde_json::from_value)
+        .map_err(|error| EngineError::Invalid(format!("invalid mount config: {error}")))
 }
 
 /// Whether the kernel can read a `name=value` of a tmpfs; it would only say that the whole mount is
@@ -448,17 +360,7 @@ fn driver_or_local(driver: &str) -> String {
 }
 
 fn destination_of(path: &str) -> Result<String, String> {
-    if !path.starts_with('/') {
-        return Err(format!("invalid mount path: '{path}' mount path must be absolute"));
-    }
-    match clean(path).as_str() {
-        "/" => Err("invalid specification: destination can't be '/'".to_owned()),
-        // What covers part of /proc could hide what protects the host there; runc refuses it too.
-        path if path == "/proc" || path.starts_with("/proc/") => {
-            Err(format!("\"{path}\" cannot be mounted because it is inside /proc"))
-        }
-        path => Ok(path.to_owned()),
-    }
+    check::destination(path).map_err(|fault| fault.to_string())
 }
 
 #[cfg(test)]
@@ -500,37 +402,45 @@ mod tests {
 
     #[test]
     fn mounts() {
-        let mount = |typ, source: &str, target: &str| Mount {
+        use bollard_stubs::models::{
+            MountBindOptions, MountBindOptionsPropagationEnum as Propagation, MountTmpfsOptions,
+            MountType as ApiType,
+        };
+        let mount = |typ, source: &str, target: &str| ApiMount {
             typ: Some(typ),
             source: Some(source.into()),
             target: Some(target.into()),
             ..Default::default()
         };
-        assert!(!parse_mount(&mount(MountType::BIND, "/a", "/b"), "").unwrap().create_source);
-        assert!(parse_mount(&mount(MountType::VOLUME, "", "/b"), "").unwrap().anonymous);
-        let tmpfs = Mount {
+        let parse = |mount: &ApiMount| parse_mount(&from_api(mount).unwrap(), "");
+        assert!(!parse(&mount(ApiType::BIND, "/a", "/b")).unwrap().create_source);
+        assert!(parse(&mount(ApiType::VOLUME, "", "/b")).unwrap().anonymous);
+        for (propagation, want) in [
+            (None, "rprivate"),
+            (Some(Propagation::EMPTY), "rprivate"),
+            (Some(Propagation::RSLAVE), "rslave"),
+        ] {
+            let options = MountBindOptions { propagation, ..Default::default() };
+            let bind =
+                ApiMount { bind_options: Some(options), ..mount(ApiType::BIND, "/a/../c", "/b") };
+            let bind = parse(&bind).unwrap();
+            assert_eq!((bind.propagation.as_str(), bind.source.as_str()), (want, "/c"));
+        }
+        let tmpfs = ApiMount {
             tmpfs_options: Some(MountTmpfsOptions {
                 size_bytes: Some(4096),
                 mode: Some(0o700),
                 options: None,
             }),
-            ..mount(MountType::TMPFS, "", "/t")
+            read_only: Some(true),
+            ..mount(ApiType::TMPFS, "", "/t")
         };
         assert_eq!(
-            parse_mount(&tmpfs, "").unwrap().tmpfs_options,
-            ["noexec", "nosuid", "nodev", "size=4096", "mode=700"]
+            parse(&tmpfs).unwrap().tmpfs_options,
+            ["noexec", "nosuid", "nodev", "size=4096", "mode=700", "ro"]
         );
-        for bad in [
-            mount(MountType::BIND, "", "/b"),
-            mount(MountType::BIND, "a", "/b"),
-            mount(MountType::BIND, "/a", ""),
-            mount(MountType::BIND, "/a", "b"),
-            mount(MountType::TMPFS, "x", "/b"),
-            mount(MountType::NPIPE, "x", "/b"),
-            mount(MountType::VOLUME, "a/b", "/b"),
-        ] {
-            assert!(parse_mount(&bad, "").is_err(), "{bad:?}");
-        }
+        let odd = ApiMount { consistency: Some("odd".into()), ..mount(ApiType::BIND, "/a", "/b") };
+        assert!(from_api(&odd).unwrap_err().to_string().contains("odd"));
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type};
 use skep_container::Handle;
 use skep_net::{DnsOptions, EndpointInfo, ExtraHost, Network, SandboxId, SandboxMode, SandboxSpec};
+use skep_types::check;
 
 use super::cell::Container;
 use super::ports;
 use super::record::Record;
 use crate::engine::Engine;
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::util;
 
 impl Engine {
@@ -169,12 +170,11 @@ impl Engine {
 
 fn sandbox_spec(c: &Arc<Container>, record: &Record) -> Result<SandboxSpec> {
     let host = &record.host_config;
-    let servers = host.dns.iter().flatten().map(|s| {
-        s.parse().map_err(|_| EngineError::Invalid(format!("bad nameserver address: {s}")))
-    });
-    let extra_hosts = host.extra_hosts.iter().flatten().map(|entry| {
-        ports::parse_extra_host(entry).map(|(name, address)| ExtraHost { name, address })
-    });
+    let servers = host.dns.iter().flatten().map(|server| check::nameserver(server));
+    let extra_hosts =
+        host.extra_hosts.iter().flatten().map(|entry| {
+            check::extra_host(entry).map(|(name, address)| ExtraHost { name, address })
+        });
     let exposed = record.exposed();
     let bindings = host.port_bindings.clone().unwrap_or_default();
     let of_host = record.network_mode() == "host";
@@ -186,11 +186,11 @@ fn sandbox_spec(c: &Arc<Container>, record: &Record) -> Result<SandboxSpec> {
         domainname: record.config.domainname.clone().unwrap_or_default(),
         mode: if of_host { SandboxMode::Host } else { SandboxMode::Isolated },
         dns: DnsOptions {
-            servers: servers.collect::<Result<_>>()?,
+            servers: servers.collect::<Result<_, _>>()?,
             search: host.dns_search.clone().unwrap_or_default(),
             options: host.dns_options.clone().unwrap_or_default(),
         },
-        extra_hosts: extra_hosts.collect::<Result<_>>()?,
+        extra_hosts: extra_hosts.collect::<Result<_, _>>()?,
         files_dir: c.dir.clone(),
         // Ports mean nothing in the host's namespace.
         ports: if of_host {

@@ -157,26 +157,6 @@ pub fn filter_matches(filter: &str, port: u16, protocol: Protocol) -> Option<boo
     Some((first..=last).contains(&port) && wanted == protocol.as_str())
 }
 
-/// Reads `--add-host name:address`; `host-gateway` is `None`.
-///
-/// # Errors
-/// `Invalid` for malformed entries.
-pub fn parse_extra_host(text: &str) -> Result<(String, Option<IpAddr>)> {
-    let bad = |why: &str| EngineError::Invalid(format!("invalid add-host: {text:?}: {why}"));
-    let (name, address) =
-        text.split_once([':', '=']).ok_or_else(|| bad("expected name:address"))?;
-    if name.is_empty() || name.contains(char::is_whitespace) {
-        return Err(bad("no host name"));
-    }
-    if address == "host-gateway" {
-        return Ok((name.to_owned(), None));
-    }
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>()
-        .map(|ip| (name.to_owned(), Some(ip)))
-        .map_err(|_| bad("invalid IP address"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,15 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn filters_and_hosts() {
+    fn filters() {
         assert_eq!(filter_matches("80", 80, Protocol::Tcp), Some(true));
         assert_eq!(filter_matches("80/udp", 80, Protocol::Tcp), Some(false));
         assert_eq!(filter_matches("8000-8100/tcp", 8080, Protocol::Tcp), Some(true));
         assert_eq!(filter_matches("x", 80, Protocol::Tcp), None);
-        assert_eq!(parse_extra_host("a:host-gateway").unwrap(), ("a".to_owned(), None));
-        assert_eq!(parse_extra_host("a:::1").unwrap().1, Some("::1".parse().unwrap()));
-        for bad in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4"] {
-            assert!(parse_extra_host(bad).is_err(), "{bad}");
-        }
     }
 }

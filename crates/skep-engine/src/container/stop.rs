@@ -6,9 +6,10 @@ use std::time::Duration;
 use skep_container::{ControlError, proto::Refusal};
 
 use super::cell::Container;
-use super::signal;
 use super::start::join_error;
 use super::watch::Phase;
+use skep_types::check;
+
 use crate::engine::Engine;
 use crate::error::{EngineError, NotRunningText, Result};
 use crate::options::StopOptions;
@@ -70,7 +71,7 @@ impl Engine {
     /// `NotRunning`, `Invalid` for unknown signals.
     pub async fn container_kill(&self, container: &str, name: Option<&str>) -> Result<()> {
         let number = match name.filter(|n| !n.is_empty()) {
-            Some(name) => signal::parse(name)?,
+            Some(name) => check::signal(name)?,
             None => SIGKILL,
         };
         let c = self.inner.containers.find(container)?;
@@ -205,7 +206,7 @@ impl Engine {
     fn stop_signal(&self, c: &Arc<Container>, given: Option<&str>) -> Result<i32> {
         let own = c.read(|r| r.config.stop_signal.clone());
         match given.filter(|s| !s.is_empty()).or(own.as_deref().filter(|s| !s.is_empty())) {
-            Some(name) => signal::parse(name),
+            Some(name) => Ok(check::signal(name)?),
             None => Ok(SIGTERM),
         }
     }

@@ -4,13 +4,12 @@ use bollard_stubs::models::{
     ContainerConfig, HostConfig, RestartPolicy, RestartPolicyNameEnum as Policy,
 };
 use skep_container::spec;
+use skep_types::Ulimit;
+use skep_types::check::{self, Sharing, Text};
 
-use super::{ports, security, signal};
+use super::{ports, security};
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
-
-/// The least memory a container may be limited to, in bytes (Docker's).
-const MIN_MEMORY: i64 = 6 << 20;
 
 /// Checks the portable half; gives warnings.
 ///
@@ -18,18 +17,15 @@ const MIN_MEMORY: i64 = 6 << 20;
 /// `Invalid`, naming the value.
 pub fn config(config: &ContainerConfig) -> Result<Vec<String>> {
     if let Some(stop_signal) = config.stop_signal.as_deref().filter(|s| !s.is_empty()) {
-        signal::parse(stop_signal)?;
+        check::signal(stop_signal)?;
     }
     for port in config.exposed_ports.iter().flatten() {
         ports::parse_port(port)?;
     }
     for (what, value) in [("hostname", &config.hostname), ("domainname", &config.domainname)] {
-        let text = value.as_deref().unwrap_or("");
-        // The kernel takes 64 bytes; blanks and control characters would break /etc/hosts.
-        if text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(EngineError::Invalid(format!("invalid {what}: {text:?}")));
-        }
+        check::hostname(what, value.as_deref().unwrap_or(""), Text::Plain)?;
     }
+    check::user(config.user.as_deref().unwrap_or(""), Text::Plain)?;
     Ok(Vec::new())
 }
 
@@ -52,11 +48,10 @@ pub fn host_config(
         &config.exposed_ports.clone().unwrap_or_default(),
         host.publish_all_ports.unwrap_or(false),
     )?;
-    spec::capabilities(
+    check::capabilities(
         host.cap_add.as_deref().unwrap_or_default(),
         host.cap_drop.as_deref().unwrap_or_default(),
-    )
-    .map_err(|e| EngineError::Invalid(e.to_string()))?;
+    )?;
     let options = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     if let security::Seccomp::Profile(json) = &options.seccomp {
         skep_container::seccomp::parse_profile(json, &spec::default_capabilities()).map_err(
@@ -69,17 +64,17 @@ pub fn host_config(
         )?;
     }
     for limit in host.ulimits.iter().flatten() {
-        let name = limit.name.as_deref().unwrap_or("");
-        spec::rlimit(name, limit.soft.unwrap_or(0), limit.hard.unwrap_or(0))
-            .map_err(|e| EngineError::Invalid(e.to_string()))?;
+        check::ulimit(&Ulimit {
+            name: limit.name.clone().unwrap_or_default(),
+            soft: limit.soft.unwrap_or(0),
+            hard: limit.hard.unwrap_or(0),
+        })?;
     }
     for entry in host.extra_hosts.iter().flatten() {
-        ports::parse_extra_host(entry)?;
+        check::extra_host(entry)?;
     }
     for server in host.dns.iter().flatten() {
-        server
-            .parse::<std::net::IpAddr>()
-            .map_err(|_| EngineError::Invalid(format!("bad nameserver address: {server}")))?;
+        check::nameserver(server)?;
     }
     if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
         warnings.push("Links are not supported and were ignored: containers on a user-defined network find each other by name.".to_owned());
@@ -172,7 +167,7 @@ pub fn resources(host: &HostConfig) -> Result<()> {
     let memory = host.memory.unwrap_or(0);
     let swap = host.memory_swap.unwrap_or(0);
     let reservation = host.memory_reservation.unwrap_or(0);
-    if memory != 0 && memory < MIN_MEMORY {
+    if memory != 0 && memory < check::MIN_MEMORY {
         return fail("Minimum memory limit allowed is 6MB".into());
     }
     if memory == 0 && swap > 0 {
@@ -185,7 +180,7 @@ pub fn resources(host: &HostConfig) -> Result<()> {
             "Minimum memoryswap limit should be larger than memory limit, see usage".into(),
         );
     }
-    if reservation != 0 && reservation < MIN_MEMORY {
+    if reservation != 0 && reservation < check::MIN_MEMORY {
         return fail("Minimum memory reservation allowed is 6MB".into());
     }
     if memory > 0 && reservation > memory {
@@ -193,9 +188,7 @@ pub fn resources(host: &HostConfig) -> Result<()> {
             "Minimum memory limit can not be less than memory reservation limit, see usage".into(),
         );
     }
-    if let Some(n) = host.memory_swappiness.filter(|n| !(-1..=100).contains(n)) {
-        return fail(format!("Invalid value: {n}, valid memory swappiness range is 0-100"));
-    }
+    check::swappiness(host.memory_swappiness.unwrap_or(-1))?;
     let (nano, period, quota) =
         (host.nano_cpus.unwrap_or(0), host.cpu_period.unwrap_or(0), host.cpu_quota.unwrap_or(0));
     if nano > 0 && period > 0 {
@@ -245,9 +238,7 @@ pub fn resources(host: &HostConfig) -> Result<()> {
     if host.blkio_weight.is_some_and(|w| w != 0 && !(10..=1000).contains(&w)) {
         return fail("Range of blkio weight is from 10 to 1000".into());
     }
-    if let Some(n) = host.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
-        return fail(format!("Invalid value {n}, range for oom score adj is [-1000, 1000]"));
-    }
+    check::oom_score_adj(host.oom_score_adj.unwrap_or(0))?;
     if host.shm_size.is_some_and(|s| s < 0) {
         return fail("SHM size can not be less than 0".into());
     }
@@ -306,41 +297,14 @@ fn modes(host: &HostConfig, config: &ContainerConfig) -> Result<()> {
     if parent.split('/').any(|p| p == "..") {
         return fail(format!("invalid cgroup parent: {parent}"));
     }
+    let sharing = Sharing { network: network == "host", ipc: ipc == "host", uts: uts == "host" };
     for name in host.sysctls.iter().flatten().map(|(name, _)| name) {
-        sysctl(name, network, ipc, uts)?;
+        check::sysctl(name, sharing)?;
+        if name.starts_with("net.") && !exists(name) {
+            return fail(format!("sysctl {name:?} does not exist on this host"));
+        }
     }
     Ok(())
-}
-
-/// Only settings that a namespace of the container's own holds.
-fn sysctl(name: &str, network: &str, ipc: &str, uts: &str) -> Result<()> {
-    let fail = |why: &str| Err(EngineError::Invalid(format!("sysctl \"{name}\" {why}")));
-    const IPC: [&str; 7] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-    ];
-    let of_ipc =
-        IPC.contains(&name) || name == "kernel.shm_rmid_forced" || name.starts_with("fs.mqueue.");
-    if name.contains('/') && name.contains("..") {
-        return fail("is not a setting");
-    }
-    match () {
-        () if name.starts_with("net.") && network == "host" => {
-            fail("not allowed in host network namespace")
-        }
-        () if name.starts_with("net.") && !exists(name) => fail("does not exist on this host"),
-        () if name.starts_with("net.") => Ok(()),
-        () if of_ipc && ipc == "host" => fail("not allowed in host ipc namespace"),
-        () if of_ipc => Ok(()),
-        () if name == "kernel.domainname" && uts != "host" => Ok(()),
-        () if name == "kernel.hostname" => fail("conflicts with --hostname"),
-        () => fail("is not in a separate kernel namespace"),
-    }
 }
 
 /// Whether this host's kernel has a setting. Those of single network interfaces are taken as given:

@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use content::copy_up;
 pub use record::VolumeRecord;
+use skep_types::check;
 
 use crate::error::{EngineError, Result};
 use crate::util;
@@ -36,28 +37,6 @@ struct Entry {
     users: BTreeSet<String>,
     /// Containers that run with it; its own mount is there while there are any.
     active: BTreeSet<String>,
-}
-
-/// Checks a name: a letter or digit, then at least one of letters, digits, `_`, `.`, `-`.
-///
-/// # Errors
-/// `Invalid` with Docker's texts.
-pub fn check_name(name: &str) -> Result<()> {
-    if name.len() == 1 {
-        return Err(EngineError::invalid(
-            "volume name is too short, names should be at least two alphanumeric characters",
-        ));
-    }
-    let mut bytes = name.bytes();
-    let ok = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        && name.len() <= 255;
-    if ok {
-        return Ok(());
-    }
-    Err(EngineError::Invalid(format!(
-        "create {name}: {name:?} includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )))
 }
 
 /// What to make a volume with.
@@ -134,10 +113,10 @@ impl Volumes {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
             util::random_id()
         } else {
-            check_name(&spec.name)?;
+            check::volume_name(&spec.name)?;
             spec.name
         };
-        mount::check(&spec.options)?;
+        check::volume_options(&spec.options)?;
         // Held while the folder is made: a few system calls, and two creates of one name meet here.
         let mut table = self.lock();
         if let Some(entry) = table.get_mut(&name) {
@@ -282,10 +261,10 @@ mod tests {
     #[test]
     fn names() {
         for good in ["ab", "a.b", "0_x-y"] {
-            check_name(good).unwrap();
+            check::volume_name(good).unwrap();
         }
         for bad in ["", "a", "-a", "a/b", "../x", "a b", &"x".repeat(256)] {
-            assert!(check_name(bad).is_err(), "{bad}");
+            assert!(check::volume_name(bad).is_err(), "{bad}");
         }
     }
 

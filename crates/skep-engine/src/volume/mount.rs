@@ -8,29 +8,6 @@ use nix::mount::{MntFlags, MsFlags};
 
 use crate::error::{EngineError, Result};
 
-/// Refuses options the driver does not have, and incomplete ones.
-///
-/// # Errors
-/// `Invalid` with Docker's texts.
-pub fn check(options: &HashMap<String, String>) -> Result<()> {
-    for name in options.keys() {
-        if !matches!(name.as_str(), "type" | "o" | "device" | "size") {
-            return Err(EngineError::Invalid(format!("invalid option: {name:?}")));
-        }
-    }
-    if options.contains_key("size") {
-        return Err(EngineError::invalid("quota size requested but no quota support"));
-    }
-    let some = |name: &str| options.get(name).is_some_and(|v| !v.is_empty());
-    if (some("o") || some("device") || some("type")) && !some("device") {
-        return Err(EngineError::invalid("missing required option: \"device\""));
-    }
-    if some("device") && !some("type") {
-        return Err(EngineError::invalid("missing required option: \"type\""));
-    }
-    Ok(())
-}
-
 /// Whether a volume with these options has a mount of its own.
 pub fn needed(options: &HashMap<String, String>) -> bool {
     options.get("device").is_some_and(|d| !d.is_empty())
@@ -145,19 +122,6 @@ fn resolve(words: String) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn options(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-    }
-
-    #[test]
-    fn checks() {
-        check(&options(&[])).unwrap();
-        check(&options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")])).unwrap();
-        for bad in [&[("o", "bind")][..], &[("device", "/x")], &[("foo", "x")], &[("size", "1m")]] {
-            assert!(check(&options(bad)).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn splitting() {

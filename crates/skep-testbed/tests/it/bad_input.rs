@@ -253,6 +253,11 @@ fn services_of_the_wrong_shape() -> Result<()> {
             r#"{"Name": "x", "TaskTemplate": {"ContainerSpec": {"Image": "BAD:NAME"}}}"#.to_owned(),
             "BAD:NAME",
         ),
+        (spec("", r#", "LogDriver": {"Name": "nosuch"}"#, ""), "no log driver named 'nosuch'"),
+        (
+            spec("", r#", "LogDriver": {"Name": "json-file", "Options": {"a": "b"}}"#, ""),
+            "unknown log opt 'a'",
+        ),
     ];
     let mut table: Vec<(&str, &str, &str, &str, &str)> =
         bodies.iter().map(|(body, words)| ("POST", create, body.as_str(), "400", *words)).collect();
@@ -274,6 +279,83 @@ fn services_of_the_wrong_shape() -> Result<()> {
         ("POST", "/networks/create", r#"{"Name": "n", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.4.0.0/31"}]}}"#, "400", "10.4.0.0/31"),
         ("POST", "/networks/create", r#"{"Name": "n", "Driver": "nosuch"}"#, "404", "nosuch"),
     ]);
+    one.all_answered(&table)
+}
+
+/// Each flag at creation, and with an update of a service that runs.
+#[test]
+fn services_whose_containers_cannot_be() -> Result<()> {
+    let one = One::swarm()?;
+    one.docker("service create -q --name kept busybox sleep 600")?;
+    let flags = [
+        ("--stop-signal FOO", "--stop-signal FOO", "Invalid signal: FOO"),
+        ("--cap-add FLY", "--cap-add FLY", "unknown capability: \"CAP_FLY\""),
+        ("--cap-drop FLY", "--cap-drop FLY", "unknown capability: \"CAP_FLY\""),
+        ("--sysctl kernel.panic=1", "--sysctl-add kernel.panic=1", "\"kernel.panic\""),
+        ("--user 'a b'", "--user 'a b'", "invalid user \"a b\""),
+        ("--workdir rel", "--workdir rel", "directory 'rel'"),
+        ("--hostname 'a b'", "--hostname 'a b'", "invalid hostname: \"a b\""),
+        ("--ulimit nofile=2:1", "--ulimit-add nofile=2:1", "hard limit"),
+        ("--log-driver nosuch", "--log-driver nosuch", "no log driver named 'nosuch'"),
+        (
+            "--log-opt a=b --log-driver json-file",
+            "--log-opt a=b --log-driver json-file",
+            "log opt 'a'",
+        ),
+        (
+            "--health-cmd true --health-interval 1us",
+            "--health-cmd true --health-interval 1us",
+            "Interval",
+        ),
+        ("--health-retries=-1", "--health-retries=-1", "Retries"),
+        ("--limit-memory 5m", "--limit-memory 5m", "5242880"),
+        (
+            "--mount type=volume,src=data,dst=rel",
+            "--mount-add type=volume,src=data,dst=rel",
+            "'rel' mount path must be absolute",
+        ),
+        (
+            "--mount type=tmpfs,dst=/x --mount type=volume,dst=/x/",
+            "--mount-add type=tmpfs,dst=/x --mount-add type=volume,dst=/x/",
+            "Duplicate mount point: /x",
+        ),
+        (
+            "--mount type=volume,src=data,dst=/x,volume-opt=foo=bar",
+            "--mount-add type=volume,src=data,dst=/x,volume-opt=foo=bar",
+            "invalid option: \"foo\"",
+        ),
+    ];
+    let mut lines = Vec::new();
+    for (create, update, words) in flags {
+        lines.push((format!("service create --name x {create} busybox true"), words));
+        lines.push((format!("service update {update} kept"), words));
+    }
+    let lines: Vec<(&str, &str)> =
+        lines.iter().map(|(line, words)| (line.as_str(), *words)).collect();
+    one.all_refused(&lines)?;
+    let body = |container: &str| {
+        format!(
+            r#"{{"Name": "x", "TaskTemplate": {{"ContainerSpec": {{"Image": "busybox", {container}}}}}}}"#
+        )
+    };
+    // The client refuses these itself.
+    let bodies = [
+        (body(r#""Hosts": ["nope a"]"#), "nope a"),
+        (body(r#""DNSConfig": {"Nameservers": ["nope"]}"#), "nope"),
+        (body(r#""Ulimits": [{"Name": "nosuch"}]"#), "nosuch"),
+        (
+            body(
+                r#""Mounts": [{"Type": "tmpfs", "Target": "/x", "TmpfsOptions": {"SizeBytes": -1}}]"#,
+            ),
+            "-1",
+        ),
+        (body(r#""Mounts": [{"Type": "image", "Source": "busybox", "Target": "/x"}]"#), "image"),
+        (body(r#""Healthcheck": {"Test": ["FOO"]}"#), "FOO"),
+    ];
+    let table: Vec<(&str, &str, &str, &str, &str)> = bodies
+        .iter()
+        .map(|(body, words)| ("POST", "/services/create", body.as_str(), "400", *words))
+        .collect();
     one.all_answered(&table)
 }
 

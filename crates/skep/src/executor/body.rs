@@ -8,6 +8,7 @@ use bollard_stubs::models::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_agent::ExecError;
+use skep_types::check;
 use skep_types::{
     AppArmorMode, ContainerSpec, Limit, Mount, PortConfig, PublishMode, SeccompMode, Task,
 };
@@ -136,8 +137,9 @@ fn host_config(
             &spec
                 .hosts
                 .iter()
-                .map(|line| extra_host(line))
-                .collect::<Result<Vec<_>, _>>()?
+                .map(|line| check::hosts_line(line))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|source| ExecError::fatal("read the extra hosts", source))?
                 .concat(),
         ),
         readonly_rootfs: Some(spec.read_only),
@@ -148,15 +150,6 @@ fn host_config(
         log_config,
         ..Default::default()
     })
-}
-
-/// A service's hosts are lines of a hosts file (`ADDRESS NAME…`); the engine wants `NAME:ADDRESS`.
-fn extra_host(line: &str) -> Result<Vec<String>, ExecError> {
-    let mut words = line.split_whitespace();
-    let address = words
-        .next()
-        .ok_or_else(|| ExecError::refused("an empty line among the extra hosts".to_owned()))?;
-    Ok(words.map(|name| format!("{name}:{address}")).collect())
 }
 
 fn security(spec: &ContainerSpec) -> Result<Vec<String>, ExecError> {
