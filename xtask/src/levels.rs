@@ -12,6 +12,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("skep-sys", 0),
     ("skep-proto", 1),
     ("skep-control", 1),
+    ("skep-gossip", 1),
     ("skep-image", 2),
     ("skep-container", 2),
     ("skep-pki", 2),

@@ -1,0 +1,5 @@
+mod golden;
+mod hostile;
+mod scenarios;
+mod sim;
+mod simulation;
