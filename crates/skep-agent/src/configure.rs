@@ -6,8 +6,8 @@ use skep_types::{EncryptionKey, Node};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::exec_error::chain_text;
 use crate::{Executor, SessionView};
+use skep_types::report;
 
 /// Pause before the executor is asked again after an error.
 const RETRY: Duration = Duration::from_secs(2);
@@ -20,17 +20,23 @@ pub(crate) async fn follow(
 ) {
     let mut configured: Option<Node> = None;
     let mut known_keys = BTreeSet::new();
+    let mut known_managers = Vec::new();
     loop {
         let current = view.borrow_and_update().clone();
         let work = async {
             let mut failed = false;
             let Some(view) = current else { return failed };
-            if is_new(&view.network_keys, &known_keys) {
-                match executor.set_network_keys(&view.network_keys).await {
-                    Ok(()) => known_keys = lamport_times(&view.network_keys),
+            if is_new(&view.network_keys, &known_keys)
+                || (!known_keys.is_empty() && known_managers != view.managers)
+            {
+                match executor.set_network_keys(&view.network_keys, &view.managers).await {
+                    Ok(()) => {
+                        known_keys = lamport_times(&view.network_keys);
+                        known_managers.clone_from(&view.managers);
+                    }
                     Err(error) => {
                         failed = true;
-                        tracing::error!(error = chain_text(&error), "cannot set the network keys");
+                        tracing::error!(error = report(&error), "cannot set the network keys");
                     }
                 }
             }
@@ -39,7 +45,7 @@ pub(crate) async fn follow(
                     Ok(()) => configured = Some(view.node.clone()),
                     Err(error) => {
                         failed = true;
-                        tracing::error!(error = chain_text(&error), "cannot configure the node");
+                        tracing::error!(error = report(&error), "cannot configure the node");
                     }
                 }
             }

@@ -1,10 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 
-use skep_types::{Config, ConfigId, Driver, NodeDescription, Secret, SecretId, Task, TaskId};
+use skep_types::{
+    Config, ConfigId, ContainerSpec, Driver, NodeDescription, Secret, SecretId, Task, TaskId,
+};
 
 use crate::TemplateError;
-use crate::template::Context;
+use crate::template::{Context, Payload};
 
 /// The secrets and configs that came with this node's tasks. Kept in memory only.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Dependencies {
     task: TaskId,
     secrets: BTreeSet<SecretId>,
     configs: BTreeSet<ConfigId>,
+    /// The container as the task wants it.
+    container: ContainerSpec,
     context: Context,
 }
 
@@ -59,7 +63,24 @@ impl Dependencies {
         templating: Option<&Driver>,
         data: &[u8],
     ) -> Result<Vec<u8>, TemplateError> {
-        self.context.render_data(templating, data)
+        self.context.render_data(templating, data, &self.payload())
+    }
+
+    fn payload(&self) -> Payload {
+        let variables = self.container.env.iter().filter_map(|variable| variable.split_once('='));
+        let secrets = self.container.secrets.iter().filter_map(|reference| {
+            let secret = self.secret(&reference.secret_id)?;
+            Some((reference.file.as_ref()?.name.clone(), secret.spec.data.0.clone()))
+        });
+        let configs = self.container.configs.iter().filter_map(|reference| {
+            let config = self.config(&reference.config_id)?;
+            Some((reference.file.as_ref()?.name.clone(), config.spec.data.0.clone()))
+        });
+        Payload {
+            env: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            secrets: secrets.collect(),
+            configs: configs.collect(),
+        }
     }
 
     /// Dependencies that hold exactly these, for tests of executors.
@@ -83,6 +104,8 @@ impl DependencyStore {
     /// The part of the store that `task` may see.
     pub(crate) fn of(&self, task: &Task, node: &NodeDescription) -> Dependencies {
         let container = task.spec.container_spec.as_ref();
+        // A task whose templates cannot be filled in gets no controller, and its variables no reader.
+        let filled_in = crate::template::expand(task, node).ok();
         Dependencies {
             store: self.clone(),
             task: task.id.clone(),
@@ -92,6 +115,7 @@ impl DependencyStore {
             configs: container
                 .map(|c| c.configs.iter().map(|r| r.config_id.clone()).collect())
                 .unwrap_or_default(),
+            container: filled_in.and_then(|task| task.spec.container_spec).unwrap_or_default(),
             context: Context::of(task, node),
         }
     }
@@ -123,7 +147,7 @@ impl DependencyStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_types::{ContainerSpec, SecretReference};
+    use skep_types::SecretReference;
 
     #[test]
     fn a_task_sees_only_what_it_refers_to() {

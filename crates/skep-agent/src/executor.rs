@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use skep_types::{ContainerStatus, EncryptionKey, Node, NodeDescription, PortStatus, Task};
 
-use crate::{Dependencies, ExecError, LogOptions, LogStream};
+use crate::{Dependencies, ExecError, LogOptions, LogStream, ManagerAddress};
 
 /// What runs containers on this host.
 ///
@@ -22,9 +22,14 @@ pub trait Executor: Send + Sync + 'static {
     /// `Node::attachments`, VXLAN port. After an error it is called again with the newest node.
     async fn configure(&self, node: &Node) -> Result<(), ExecError>;
 
-    /// Follows the swarm's network keys: three for gossip and three for IPsec. After an error it is
-    /// called again with the newest keys.
-    async fn set_network_keys(&self, keys: &[EncryptionKey]) -> Result<(), ExecError>;
+    /// Follows the swarm's network keys, three for gossip and three for IPsec, and the managers,
+    /// which answer gossip at the addresses of their remote API. After an error it is called again
+    /// with the newest.
+    async fn set_network_keys(
+        &self,
+        keys: &[EncryptionKey],
+        managers: &[ManagerAddress],
+    ) -> Result<(), ExecError>;
 
     /// Makes what will run a task. `task` has its templates filled in.
     ///

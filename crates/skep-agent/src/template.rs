@@ -1,5 +1,6 @@
 //! The part of Go's text/template that service specs use: `{{.Service.Name}}`,
-//! `{{.Service.Labels.key}}`, `{{index .Service.Labels "key"}}`, with optional trim marks. Anything
+//! `{{.Service.Labels.key}}`, `{{index .Service.Labels "key"}}`, with optional trim marks; in the contents
+//! of secrets and configs also `{{env "NAME"}}`, `{{secret "target"}}` and `{{config "target"}}`. Anything
 //! else is an error, so that nobody gets a container with half an expression in its environment.
 
 use std::collections::BTreeMap;
@@ -37,6 +38,15 @@ enum Value {
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     values: BTreeMap<&'static str, Value>,
+}
+
+/// What the functions in contents look up, for one task: variables by name, and the secrets and configs
+/// that have arrived by their targets. What they give is inserted as it is, templates or not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Payload {
+    pub env: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    pub configs: BTreeMap<String, Vec<u8>>,
 }
 
 const OPEN: &str = "{{";
@@ -108,23 +118,30 @@ impl Context {
         &self,
         templating: Option<&Driver>,
         data: &[u8],
+        payload: &Payload,
     ) -> Result<Vec<u8>, TemplateError> {
         let Some(driver) = templating else { return Ok(data.to_vec()) };
         if driver.name != GOLANG {
             return Err(TemplateError::Kind { name: driver.name.clone() });
         }
         let text = std::str::from_utf8(data).map_err(|_| TemplateError::NotText)?;
-        self.render("contents", text).map(String::into_bytes)
+        self.render("contents", text, Some(payload)).map(String::into_bytes)
     }
 
     fn fill(&self, field: &str, text: &mut String) -> Result<(), TemplateError> {
         if text.contains(OPEN) {
-            *text = self.render(field, text)?;
+            *text = self.render(field, text, None)?;
         }
         Ok(())
     }
 
-    fn render(&self, field: &str, template: &str) -> Result<String, TemplateError> {
+    /// `payload` is there where functions may be called.
+    fn render(
+        &self,
+        field: &str,
+        template: &str,
+        payload: Option<&Payload>,
+    ) -> Result<String, TemplateError> {
         let mut out = String::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once(OPEN) {
@@ -140,7 +157,13 @@ impl Context {
                 None => (inside, after),
             };
             out.push_str(before);
-            out.push_str(&self.value_of(field, inside.trim())?);
+            let expression = inside.trim();
+            match payload.and_then(|payload| payload.call(expression)) {
+                Some(called) => {
+                    out.push_str(&called.map_err(|reason| reason.at(field, expression))?)
+                }
+                None => out.push_str(&self.value_of(field, expression)?),
+            }
             rest = after;
         }
         out.push_str(rest);
@@ -181,6 +204,45 @@ impl Context {
         match self.values.get(parent) {
             Some(Value::Map(map)) => map.get(key).cloned().ok_or_else(unknown),
             _ => Err(unknown()),
+        }
+    }
+}
+
+/// Why a function gives nothing.
+enum CallError {
+    Argument,
+    Unknown,
+    NotText,
+}
+
+impl CallError {
+    fn at(self, field: &str, expression: &str) -> TemplateError {
+        let (field, expression) = (field.to_owned(), expression.to_owned());
+        match self {
+            Self::Argument => TemplateError::Expression { field, expression },
+            Self::Unknown => TemplateError::Unknown { field, expression },
+            Self::NotText => TemplateError::NotText,
+        }
+    }
+}
+
+impl Payload {
+    /// What a call gives; `None` if the expression is none.
+    fn call(&self, expression: &str) -> Option<Result<String, CallError>> {
+        let (function, argument) = expression.split_once(char::is_whitespace)?;
+        let text = |data: &Vec<u8>| String::from_utf8(data.clone()).map_err(|_| CallError::NotText);
+        let argument = unquote(argument.trim()).ok_or(CallError::Argument);
+        match function {
+            // As in Go, a variable that is not there is the empty string.
+            "env" => Some(argument.map(|name| self.env.get(&name).cloned().unwrap_or_default())),
+            "secret" | "config" => {
+                let files = if function == "secret" { &self.secrets } else { &self.configs };
+                Some(
+                    argument
+                        .and_then(|name| files.get(&name).ok_or(CallError::Unknown).and_then(text)),
+                )
+            }
+            _ => None,
         }
     }
 }
@@ -244,7 +306,7 @@ mod tests {
             platform: Platform { architecture: "x86_64".to_owned(), os: "linux".to_owned() },
             ..NodeDescription::default()
         };
-        Context::of(&task(), &node).render("f", text)
+        Context::of(&task(), &node).render("f", text, None)
     }
 
     #[test]
@@ -277,12 +339,31 @@ mod tests {
     fn contents_are_filled_in_only_where_they_are_templates() {
         let context = Context::of(&task(), &NodeDescription::default());
         let golang = Driver { name: "golang".to_owned(), ..Driver::default() };
+        let payload = Payload::default();
+        let render = |driver, data: &[u8]| context.render_data(driver, data, &payload);
         let data = b"slot {{.Task.Slot}}";
-        assert_eq!(context.render_data(None, data).as_deref(), Ok(&data[..]));
-        assert_eq!(context.render_data(Some(&golang), data).as_deref(), Ok(&b"slot 2"[..]));
-        assert_eq!(context.render_data(Some(&golang), b"\xff"), Err(TemplateError::NotText));
+        assert_eq!(render(None, data).as_deref(), Ok(&data[..]));
+        assert_eq!(render(Some(&golang), data).as_deref(), Ok(&b"slot 2"[..]));
+        assert_eq!(render(Some(&golang), b"\xff"), Err(TemplateError::NotText));
         let other = Driver { name: "jinja".to_owned(), ..Driver::default() };
-        assert!(context.render_data(Some(&other), data).is_err());
+        assert!(render(Some(&other), data).is_err());
+    }
+
+    #[test]
+    fn contents_may_call_functions_and_nothing_else_may() {
+        let context = Context::of(&task(), &NodeDescription::default());
+        let payload = Payload {
+            env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            secrets: BTreeMap::from([("key".to_owned(), b"{{.Hush}}".to_vec())]),
+            configs: BTreeMap::from([("bin".to_owned(), b"\xff".to_vec())]),
+        };
+        let render = |text: &str| context.render("contents", text, Some(&payload));
+        let all = r#"{{env "A"}}{{env "B"}} {{secret "key"}} {{.Task.Slot}}"#;
+        assert_eq!(render(all).as_deref(), Ok("1 {{.Hush}} 2"));
+        assert_eq!(render(r#"{{config "bin"}}"#), Err(TemplateError::NotText));
+        assert!(render(r#"{{config "key"}}"#).is_err());
+        assert!(render("{{secret key}}").is_err());
+        assert!(context.render("hostname", all, None).is_err());
     }
 
     #[test]
@@ -290,7 +371,7 @@ mod tests {
         let mut task = task();
         task.slot = 0;
         let context = Context::of(&task, &NodeDescription::default());
-        assert_eq!(context.render("f", "{{.Task.Slot}}").as_deref(), Ok("nodeid"));
+        assert_eq!(context.render("f", "{{.Task.Slot}}", None).as_deref(), Ok("nodeid"));
     }
 
     #[test]

@@ -36,6 +36,9 @@ impl fmt::Debug for SessionView {
 pub enum Link {
     /// Not yet, or no more, with the reason of the last attempt.
     Down { reason: String },
+    /// A manager answers, but only to say that this node is not of the swarm any more. Its tasks are
+    /// stopped and removed.
+    Expelled { reason: String },
     /// In session with this manager.
     Up { manager: ManagerAddress },
 }

@@ -57,6 +57,17 @@ pub enum NetError {
     /// A swarm's network was named where only local ones can be meant.
     #[error("network {0} is managed by the swarm")]
     NetworkOfSwarm(String),
+    /// Gossip cannot listen.
+    #[error("cannot listen for gossip on {address} (TCP and UDP)")]
+    Gossip {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The swarm's gossip keys are of no use.
+    #[error("the swarm's gossip keys are of no use")]
+    GossipKeys(#[source] skep_gossip::KeyringError),
     /// The subnet collides.
     #[error(
         "invalid pool request: Pool overlaps with other one on this address space: {pool} with {other}"

@@ -29,6 +29,7 @@ mod controller;
 mod dns;
 mod error;
 mod files;
+mod gossip;
 mod ids;
 mod metrics;
 mod model;
@@ -43,6 +44,7 @@ pub use checks::Check;
 pub use cidr::{Cidr, Mac, ParseCidrError, ParseMacError};
 pub use config::{AddressPool, DefaultBridge, DnsOptions, NetConfig};
 pub use error::{ErrorKind, NetError, Result};
+pub use gossip::{GossipKey, GossipSettings};
 pub use ids::{EndpointId, NetworkId, SandboxId, ServiceId, hex_id};
 pub use model::{
     BlockedPort, BlockedPorts, Cluster, Driver, EndpointInfo, EndpointRecord, EndpointSpec,

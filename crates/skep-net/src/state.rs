@@ -13,6 +13,7 @@ use crate::world::{NameIndex, Running, World};
 use crate::{apply::Handles, name_files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Ports of the routing mesh that something else holds.
     pub blocked: watch::Sender<BlockedPorts>,
+    /// Gossip names of the other nodes that answer, by address.
+    pub nodes: Mutex<BTreeMap<IpAddr, String>>,
     state: Mutex<State>,
     names: Mutex<(u64, Arc<NameIndex>)>,
     changed: watch::Sender<u64>,
@@ -68,6 +71,7 @@ impl Shared {
             problems: Mutex::default(),
             metrics: Metrics::default(),
             blocked: watch::Sender::default(),
+            nodes: Mutex::default(),
             state: Mutex::new(state),
             names: Mutex::default(),
             changed: watch::Sender::new(0),

@@ -12,13 +12,14 @@ mod pull;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use skep_agent::{Controller, Dependencies, ExecError, Executor};
+use skep_agent::{Controller, Dependencies, ExecError, Executor, ManagerAddress};
 use skep_engine::Engine;
-use skep_net::{Cluster, NetError, OverlayNetwork};
+use skep_net::{Cluster, GossipKey, GossipSettings, NetError, OverlayNetwork};
 use skep_node::{Host, HostError, Membership, SwarmNode};
 use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task};
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ use controller::TaskController;
 pub use ports::announce as announce_ports;
 
 const DEFAULT_VXLAN_PORT: u16 = 4789;
+/// Which of the swarm's keys are for gossip.
+const GOSSIP_SUBSYSTEM: &str = "networking:gossip";
 
 /// What the executor knows of this host's place in the swarm.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +46,8 @@ pub(crate) struct Shared {
     pub engine: Engine,
     /// Folder on memory for tasks' secrets and configs.
     pub files: PathBuf,
+    /// Names this life of the daemon among the nodes: twelve hexadecimal digits.
+    gossip_name: String,
     /// The node's object as last configured.
     pub node: watch::Sender<Option<Node>>,
     /// Places on networks for containers that no service made, as their tasks are prepared.
@@ -111,7 +116,9 @@ impl EngineExecutor {
     pub fn new(engine: Engine, files: PathBuf) -> Self {
         let (node, _) = watch::channel(None);
         let arrivals = Arrivals::default();
-        Self { host: Arc::new(Shared { engine, files, node, arrivals, place: Mutex::default() }) }
+        let gossip_name = GossipSettings::new_name();
+        let place = Mutex::default();
+        Self { host: Arc::new(Shared { engine, files, gossip_name, node, arrivals, place }) }
     }
 
     /// The swarm's networks for the engine's own containers.
@@ -125,7 +132,7 @@ impl EngineExecutor {
             let Some(membership) = &place.membership else { return Ok(()) };
             let port = self.host.node().vxlan_udp_port;
             Cluster {
-                node_name: gossip_name(membership.node_id.as_str()),
+                node_name: self.host.gossip_name.clone(),
                 data_path_addr: membership.data_path_ip,
                 vxlan_port: u16::try_from(port)
                     .ok()
@@ -137,10 +144,30 @@ impl EngineExecutor {
     }
 }
 
-/// Twelve hexadecimal digits that name this node among a network's peers.
-fn gossip_name(node_id: &str) -> String {
-    let tail: Vec<u8> = node_id.bytes().rev().take(6).collect();
-    skep_net::hex_id(&tail)
+/// What gossip needs to know. Managers answer it at the addresses of their remote API.
+fn gossip_settings(
+    name: &str,
+    membership: &Membership,
+    keys: &[EncryptionKey],
+    managers: &[ManagerAddress],
+) -> GossipSettings {
+    let keys = keys.iter().filter(|key| key.subsystem == GOSSIP_SUBSYSTEM);
+    let address = |manager: &ManagerAddress| {
+        let parsed = manager.addr.parse::<SocketAddr>();
+        if parsed.is_err() {
+            tracing::warn!(address = manager.addr, "a manager's address is of no use for gossip");
+        }
+        parsed.ok().map(|address| address.ip())
+    };
+    GossipSettings {
+        node_name: name.to_owned(),
+        listen: membership.listen_ip,
+        advertise: membership.advertise_ip,
+        keys: keys
+            .map(|key| GossipKey { bytes: key.key.0.clone(), lamport_time: key.lamport_time })
+            .collect(),
+        peers: managers.iter().filter_map(address).collect(),
+    }
 }
 
 #[async_trait]
@@ -159,6 +186,7 @@ impl Host for EngineExecutor {
         files::remove_all(&host.files)?;
         *host.place() = Place::default();
         host.node.send_replace(None);
+        host.engine.net().stop_gossip().await;
         Ok(host.engine.net().set_cluster(None).await?)
     }
 }
@@ -188,9 +216,22 @@ impl Executor for EngineExecutor {
         Ok(())
     }
 
-    async fn set_network_keys(&self, _keys: &[EncryptionKey]) -> Result<(), ExecError> {
-        // With one host there is nobody to talk to; gossip and encrypted overlays will use them.
-        Ok(())
+    async fn set_network_keys(
+        &self,
+        keys: &[EncryptionKey],
+        managers: &[ManagerAddress],
+    ) -> Result<(), ExecError> {
+        let settings = {
+            let place = self.host.place();
+            // Left meanwhile.
+            let Some(membership) = &place.membership else { return Ok(()) };
+            gossip_settings(&self.host.gossip_name, membership, keys, managers)
+        };
+        if settings.keys.is_empty() {
+            return Err(ExecError::refused("the manager gave this node no keys for gossip"));
+        }
+        let started = self.host.engine.net().set_gossip(settings).await;
+        started.map_err(|source| ExecError::temporary("talk to the other nodes", source))
     }
 
     async fn controller(

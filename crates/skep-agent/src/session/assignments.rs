@@ -10,8 +10,8 @@ use skep_types::{Config, Secret, Task, TaskId};
 
 use super::Dispatcher;
 use super::error::{SessionError, timed};
-use crate::exec_error::chain_text;
 use crate::worker::{Change, Worker};
+use skep_types::report;
 
 /// Pause before the stream is opened again after a message that did not follow the one before.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
@@ -93,7 +93,7 @@ fn decode(change: AssignmentChange) -> Option<Change> {
             let id = TaskId::new(task.id.clone());
             Some(match Task::try_from(task) {
                 Ok(task) => Change::PutTask(Box::new(task)),
-                Err(error) => Change::RefuseTask(id, chain_text(&error)),
+                Err(error) => Change::RefuseTask(id, report(&error)),
             })
         }
         Item::Secret(secret) if remove => Some(Change::RemoveSecret(secret.id.into())),

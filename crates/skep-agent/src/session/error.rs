@@ -30,6 +30,13 @@ pub(super) enum SessionError {
 }
 
 impl SessionError {
+    /// A manager of this swarm, whose certificate was verified, says that this node is no part of it any
+    /// more: its session was refused for who it is.
+    pub(super) fn is_expulsion(&self) -> bool {
+        matches!(self, Self::Call { call: super::SESSION, source }
+            if source.code() == tonic::Code::PermissionDenied)
+    }
+
     /// For `map_err` on a call.
     pub(super) fn call(call: &'static str) -> impl FnOnce(Status) -> Self {
         move |source| Self::Call { call, source: Box::new(source) }

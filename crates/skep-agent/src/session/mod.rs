@@ -25,9 +25,9 @@ use self::backoff::Backoff;
 use self::error::{CALL_TIMEOUT, SessionError, timed, timed_within};
 use self::remotes::Remotes;
 use crate::board::Board;
-use crate::exec_error::chain_text;
 use crate::worker::Worker;
 use crate::{Executor, Link, ManagerAddress, SessionView};
+use skep_types::report;
 
 type Dispatcher = DispatcherClient<Channel>;
 
@@ -87,9 +87,16 @@ impl Sessions {
                 Ok(End::Stopped) => return,
                 Ok(End::Changed) => {}
                 Err(error) => {
-                    let reason = chain_text(&error);
+                    let reason = report(&error);
                     tracing::warn!(error = reason, "no session with a manager");
-                    self.link.send_replace(Link::Down { reason });
+                    let link = if error.is_expulsion() {
+                        // Others have its tasks now.
+                        self.worker.replace(Vec::new());
+                        Link::Expelled { reason }
+                    } else {
+                        Link::Down { reason }
+                    };
+                    self.link.send_replace(link);
                     let pause = memory.backoff.next(rand::random());
                     tokio::select! {
                         biased;
@@ -208,7 +215,7 @@ impl Sessions {
                     tracing::info!("the node's description changed");
                     return;
                 }
-                Err(error) => tracing::warn!(error = chain_text(&error), "no description"),
+                Err(error) => tracing::warn!(error = report(&error), "no description"),
             }
         }
     }

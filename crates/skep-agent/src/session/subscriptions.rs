@@ -168,7 +168,7 @@ async fn read_task(
         Err(error) => {
             tracing::warn!(
                 task = %task.task.id,
-                error = crate::exec_error::chain_text(&error),
+                error = skep_types::report(&error),
                 "cannot read a log"
             );
             return;
@@ -180,7 +180,7 @@ async fn read_task(
             Err(error) => {
                 tracing::warn!(
                     task = %task.task.id,
-                    error = crate::exec_error::chain_text(&error),
+                    error = skep_types::report(&error),
                     "a log ended early"
                 );
                 return;

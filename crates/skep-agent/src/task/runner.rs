@@ -9,8 +9,8 @@ use super::step::{Step, Work, next_step, state_after_error};
 use crate::board::Board;
 use crate::db::TaskDb;
 use crate::dependencies::DependencyStore;
-use crate::exec_error::chain_text;
 use crate::{Controller, ExecError, Executor, template};
+use skep_types::report;
 
 /// Pause after a temporary error.
 const RETRY: Duration = Duration::from_secs(1);
@@ -306,7 +306,7 @@ impl Runner {
         }
         let mut status = self.entry.status.borrow().clone();
         status.state = state_after_error(status.state);
-        status.err = chain_text(error);
+        status.err = report(error);
         self.publish(status, controller).await;
     }
 
@@ -389,7 +389,7 @@ impl Runner {
     }
 
     fn warn(&self, message: &'static str, error: &ExecError) {
-        tracing::warn!(task = %self.id, error = chain_text(error), message);
+        tracing::warn!(task = %self.id, error = report(error), message);
     }
 }
 

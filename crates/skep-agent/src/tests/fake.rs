@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::{
     Controller, Dependencies, ExecError, Executor, LogOptions, LogRecord, LogSource, LogStream,
+    ManagerAddress,
 };
 
 #[derive(Clone, Default)]
@@ -126,7 +127,11 @@ impl Executor for FakeExecutor {
         })
     }
 
-    async fn set_network_keys(&self, keys: &[EncryptionKey]) -> Result<(), ExecError> {
+    async fn set_network_keys(
+        &self,
+        keys: &[EncryptionKey],
+        _managers: &[ManagerAddress],
+    ) -> Result<(), ExecError> {
         self.change(|state| state.keys.push(keys.to_vec()));
         Ok(())
     }

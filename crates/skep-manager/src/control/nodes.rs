@@ -51,7 +51,9 @@ impl Control {
             Ok((id, actions))
         });
         let (_, id) = removed.await?;
-        self.shared()?.sessions.end(&id);
+        let shared = self.shared()?;
+        shared.sessions.end(&id);
+        shared.logs.lost(&id);
         Ok(())
     }
 }

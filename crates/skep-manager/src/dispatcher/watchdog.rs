@@ -8,6 +8,7 @@ use skep_types::{Node, NodeId, NodeState};
 use tokio_util::sync::CancellationToken;
 
 use super::{Pulse, Sessions};
+use crate::logs::LogBroker;
 use crate::store::{StoreCell, WriteError, Writer};
 
 /// A new leader waits this much longer for agents to find it.
@@ -49,6 +50,7 @@ pub(crate) async fn take_over(
 /// Writes DOWN for nodes that missed their deadline, until `stop` or until writing fails.
 pub(crate) async fn run(
     sessions: &Sessions,
+    logs: &LogBroker,
     writer: &Writer,
     stop: &CancellationToken,
 ) -> Result<(), WriteError> {
@@ -67,6 +69,10 @@ pub(crate) async fn run(
             continue;
         }
         let silent = sessions.expire(Instant::now());
+        for node in &silent {
+            // Its connection may look alive for a long time yet.
+            logs.lost(node);
+        }
         if !silent.is_empty() {
             mark_down(writer, silent).await?;
         }

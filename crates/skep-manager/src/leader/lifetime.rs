@@ -93,7 +93,7 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
     }
     run!("steps", |s, w| steps::run(&s.cell, &s.writer, &w));
     run!("signer", |s, w| ca::run_signer(&s.cell, &s.writer, &w));
-    run!("watchdog", |s, w| watchdog::run(&s.sessions, &s.writer, &w));
+    run!("watchdog", |s, w| watchdog::run(&s.sessions, &s.logs, &s.writer, &w));
     run!("statuses", |s, w| s.reports.run(&s.writer, s.node_id.clone(), &w));
     run!("keys", |s, w| keys::run(&s.writer, &w));
     run!("members", |s, w| members::run(&s.raft, id, &s.cell, &s.writer, &w));

@@ -155,6 +155,14 @@ impl LogBroker {
         sink.send(Delivery::Messages(messages)).await.map_err(|_| PublishError::Unknown)
     }
 
+    /// A node is given up; nobody waits for its lines any more. It is asked again when it listens again.
+    pub fn lost(&self, node: &NodeId) {
+        let mut inner = lock(&self.inner);
+        if let Some(number) = inner.listeners.get(node).map(|listener| listener.number) {
+            inner.unlisten(node, number);
+        }
+    }
+
     pub fn knows(&self, id: &str) -> bool {
         lock(&self.inner).subscriptions.contains_key(id)
     }

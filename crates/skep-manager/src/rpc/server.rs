@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use skep_pki::TlsIncoming;
 use skep_proto::{MAX_REQUEST_BYTES, v1};
@@ -13,6 +14,11 @@ use super::raft::RaftService;
 use super::resource::ResourceAllocator;
 use crate::shared::Shared;
 
+/// A connection on which nothing comes is asked for a sign of life this often, and given up without one:
+/// a host that lost its power says no goodbye. Unlike servers, clients of gRPC accept being asked.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_LIMIT: Duration = Duration::from_secs(20);
+
 /// Serves the remote API until the manager stops; streams under way end then.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
@@ -22,6 +28,8 @@ pub(crate) async fn serve(
     let logs = Logs(shared.clone());
     let stop = shared.stop.clone();
     Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
         .add_service(
             v1::ca_server::CaServer::new(ca.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
         )

@@ -3,4 +3,5 @@
 mod ca;
 mod crash;
 mod dispatcher;
+mod hostile;
 mod rig;

@@ -1,10 +1,12 @@
 //! The handle: every operation of the network room.
 
+mod gossip;
 mod networks;
 mod sandboxes;
 mod swarm;
 
 pub use crate::controller::ReconcileReport;
+pub use gossip::WeakNet;
 
 use crate::apply::{Netlink, Nft, Spaces, links, routes};
 use crate::checks::{self, Check};
@@ -12,6 +14,7 @@ use crate::config::NetConfig;
 use crate::controller::{Controller, Interest};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
+use crate::gossip::{Others, Talk};
 use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;
@@ -38,6 +41,10 @@ struct Inner {
     controller: Controller,
     resolver: Resolver,
     checks: Vec<Check>,
+    /// The conversation with the other nodes, while this host is in a swarm.
+    talk: tokio::sync::Mutex<Option<Talk>>,
+    /// What the other nodes say they have done.
+    others: watch::Sender<Others>,
 }
 
 impl Net {
@@ -57,7 +64,15 @@ impl Net {
         let shared = Arc::new(shared);
         let controller = Controller::start(Arc::clone(&shared), spaces)?;
         let resolver = Resolver::new(Arc::clone(&shared) as Arc<dyn crate::dns::Directory>);
-        let net = Self { inner: Arc::new(Inner { shared, controller, resolver, checks }) };
+        let inner = Inner {
+            shared,
+            controller,
+            resolver,
+            checks,
+            talk: tokio::sync::Mutex::default(),
+            others: watch::Sender::default(),
+        };
+        let net = Self { inner: Arc::new(inner) };
         net.restore_ports();
         let report = net.reconcile().await;
         tracing::info!(
@@ -109,7 +124,14 @@ impl Net {
 
     /// What was counted since the start, as Prometheus text.
     pub fn metrics(&self) -> String {
-        self.shared().metrics.render()
+        let mut text = self.shared().metrics.render();
+        // Only held while gossip starts or ends; then there is nothing to tell.
+        if let Ok(slot) = self.inner.talk.try_lock()
+            && let Some(talk) = slot.as_ref()
+        {
+            text.push_str(&talk.metrics());
+        }
+        text
     }
 
     /// Ends the resolver and the verification loop. Nothing in the kernel changes.

@@ -5,6 +5,7 @@ use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::model::{Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope};
 use crate::plan::NsName;
+use crate::state::lock;
 use crate::world::{GATEWAY_NETWORK, INGRESS_SANDBOX, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -46,10 +47,11 @@ impl Net {
 
     /// A network with what is on it on this host.
     pub fn inspect(&self, reference: &str) -> Result<NetworkInspect> {
+        let names = lock(&self.shared().nodes).clone();
         self.shared().read(|world| {
             let network = world.find_network(reference)?;
             let containers = containers(world, &network);
-            let peers = peers(world, &network);
+            let peers = peers(world, &names, &network);
             Ok(NetworkInspect { network, containers, peers })
         })
     }
@@ -130,7 +132,7 @@ fn containers(world: &World, network: &Network) -> BTreeMap<String, NetworkConta
 }
 
 /// This node, and the nodes that records of the network come from.
-fn peers(world: &World, network: &Network) -> Vec<NetworkPeer> {
+fn peers(world: &World, names: &BTreeMap<IpAddr, String>, network: &Network) -> Vec<NetworkPeer> {
     let Some(cluster) = world.running.cluster.as_ref().filter(|_| network.scope == Scope::Swarm)
     else {
         return Vec::new();
@@ -149,7 +151,8 @@ fn peers(world: &World, network: &Network) -> Vec<NetworkPeer> {
         })
         .map(|(_, peer)| peer.tunnel_endpoint_ip)
         .collect();
-    // Records carry no gossip names; the address is what is known of a node here.
-    peers.extend(others.into_iter().map(|ip| NetworkPeer { name: ip.to_string(), ip }));
+    // Of a node whose data path has an address of its own no more than that is known here.
+    let name = |ip: &IpAddr| names.get(ip).cloned().unwrap_or_else(|| ip.to_string());
+    peers.extend(others.into_iter().map(|ip| NetworkPeer { name: name(&ip), ip }));
     peers
 }

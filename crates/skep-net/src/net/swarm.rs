@@ -36,7 +36,8 @@ impl Net {
 
     /// Puts a task's endpoints into rotation: names, virtual addresses, routing
     /// mesh. Returns when the mesh, the addresses and the task's own namespace have
-    /// it; other containers' edges follow at once. Call it when the task runs and is
+    /// it, and the other nodes said that they have it too (for some seconds at most);
+    /// other containers' edges on this host follow at once. Call it when the task runs and is
     /// healthy. For a standalone container on an attachable overlay it makes its
     /// names known.
     pub async fn enable_service(&self, id: &SandboxId) -> Result<()> {
@@ -47,15 +48,19 @@ impl Net {
             let endpoints = world.sandbox(id).into_iter().flat_map(|s| &s.endpoints);
             names.extend(endpoints.map(|e| NsName::Balancer(e.network.clone())));
         });
-        self.converge(names).await
+        self.converge(names).await?;
+        self.settled(id, true).await;
+        Ok(())
     }
 
     /// Takes a task's endpoints out of rotation; open connections go on. Returns
-    /// when no container on this host and nobody through this host's mesh is sent
-    /// to it any more. Call it before the stop signal.
+    /// when no container of this host and nobody through its mesh is sent to it any
+    /// more, and the other nodes said the same (for some seconds at most). Call it before the stop signal.
     pub async fn disable_service(&self, id: &SandboxId) -> Result<()> {
         self.shared().change(|state| state.world.set_rotation(id, false))?;
-        self.converge_all().await
+        self.converge_all().await?;
+        self.settled(id, false).await;
+        Ok(())
     }
 
     /// Takes over what other nodes said, in order. Records of unknown networks are

@@ -55,7 +55,12 @@ async fn of_member(member: &Member) -> SwarmInfo {
     if !member.is_manager() {
         if view.is_none() {
             info.local_state = LocalNodeState::Pending;
-            if let Link::Down { reason } = member.link() {
+        }
+        match member.link() {
+            Link::Up { .. } => {}
+            Link::Down { reason } => info.error = reason,
+            Link::Expelled { reason } => {
+                info.local_state = LocalNodeState::Error;
                 info.error = reason;
             }
         }

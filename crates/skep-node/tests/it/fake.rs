@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use skep_agent::{
     Controller, Dependencies, ExecError, Executor, LogOptions, LogRecord, LogSource, LogStream,
+    ManagerAddress,
 };
 use skep_node::{Host, HostError, Membership};
 use skep_types::{
@@ -92,7 +93,11 @@ impl Executor for FakeHost {
         Ok(())
     }
 
-    async fn set_network_keys(&self, keys: &[EncryptionKey]) -> Result<(), ExecError> {
+    async fn set_network_keys(
+        &self,
+        keys: &[EncryptionKey],
+        _managers: &[ManagerAddress],
+    ) -> Result<(), ExecError> {
         *self.world.keys.lock().unwrap() = keys.to_vec();
         Ok(())
     }

@@ -407,6 +407,136 @@ fn commands_that_cannot_work() -> Result<()> {
     ])
 }
 
+/// Command line, exit code and words of Docker for what turns out not to work when it starts.
+#[test]
+fn what_cannot_start_says_why() -> Result<()> {
+    const START: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
+         runc create failed: unable to start container process: ";
+    const EXEC: &str = "OCI runtime exec failed: exec failed: unable to start container process: ";
+    const TYPES: &str = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)? \
+         Check if the specified host path exists and is the expected type: unknown";
+    let one = One::start()?;
+    one.docker("run -d --name box -v /etc/hostname:/file busybox sleep 1000")?;
+    one.docker("volume create vol")?;
+    let run = "run --rm -v /etc/hostname:/file";
+    let table = [
+        (
+            format!("{run} busybox nosuch"),
+            127,
+            format!("{START}exec: \"nosuch\": executable file not found in $PATH: unknown"),
+        ),
+        (
+            format!("{run} --entrypoint nosuch busybox"),
+            127,
+            format!("{START}exec: \"nosuch\": executable file not found in $PATH: unknown"),
+        ),
+        (
+            format!("{run} busybox /nosuch"),
+            127,
+            format!("{START}exec: \"/nosuch\": stat /nosuch: no such file or directory: unknown"),
+        ),
+        (
+            format!("{run} busybox /file"),
+            126,
+            format!("{START}exec: \"/file\": permission denied: unknown"),
+        ),
+        (
+            format!("{run} busybox /etc"),
+            126,
+            format!("{START}exec: \"/etc\": is a directory: unknown"),
+        ),
+        (
+            "run --rm -v /etc:/bin/busybox busybox true".to_owned(),
+            125,
+            format!("{START}error during container init: error mounting \"/etc\" to rootfs at \"/bin/busybox\": {TYPES}"),
+        ),
+        (
+            "run --rm -v /etc/hostname:/bin busybox true".to_owned(),
+            125,
+            format!("error mounting \"/etc/hostname\" to rootfs at \"/bin\": {TYPES}"),
+        ),
+        (
+            "run --rm --mount type=tmpfs,dst=/bin/busybox busybox true".to_owned(),
+            125,
+            format!("error mounting \"tmpfs\" to rootfs at \"/bin/busybox\": {TYPES}"),
+        ),
+        (
+            "run --rm --mount type=volume,src=vol,dst=/x,volume-subpath=nosuch busybox true".to_owned(),
+            127,
+            "_data/nosuch: no such file or directory".to_owned(),
+        ),
+        (
+            "run --rm --mount type=bind,src=/nosuch,dst=/x busybox true".to_owned(),
+            125,
+            "invalid mount config for type \"bind\": bind source path does not exist: /nosuch".to_owned(),
+        ),
+        (
+            "run --rm --device /dev/nosuch busybox true".to_owned(),
+            127,
+            "error gathering device information while adding custom device \"/dev/nosuch\": no such file or directory".to_owned(),
+        ),
+        (
+            "run --rm --device /etc/hostname busybox true".to_owned(),
+            125,
+            "custom device \"/etc/hostname\": not a device node".to_owned(),
+        ),
+        (
+            "run --rm --sysctl net.ipv4.ip_forward=abc busybox true".to_owned(),
+            125,
+            format!("{START}error during container init: failed to set sysctl net.ipv4.ip_forward=abc: Invalid argument: unknown"),
+        ),
+        (
+            "run --rm --pids-limit 1 busybox true".to_owned(),
+            125,
+            "a pids limit of 1 leaves no room".to_owned(),
+        ),
+        (
+            "run --rm --cpuset-mems 500 busybox true".to_owned(),
+            125,
+            "Requested memory nodes are not available - requested 500".to_owned(),
+        ),
+        (
+            "run --rm -u nosuch busybox true".to_owned(),
+            125,
+            "unable to find user nosuch: no matching entries in passwd file".to_owned(),
+        ),
+        (
+            "exec box nosuch".to_owned(),
+            127,
+            format!("{EXEC}exec: \"nosuch\": executable file not found in $PATH: unknown"),
+        ),
+        (
+            "exec box /file".to_owned(),
+            126,
+            format!("{EXEC}exec: \"/file\": permission denied: unknown"),
+        ),
+        (
+            "exec -w /nosuch box true".to_owned(),
+            127,
+            format!("{EXEC}chdir to cwd (\"/nosuch\") set in config.json failed: no such file or directory: unknown"),
+        ),
+    ];
+    one.unchanged(|| {
+        let mut faults = Vec::new();
+        for (line, code, words) in &table {
+            let finished = one.host.sh(&format!("docker {line}"))?;
+            let said = format!("{}{}", finished.stdout, finished.stderr);
+            if finished.code != Some(*code) || !said.contains(words) {
+                let found = finished.code;
+                faults.push(format!("{line}: expected {code} {words:?}, got {found:?} {said}"));
+            }
+        }
+        ensure!(faults.is_empty(), "{}", faults.join("\n"));
+        Ok(())
+    })?;
+    // It stays what it was, and says why it did not start and with which code.
+    one.refused("run --name failed -v /etc:/bin/busybox busybox true")?;
+    let state =
+        one.docker("inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}' failed")?;
+    ensure!(state.starts_with("created 127 ") && state.contains(TYPES), "{state}");
+    Ok(())
+}
+
 #[test]
 fn what_is_in_use_says_who_has_it() -> Result<()> {
     let one = One::swarm()?;

@@ -1,5 +1,6 @@
 //! The whole product, driven by the stock `docker` client on hosts in namespaces.
 
+mod across;
 mod attachable;
 mod bad_input;
 mod bed;
@@ -13,8 +14,11 @@ mod reboot;
 mod reports;
 mod service_manager;
 mod services;
+mod several;
 mod stack;
 mod survival;
+mod swarm_join;
+mod swarm_loss;
 mod tls;
 mod truth;
 mod volumes;

@@ -1,0 +1,165 @@
+//! What the network does between hosts: overlays, names, the routing mesh, rollouts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use skep_testbed::{Host, Image, executable, until};
+
+use crate::fixture::LIMIT;
+use crate::several::Several;
+
+/// Three hosts in a swarm that have the web service's image.
+fn swarm() -> Result<Several> {
+    let three = Several::swarm(3)?;
+    for host in &three.hosts {
+        host.import(&three.bed, &Image::whoami(&executable("whoami")?))?;
+    }
+    Ok(three)
+}
+
+/// Different answers to so many questions asked one after the other.
+fn answers(client: &Host, url: &str, count: usize) -> Result<BTreeSet<String>> {
+    (0..count).map(|_| client.sh(&format!("curl -sSf -m 5 {url}"))?.text()).collect()
+}
+
+/// Waits until every host's port gives this many different answers in as many questions.
+fn serves(three: &Several, client: &Host, port: u16, tasks: usize) -> Result<()> {
+    for host in &three.hosts {
+        until("all tasks to answer", LIMIT, || {
+            let seen = answers(client, &format!("http://{}:{port}/", host.address()), tasks)?;
+            if seen.len() == tasks { Ok(()) } else { Err(anyhow!("{}: {seen:?}", host.address())) }
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_published_port_answers_on_every_host_and_shows_the_client() -> Result<()> {
+    let mut three = swarm()?;
+    let client = three.bed.host("client")?;
+    three.docker(
+        0,
+        "service create -q --name web --replicas 3 -p 8000:8000 -p 8000:8000/udp whoami",
+    )?;
+    for host in 0..3 {
+        three.runs(host, "web", 1)?;
+    }
+    serves(&three, &client, 8000, 3)?;
+    for host in &three.hosts {
+        let address = host.address();
+        for _ in 0..3 {
+            let seen =
+                client.sh(&format!("curl -sSf -m 5 http://{address}:8000/client"))?.text()?;
+            assert_eq!(seen, client.address().to_string());
+            let udp = client.sh(&format!("echo hi | socat -t 2 - UDP:{address}:8000"))?.text()?;
+            ensure!(udp.ends_with(&format!("and you are {}", client.address())), "{udp}");
+        }
+    }
+    // One task: two hosts have none and answer all the same.
+    three.docker(0, "service scale -d web=1")?;
+    serves(&three, &client, 8000, 1)?;
+    three.docker(0, "service rm web")?;
+    for host in &three.hosts {
+        until("the port to be closed", LIMIT, || {
+            let asked = client.sh(&format!("curl -s -m 2 http://{}:8000/", host.address()))?;
+            if asked.code == Some(7) { Ok(()) } else { Err(anyhow!("{asked:?}")) }
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn containers_find_each_other_across_hosts() -> Result<()> {
+    let three = swarm()?;
+    three.docker(0, "network create -d overlay --attachable demo")?;
+    three.docker(0, "service create -q --name web --network demo --mode global whoami")?;
+    for host in 0..3 {
+        three.docker(host, &format!("run -d --name box{host} --network demo busybox sleep 600"))?;
+    }
+    for host in 0..3 {
+        for other in 0..3 {
+            three.prints(
+                host,
+                &format!(
+                    "docker exec box{host} ping -c1 -W2 box{other} | grep -c '1 packets received'"
+                ),
+                "1",
+            )?;
+        }
+        until("three tasks behind the name", LIMIT, || {
+            let found = three.docker(
+                host,
+                &format!("exec box{host} nslookup -type=a tasks.web | grep -c '^Address: *10.0.1'"),
+            )?;
+            if found == "3" { Ok(()) } else { Err(anyhow!("{found}")) }
+        })?;
+        let seen: BTreeSet<String> = (0..3)
+            .map(|_| three.docker(host, &format!("exec box{host} wget -qO- http://web:8000/")))
+            .collect::<Result<_>>()?;
+        ensure!(seen.len() == 3, "host {host}: {seen:?}");
+        // The address of who asks survives the virtual address.
+        let own = three.docker(host, &format!("exec box{host} hostname -i"))?;
+        for _ in 0..3 {
+            let said =
+                three.docker(host, &format!("exec box{host} wget -qO- http://web:8000/client"))?;
+            ensure!(own.split_whitespace().any(|a| a == said), "{said} is none of {own}");
+        }
+    }
+    // A host without anything on the network has nothing of it.
+    three.docker(2, "rm -f box2")?;
+    three.docker(0, "service rm web")?;
+    three.prints(2, "ls /run/docker/netns | grep ^lb_ | wc -l", "0")?;
+    Ok(())
+}
+
+#[test]
+fn rollouts_lose_no_request() -> Result<()> {
+    let mut three = swarm()?;
+    let client = three.bed.host("client")?;
+    three.docker(
+        0,
+        "service create -q --name web --replicas 4 --update-delay 0s --update-parallelism 1 -p 8000:8000 whoami",
+    )?;
+    serves(&three, &client, 8000, 4)?;
+    let urls: Vec<String> =
+        three.hosts.iter().map(|host| format!("http://{}:8000/", host.address())).collect();
+    let script = format!(
+        "n=0; fails=0; while [ ! -e /run/stop ]; do for url in {}; do n=$((n+1)); \
+         said=$(curl -sSf -o /dev/null --connect-timeout 0.95 -m 5 $url 2>&1) || \
+         {{ fails=$((fails+1)); echo \"$(date +%T.%N) $url: $said\"; }}; done; done; echo $fails failed of $n",
+        urls.join(" ")
+    );
+    let load =
+        client.command("sh", &["-c", &script]).stdout(std::process::Stdio::piped()).spawn()?;
+    for round in 0..5 {
+        let order = if round % 2 == 0 { "stop-first" } else { "start-first" };
+        three.docker(
+            0,
+            &format!("service update -q --update-order {order} --env-add ROUND={round} web"),
+        )?;
+    }
+    client.sh("touch /run/stop")?.text()?;
+    let said = String::from_utf8(load.wait_with_output()?.stdout)?;
+    let last = said.lines().last().unwrap_or_default();
+    ensure!(last.starts_with("0 failed of "), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_host_that_dies_leaves_rotation_everywhere() -> Result<()> {
+    let mut three = swarm()?;
+    let client = three.bed.host("client")?;
+    three.docker(0, "service create -q --name web --replicas 3 -p 8000:8000 whoami")?;
+    serves(&three, &client, 8000, 3)?;
+    three.crash(2)?;
+    for host in &three.hosts[..2] {
+        until("only living tasks to answer", Duration::from_secs(10), || {
+            for _ in 0..6 {
+                client.sh(&format!("curl -sSf -m 1 http://{}:8000/", host.address()))?.text()?;
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    three.converged("web", "3/3")
+}
