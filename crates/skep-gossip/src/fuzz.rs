@@ -1,6 +1,7 @@
 //! Entry points for fuzzing: bytes of any kind into each decoder, and into a whole machine.
 
-use crate::codec::{FrameReader, inflate, open_packet, open_stream};
+use crate::codec::{FrameReader, Keyring, inflate, open_packet, open_stream};
+use crate::records::{EndpointRecord, PeerRecord, Record as _};
 use crate::{Config, EntryId, Gossip, Moment, NetworkId, NodeName};
 use std::net::SocketAddr;
 
@@ -32,6 +33,20 @@ pub fn fuzz_stream(bytes: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+/// A packet and a stream to a node with keys, from somebody without.
+pub fn fuzz_sealed(bytes: &[u8]) {
+    let keyring = Keyring::new(&[vec![1; 16], vec![2; 32]], 1).expect("two good keys");
+    let _ = open_packet(bytes, Some(&keyring), LIMIT);
+    let _ = open_stream(bytes, Some(&keyring), LIMIT);
+    let _ = FrameReader::new(LIMIT, true).push(bytes);
+}
+
+/// Values of the tables.
+pub fn fuzz_records(bytes: &[u8]) {
+    let _ = EndpointRecord::decode(bytes);
+    let _ = PeerRecord::decode(bytes);
 }
 
 /// Packets and streams (by the first bit) into a machine that knows a member and a network.

@@ -1,7 +1,9 @@
 //! Bytes of any kind: nothing panics, nothing is believed, all is counted.
 
 use crate::codec::{Ack, Message, Ping, deflate_for_tests as deflate};
-use crate::fuzz::{fuzz_inflate, fuzz_machine, fuzz_packet, fuzz_stream};
+use crate::fuzz::{
+    fuzz_inflate, fuzz_machine, fuzz_packet, fuzz_records, fuzz_sealed, fuzz_stream,
+};
 use crate::tables::wire::{GossipMessage, MessageType, TableEvent};
 use crate::{Config, DropCause, Gossip, Keyring, Moment, NodeName, Output};
 use proptest::prelude::*;
@@ -45,6 +47,8 @@ proptest! {
         fuzz_packet(&bytes);
         fuzz_inflate(&bytes);
         fuzz_stream(&bytes);
+        fuzz_sealed(&bytes);
+        fuzz_records(&bytes);
         fuzz_machine(&bytes);
     }
 
@@ -64,6 +68,7 @@ proptest! {
             bytes.truncate(usize::from(cut) % bytes.len());
         }
         fuzz_packet(&bytes);
+        fuzz_sealed(&bytes);
         fuzz_inflate(bytes.get(1..).unwrap_or(&[]));
         let mut pieces = vec![7];
         pieces.extend(&bytes);

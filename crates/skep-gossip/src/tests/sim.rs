@@ -302,6 +302,10 @@ impl Sim {
         for host in 0..self.places.len() {
             self.resume(host);
         }
+        // Nodes that never met find each other through a bootstrap peer, or not at all.
+        if !self.running().iter().any(|host| *host < 2) {
+            self.start(0);
+        }
     }
 
     /// What a node on `host` ought to see: all entries of running nodes in its networks, without
@@ -318,6 +322,13 @@ impl Sim {
         view
     }
 
+    /// What a node believes of the others, in short.
+    fn beliefs(&self, host: Host) -> Vec<String> {
+        let host_of = |address| Self::host(address).unwrap_or_default();
+        let members = self.node(host).members();
+        members.map(|m| format!("{} {:?} on {}", m.name, m.state, host_of(m.address))).collect()
+    }
+
     /// What differs from what ought to be, for the failure's message.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -330,6 +341,7 @@ impl Sim {
             if seen != place.view {
                 faults.push(format!("host {host}: events say {:?}, tables {seen:?}", place.view));
             }
+            let before = faults.len();
             let expected = self.expected(host);
             for (id, entry) in &expected {
                 if seen.get(id) != Some(entry) {
@@ -338,6 +350,13 @@ impl Sim {
             }
             for (id, entry) in seen.iter().filter(|(id, _)| !expected.contains_key(*id)) {
                 faults.push(format!("host {host} still has {id:?} {entry:?}"));
+            }
+            if faults.len() > before {
+                faults.push(format!(
+                    "host {host} is {:?}, knows {:?}",
+                    node.name(),
+                    self.beliefs(host)
+                ));
             }
         }
         faults
