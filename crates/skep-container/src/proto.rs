@@ -203,7 +203,7 @@ impl fmt::Display for ExecFailure {
             ExecFailureKind::IsADirectory => write!(f, "is a directory"),
             ExecFailureKind::BadFormat => write!(f, "exec format error"),
             ExecFailureKind::Other(errno) => {
-                write!(f, "{}", std::io::Error::from_raw_os_error(errno))
+                f.write_str(&skep_types::errno_text(&std::io::Error::from_raw_os_error(errno)))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use skep_container::{ConnectError, ControlError, CreateError, StartError};
 use skep_net::NetError;
+pub use skep_types::report;
 
 /// Result of an engine operation.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
@@ -149,6 +150,14 @@ pub enum EngineError {
         /// What could not be executed and why.
         failure: skep_container::ExecFailure,
     },
+    /// The container could not be set up: Docker's wording.
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: {message}: unknown"
+    )]
+    SetupFailed {
+        /// What failed on what.
+        message: String,
+    },
     /// The image room failed.
     #[error(transparent)]
     Image(#[from] skep_image::Error),
@@ -160,10 +169,10 @@ pub enum EngineError {
     Control(#[from] ControlError),
     /// The runtime could not create the container.
     #[error("failed to create task for container")]
-    Create(#[from] CreateError),
+    Create(#[source] CreateError),
     /// The runtime could not start the container.
     #[error("failed to start task for container")]
-    Start(#[from] StartError),
+    Start(#[source] StartError),
     /// The container's shim could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -216,7 +225,47 @@ fn not_running_text(id: &str, kind: NotRunningText) -> String {
     }
 }
 
+/// The exit code Docker shows for a container that could not be started.
+const START_FAILED: i64 = 128;
+
+impl From<CreateError> for EngineError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Launch { message, .. } => Self::SetupFailed { message },
+            other => Self::Create(other),
+        }
+    }
+}
+
+impl From<StartError> for EngineError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Exec { failure, .. } => Self::CommandFailed { failure },
+            StartError::Launch { message, .. } => Self::SetupFailed { message },
+            other => Self::Start(other),
+        }
+    }
+}
+
 impl EngineError {
+    /// The exit code of a container whose start failed so. Docker reads it from the text.
+    pub(crate) fn exit_code(&self) -> i64 {
+        match self {
+            Self::CommandFailed { failure } => i64::from(failure.exit_code()),
+            Self::SetupFailed { message } => {
+                let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+                if says(&["no such file or directory", "not a directory"]) {
+                    127
+                } else if says(&["permission denied", "is a directory"]) {
+                    126
+                } else {
+                    START_FAILED
+                }
+            }
+            _ => START_FAILED,
+        }
+    }
+
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Self::Invalid(text.into())
     }
@@ -279,20 +328,18 @@ impl EngineError {
         }
     }
 
+    /// The whole chain as said of an exec that did not start, in Docker's words.
+    pub fn report_of_exec(&self) -> String {
+        let words = "OCI runtime exec failed: exec failed: unable to start container process";
+        match self {
+            Self::CommandFailed { failure } => format!("{words}: {failure}: unknown"),
+            Self::SetupFailed { message } => format!("{words}: {message}: unknown"),
+            other => other.report(),
+        }
+    }
+
     /// The whole chain in one line, outermost first, joined with ": ".
     pub fn report(&self) -> String {
         report(self)
     }
-}
-
-/// The whole chain of an error in one line, outermost first, joined with ": ".
-pub fn report(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -3,7 +3,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bollard_stubs::models::ExecStartConfig;
 use http::{HeaderMap, StatusCode};
-use skep_engine::{EngineError, ExecStartOptions, Size};
+use skep_engine::{ExecStartOptions, Size};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::backend::App;
@@ -57,13 +57,7 @@ fn upgraded(
         match app.engine.exec_start(&id, options).await {
             Ok(Some(session)) => pump(session, client, keys).await,
             Ok(None) => {}
-            Err(EngineError::CommandFailed { failure }) => {
-                let text = format!(
-                    "OCI runtime exec failed: exec failed: unable to start container process: {failure}: unknown"
-                );
-                say(client, tty, &text).await;
-            }
-            Err(error) => say(client, tty, &ApiError::from(error).message).await,
+            Err(error) => say(client, tty, &error.report_of_exec()).await,
         }
     })
 }

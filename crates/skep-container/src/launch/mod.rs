@@ -8,7 +8,9 @@
 //! ([`strip`]); [`Finish`] does that in the container's process right before execve.
 
 mod command;
+mod explain;
 mod finish;
+mod listen;
 pub(crate) mod report;
 mod strip;
 
@@ -66,6 +68,11 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
             .with_detach(true)
             .build()
             .map_err(Failure::from)
+            .inspect_err(|_| {
+                if let Some(message) = explain::explain(&spec) {
+                    reporter.send(&Report::Explained { message });
+                }
+            })
             .and_then(|container| {
                 let pid = container.pid().ok_or("the runtime tells no pid")?.as_raw();
                 let group = Cgroup::at(&config.cgroup);
@@ -126,6 +133,7 @@ pub(crate) fn exec(
 /// Runs a launch and reports how it went.
 fn finish_launch(report: OwnedFd, launch: impl FnOnce(&Reporter) -> Result<i32, Failure>) -> i32 {
     let reporter = Reporter::new(report);
+    listen::listen(&reporter);
     let (message, code) = match launch(&reporter) {
         Ok(pid) => (Report::Created { pid }, 0),
         Err(error) => (Report::Failed { message: chain(error.as_ref()) }, 1),

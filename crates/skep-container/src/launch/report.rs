@@ -4,7 +4,7 @@
 //! the end of the pipe means: the program runs, or nothing is left that could tell of it.
 
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,10 @@ pub(crate) enum Report {
     Created { pid: i32 },
     /// It could not be set up.
     Failed { message: String },
+    /// Comes before a failure of which more is known than who met it can tell: what failed, on what.
+    Explained { message: String },
+    /// Something that libcontainer logged as an error, deepest cause first.
+    Detail { text: String },
     /// It exists and could not execute its command.
     NotExecuted { failure: ExecFailure },
     /// Something that was asked is not done; the rest goes on.
@@ -29,11 +33,11 @@ pub(crate) enum Report {
 
 /// The write end. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Reporter(Rc<OwnedFd>);
+pub(crate) struct Reporter(Arc<OwnedFd>);
 
 impl Reporter {
     pub(crate) fn new(pipe: OwnedFd) -> Self {
-        Reporter(Rc::new(pipe))
+        Reporter(Arc::new(pipe))
     }
 
     /// Sends one report. A shim that is gone cannot be told, and there is nobody else.
@@ -42,6 +46,14 @@ impl Reporter {
         let report = match report {
             Report::Failed { message } if message.len() > MAX => {
                 shortened = Report::Failed { message: shorten(message) };
+                &shortened
+            }
+            Report::Explained { message } if message.len() > MAX => {
+                shortened = Report::Explained { message: shorten(message) };
+                &shortened
+            }
+            Report::Detail { text } if text.len() > MAX => {
+                shortened = Report::Detail { text: shorten(text) };
                 &shortened
             }
             Report::Warning { text } if text.len() > MAX => {

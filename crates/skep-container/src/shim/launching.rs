@@ -93,6 +93,7 @@ impl Shim {
                 collector: Collector::default(),
                 asker: Some(asker),
                 failure: None,
+                details: Vec::new(),
             });
         }
         Ok(())
@@ -125,7 +126,12 @@ impl Shim {
         let Some(launch) = &mut process.launch else { return };
         match report {
             Report::Warning { text } => self.warn(text),
-            Report::Failed { message } => launch.failure = Some(Refusal::Launch { message }),
+            Report::Detail { text } => launch.details.push(text),
+            Report::Explained { message } => launch.failure = Some(Refusal::Launch { message }),
+            Report::Failed { message } => {
+                let message = launch.details.first().cloned().unwrap_or(message);
+                launch.failure.get_or_insert(Refusal::Launch { message });
+            }
             Report::NotExecuted { failure } => launch.failure = Some(Refusal::Exec { failure }),
             Report::Created { pid } => {
                 process.pid = Some(pid);

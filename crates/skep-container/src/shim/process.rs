@@ -73,6 +73,8 @@ pub(super) struct Launch {
     pub(super) asker: Option<Asker>,
     /// Why it will not run.
     pub(super) failure: Option<Refusal>,
+    /// What libcontainer logged as errors, in the order it did.
+    pub details: Vec<String>,
 }
 
 impl Process {

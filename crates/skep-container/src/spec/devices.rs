@@ -15,13 +15,15 @@ use oci_spec::runtime::{
 /// A host device cannot be given to a container.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    #[error("error gathering device information while adding custom device {path}")]
+    #[error("error gathering device information while adding custom device {path:?}")]
     Look {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("not a device node: {path}")]
+    #[error(
+        "error gathering device information while adding custom device {path:?}: not a device node"
+    )]
     NotADevice { path: PathBuf },
     #[error("invalid device permissions {text:?}: only r, w and m")]
     Permissions { text: String },

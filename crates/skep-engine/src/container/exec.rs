@@ -9,7 +9,7 @@ use futures::StreamExt;
 use nix::fcntl::OFlag;
 use oci_spec::runtime::Process;
 use skep_container::spec::{Environment, rootfs};
-use skep_container::{AttachOptions, ExecRequest, Handle, Size, StartError};
+use skep_container::{AttachOptions, ExecRequest, Handle, Size};
 
 use super::cell::Container;
 use super::record::Record;
@@ -171,7 +171,9 @@ impl Engine {
         let started = self.exec_run(&c, &exec, &handle, options).await;
         if let Err(error) = &started {
             let code = match error {
-                EngineError::CommandFailed { failure } => i64::from(failure.exit_code()),
+                EngineError::CommandFailed { .. } | EngineError::SetupFailed { .. } => {
+                    error.exit_code()
+                }
                 _ => 126,
             };
             exec.change(|s| {
@@ -224,10 +226,7 @@ impl Engine {
             Ok(pid) => pid,
             Err(error) => {
                 self.exec_forget(handle, &exec.id).await;
-                return Err(match error {
-                    StartError::Exec { failure, .. } => EngineError::CommandFailed { failure },
-                    other => other.into(),
-                });
+                return Err(error.into());
             }
         };
         exec.change(|s| {
@@ -373,10 +372,10 @@ fn exec_process(
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
-                return Err(EngineError::Invalid(format!(
-                    "OCI runtime exec failed: exec failed: unable to start container process: \
-                     chdir to cwd ({dir:?}) failed: {error}"
-                )));
+                let why = skep_types::errno_text(&error);
+                return Err(EngineError::SetupFailed {
+                    message: format!("chdir to cwd ({dir:?}) set in config.json failed: {why}"),
+                });
             }
             // Whatever else: the runtime enters it as the container sees it, and says if it cannot.
             _ => process.set_cwd(dir.into()),

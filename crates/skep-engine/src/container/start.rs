@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skep_container::spec::Namespace;
-use skep_container::{CreateRequest, Handle, LogConfig, Size, StartError};
+use skep_container::{CreateRequest, Handle, LogConfig, Size};
 use skep_image::MountOptions;
 use skep_net::SandboxId;
 
@@ -17,9 +17,6 @@ use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::util;
-
-/// Exit code of a container that could not be started, where nothing more is known (Docker's).
-const START_FAILED: i64 = 128;
 
 /// Where a container's namespaces come from, and what has been made for them.
 struct Surroundings {
@@ -117,10 +114,7 @@ impl Engine {
             }
             Err(error) => {
                 self.undo_start(c, &record).await;
-                let code = match &error {
-                    EngineError::CommandFailed { failure } => i64::from(failure.exit_code()),
-                    _ => START_FAILED,
-                };
+                let code = error.exit_code();
                 let text = error.report();
                 tracing::info!(
                     container = c.id,
@@ -207,10 +201,7 @@ impl Engine {
         c.live(|l| l.handle = Some(handle.clone()));
         connected?;
         self.serve_pending(c, &handle).await;
-        handle.start().await.map_err(|error| match error {
-            StartError::Exec { failure, .. } => EngineError::CommandFailed { failure },
-            other => other.into(),
-        })?;
+        handle.start().await?;
         Ok((handle, around.sandbox))
     }
 

@@ -76,6 +76,10 @@ pub fn host_config(
     for server in host.dns.iter().flatten() {
         check::nameserver(server)?;
     }
+    let published = host.port_bindings.as_ref().is_some_and(|bindings| !bindings.is_empty());
+    if host.network_mode.as_deref() == Some("host") && published {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
         warnings.push("Links are not supported and were ignored: containers on a user-defined network find each other by name.".to_owned());
     }
@@ -230,10 +234,18 @@ pub fn resources(host: &HostConfig) -> Result<()> {
             Some(_) => {}
         }
     }
-    if let Some(set) = host.cpuset_mems.as_deref().filter(|s| !s.is_empty())
-        && parse_set(set).is_none()
-    {
-        return fail(format!("Invalid value {set} for cpuset mems"));
+    if let Some(set) = host.cpuset_mems.as_deref().filter(|s| !s.is_empty()) {
+        let nodes = crate::system::memory_nodes();
+        let known = parse_set(&nodes).unwrap_or_default();
+        match parse_set(set) {
+            None => return fail(format!("Invalid value {set} for cpuset mems")),
+            Some(list) if !known.is_empty() && list.iter().any(|node| !known.contains(node)) => {
+                return fail(format!(
+                    "Requested memory nodes are not available - requested {set}, available: {nodes}"
+                ));
+            }
+            Some(_) => {}
+        }
     }
     if host.blkio_weight.is_some_and(|w| w != 0 && !(10..=1000).contains(&w)) {
         return fail("Range of blkio weight is from 10 to 1000".into());

@@ -24,6 +24,12 @@ pub fn hostname() -> String {
     nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// The nodes that have memory, as `0-1`; empty where the kernel does not tell.
+pub fn memory_nodes() -> String {
+    let nodes = std::fs::read_to_string("/sys/devices/system/node/has_memory").unwrap_or_default();
+    nodes.trim().to_owned()
+}
+
 /// CPUs that this process may use.
 pub fn cpus() -> i64 {
     std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(i64::MAX))

@@ -28,9 +28,10 @@ pub fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Resu
     let what = |errno: Errno| {
         EngineError::system(
             format!(
-                "error while mounting volume '{}': failed to mount local volume {name}: mount {device}:{}, data: {words}",
+                "error while mounting volume '{}': failed to mount local volume {name}: mount {device}:{}{}",
                 data.display(),
-                data.display()
+                data.display(),
+                if words.is_empty() { String::new() } else { format!(", data: {words}") }
             ),
             std::io::Error::from(errno),
         )

@@ -416,9 +416,9 @@ fn what_cannot_start_says_why() -> Result<()> {
     const TYPES: &str = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)? \
          Check if the specified host path exists and is the expected type: unknown";
     let one = One::start()?;
-    one.docker("run -d --name box -v /etc/hostname:/file busybox sleep 1000")?;
+    one.docker("run -d --name box -v /etc/passwd:/file busybox sleep 1000")?;
     one.docker("volume create vol")?;
-    let run = "run --rm -v /etc/hostname:/file";
+    let run = "run --rm -v /etc/passwd:/file";
     let table = [
         (
             format!("{run} busybox nosuch"),
