@@ -1,11 +1,13 @@
-//! `make demo`: one host, a swarm of one, a web service of three replicas behind a published port, asked
-//! from another host. Everything shown is what the commands really print.
+//! `make demo`: three hosts, one swarm, a web service of three replicas behind a published port, asked
+//! from another host through each of them. Everything shown is what the commands really print.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use skep_testbed::{Bed, Host, Image, executable};
+use anyhow::{Context as _, Result, bail, ensure};
+use skep_testbed::{Bed, Host, Image, executable, until};
 
 fn main() -> ExitCode {
     match run() {
@@ -20,61 +22,98 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let mut bed = Bed::new(&executable("skep")?)?;
     say(
-        "Two hosts on a switch, in network namespaces: node0 will run skep, client is somebody outside.",
+        "Four hosts on a switch, in network namespaces: three will run skep, client is somebody outside.",
     )?;
-    let node = bed.host("node0")?;
+    let nodes: Vec<Host> =
+        (0..3).map(|number| bed.host(&format!("node{number}"))).collect::<Result<_>>()?;
     let client = bed.host("client")?;
-    let _daemon = node.daemon(&[])?;
+    let _daemons = nodes.iter().map(|node| node.daemon(&[])).collect::<Result<Vec<_>>>()?;
+    let [manager, worker, _] = &nodes[..] else { bail!("there are not three nodes") };
 
-    say("node0 runs only `skep daemon`; the stock docker client talks to it.")?;
+    say("Each node runs only `skep daemon`; the stock docker client talks to it.")?;
     show(
-        &node,
+        manager,
         "docker version --format 'client {{.Client.Version}}, server {{.Server.Version}}, API {{.Server.APIVersion}}'",
     )?;
-    node.import(&bed, &Image::whoami(&executable("whoami")?))?;
-    show(&node, "docker images")?;
+    let image = Image::whoami(&executable("whoami")?);
+    for node in &nodes {
+        node.import(&bed, &image)?;
+    }
+    show(manager, "docker images")?;
 
-    say("A swarm of one, and a web service with three replicas on port 8080 of every host.")?;
-    show(&node, "docker swarm init --advertise-addr eth0")?;
+    say("A swarm of three.")?;
+    show(manager, "docker swarm init --advertise-addr eth0")?;
+    let token = manager.docker(&["swarm", "join-token", "--quiet", "worker"])?;
+    for node in &nodes[1..] {
+        show(node, &format!("docker swarm join --token {token} {}:2377", manager.address()))?;
+    }
+    show(manager, "docker node ls")?;
+
+    say("A web service with three replicas, published as port 8080 of every node.")?;
     show(
-        &node,
+        manager,
         "docker service create --quiet --name web --replicas 3 --publish 8080:8000 whoami",
     )?;
-    show(&node, "docker service ls")?;
-    show(&node, "docker service ps web")?;
+    show(manager, "docker service ps web")?;
 
     say(
-        "From the client: the answers rotate over the three containers, and each saw the client's address.",
+        "From the client: every node answers with all three containers in turn, wherever they run, and each \
+         saw the client's address.",
     )?;
-    let url = format!("http://{}:8080/full", node.address());
-    let mut seen = Vec::new();
-    for _ in 0..6 {
-        seen.push(show(&client, &format!("curl -s {url}"))?);
-    }
-    ensure!(seen[..3] == seen[3..], "the answers did not rotate");
     let address = client.address().to_string();
-    ensure!(
-        seen.iter().all(|answer| answer.ends_with(&address)),
-        "a container did not see {address}"
-    );
+    for node in &nodes {
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 {
+            seen.insert(show(&client, &format!("curl -s http://{}:8080/full", node.address()))?);
+        }
+        ensure!(seen.len() == 3, "{} did not reach all three", node.name());
+        ensure!(
+            seen.iter().all(|answer| answer.ends_with(&address)),
+            "a container did not see {address}"
+        );
+    }
+
+    say(
+        "One node dies, with everything on it. The others go on, and its task comes up elsewhere.",
+    )?;
+    let dead = &nodes[2];
+    dead.sh("kill -9 -1")?;
+    let begin = Instant::now();
+    until("the dead node's task to be out of rotation", Duration::from_secs(20), || {
+        (0..3).try_for_each(|_| {
+            let url = format!("curl -sf -m 1 -o /dev/null http://{}:8080/", worker.address());
+            client.sh(&url)?.text().map(drop)
+        })
+    })?;
+    say(&format!("After {:.1} s no request meets it any more.", begin.elapsed().as_secs_f64()))?;
+    until("three replicas on two nodes", Duration::from_secs(30), || {
+        let found = manager.docker(&["service", "ls", "--format", "{{.Replicas}}"])?;
+        let down = manager.docker(&["node", "ls", "--format", "{{.Status}}"])?;
+        ensure!(found == "3/3" && down.contains("Down"), "{found}, {down}");
+        Ok(())
+    })?;
+    say(&format!("After {:.1} s three replicas run again.", begin.elapsed().as_secs_f64()))?;
+    show(manager, "docker node ls")?;
+    show(manager, "docker service ps web --filter desired-state=running")?;
 
     if std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0") {
-        return keep(&node, &client);
+        return keep(&nodes[..2], &client);
     }
-    say("Removing the service leaves nothing running.")?;
-    show(&node, "docker service rm web")?;
-    show(&node, "docker swarm leave --force")?;
     say("Done: the demo worked, and its hosts are gone. `make demo KEEP=1` leaves them up.")
 }
 
-fn keep(node: &Host, client: &Host) -> Result<()> {
+fn keep(nodes: &[Host], client: &Host) -> Result<()> {
+    let shells: String = nodes
+        .iter()
+        .map(|node| {
+            format!("\x20 nsenter -t {} -a sh      # {}: try docker ps\n", node.pid(), node.name())
+        })
+        .collect();
     say(&format!(
         "The hosts stay up until you press Ctrl-C. A shell on each, from another terminal:\n\
-         \x20 nsenter -t {} -a sh      # node0: try docker ps\n\
-         \x20 nsenter -t {} -a sh      # client: try curl http://{}:8080/",
-        node.pid(),
+         {shells}\x20 nsenter -t {} -a sh      # client: try curl http://{}:8080/",
         client.pid(),
-        node.address()
+        nodes[0].address()
     ))?;
     let signals = nix::sys::signal::SigSet::from_iter([
         nix::sys::signal::Signal::SIGINT,
