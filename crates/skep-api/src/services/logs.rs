@@ -51,7 +51,19 @@ pub(crate) async fn swarm_logs(
     let messages = control.logs(selector, options).await?;
     let (timestamps, details) = (query.timestamps, query.details);
     let bytes = messages.map(move |message| {
-        let message = message.map_err(BrokenOff::new)?;
+        let message = match message {
+            Ok(message) => message,
+            // In the stream the client shows the reason; a stream that breaks off shows none.
+            Err(error) => {
+                let text = format!("Error grabbing logs: {error}\n");
+                let text = text.as_bytes();
+                return Ok(if tty {
+                    Bytes::copy_from_slice(text)
+                } else {
+                    frame(Channel::System, text)
+                });
+            }
+        };
         let line = line(&message, timestamps, details);
         Ok::<Bytes, BrokenOff>(match (tty, message.stream) {
             (true, _) => line.into(),

@@ -57,6 +57,7 @@ fn a_node_whose_cable_is_cut_keeps_its_tasks_until_it_learns_that_they_moved() -
     // Logs of the others come, and the end says what is missing.
     let logs = three.hosts[0].sh("timeout 20 docker service logs all")?;
     ensure!(logs.stderr.contains("incomplete log stream"), "{logs:?}");
+    ensure!(logs.stderr.contains("is not available"), "{logs:?}");
     // Without a manager a node changes nothing.
     three.runs(1, "web", 2)?;
     three.runs(1, "all", 1)?;

@@ -23,22 +23,22 @@ pub fn write(
     let Some(spec) = &task.spec.container_spec else { return Ok(Vec::new()) };
     let folder = folder(root, &task.id);
     let mut mounts = Vec::new();
-    for reference in &spec.secrets {
+    for (number, reference) in spec.secrets.iter().enumerate() {
         let Some(target) = &reference.file else { continue };
         let secret = dependencies
             .secret(&reference.secret_id)
             .ok_or_else(|| not_yet("secret", &reference.secret_name))?;
         let data = rendered(dependencies, secret.spec.templating.as_ref(), &secret.spec.data.0)?;
-        let source = put(&folder.join("secrets"), reference.secret_id.as_str(), target, &data)?;
+        let source = put(&folder.join("secrets"), number, target, &data)?;
         mounts.push(mount(&source, &absolute("/run/secrets", &target.name)));
     }
-    for reference in &spec.configs {
+    for (number, reference) in spec.configs.iter().enumerate() {
         let Some(target) = &reference.file else { continue };
         let config = dependencies
             .config(&reference.config_id)
             .ok_or_else(|| not_yet("config", &reference.config_name))?;
         let data = rendered(dependencies, config.spec.templating.as_ref(), &config.spec.data.0)?;
-        let source = put(&folder.join("configs"), reference.config_id.as_str(), target, &data)?;
+        let source = put(&folder.join("configs"), number, target, &data)?;
         mounts.push(mount(&source, &absolute("/", &target.name)));
     }
     Ok(mounts)
@@ -79,7 +79,13 @@ fn mount(source: &Path, target: &str) -> Mount {
     }
 }
 
-fn put(folder: &Path, name: &str, target: &FileTarget, data: &[u8]) -> Result<PathBuf, ExecError> {
+/// `number` is the reference's place in the task: one secret may have several files of several owners.
+fn put(
+    folder: &Path,
+    number: usize,
+    target: &FileTarget,
+    data: &[u8],
+) -> Result<PathBuf, ExecError> {
     let owner = |text: &str| -> Result<u32, ExecError> {
         if text.is_empty() {
             return Ok(0);
@@ -89,7 +95,7 @@ fn put(folder: &Path, name: &str, target: &FileTarget, data: &[u8]) -> Result<Pa
         })
     };
     let (uid, gid) = (owner(&target.uid)?, owner(&target.gid)?);
-    let path = folder.join(name);
+    let path = folder.join(number.to_string());
     let write = || -> io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, Permissions::from_mode(0o700))?;
