@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::NodeError;
@@ -63,6 +64,10 @@ impl Folder {
         self.path.join("state.json")
     }
 
+    fn managers(&self) -> PathBuf {
+        self.path.join("managers.json")
+    }
+
     fn failed(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NodeError {
         let path = path.to_owned();
         move |source| NodeError::Disk { action, path, source }
@@ -70,24 +75,40 @@ impl Folder {
 
     /// `None` outside a swarm. Blocks, as the others do.
     pub fn load(&self) -> Result<Option<State>, NodeError> {
-        let path = self.state();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(self.failed("read", &path)(e)),
-        };
-        let bad = |e: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, e);
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| self.failed("understand", &path)(bad(e)))
+        self.read(&self.state())
     }
 
     /// Whole or not at all, and synced.
     pub fn store(&self, state: &State) -> Result<(), NodeError> {
-        let path = self.state();
+        self.write(&self.state(), state)
+    }
+
+    /// The managers that the last session named, host:port; empty before the first.
+    pub fn load_managers(&self) -> Result<Vec<String>, NodeError> {
+        self.read(&self.managers()).map(Option::unwrap_or_default)
+    }
+
+    /// As [`Folder::store`].
+    pub fn store_managers(&self, managers: &[String]) -> Result<(), NodeError> {
+        self.write(&self.managers(), managers)
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, NodeError> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.failed("read", path)(e)),
+        };
+        let bad = |e: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, e);
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| self.failed("understand", path)(bad(e)))
+    }
+
+    fn write<T: Serialize + ?Sized>(&self, path: &Path, value: &T) -> Result<(), NodeError> {
         let written = || -> io::Result<()> {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            let bytes = serde_json::to_vec_pretty(state)?;
+            let bytes = serde_json::to_vec_pretty(value)?;
             let aside = path.with_extension("new");
             let mut file = OpenOptions::new()
                 .write(true)
@@ -97,10 +118,10 @@ impl Folder {
                 .open(&aside)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
-            fs::rename(&aside, &path)?;
+            fs::rename(&aside, path)?;
             File::open(&self.path)?.sync_all()
         };
-        written().map_err(self.failed("write", &path))
+        written().map_err(self.failed("write", path))
     }
 
     /// Removes everything. The state file goes last: while it is there, a start after a crash goes on
@@ -121,8 +142,10 @@ impl Folder {
             }
         }
         first?;
-        // The second is left when a crash hits the very first write.
-        for path in [self.state(), self.state().with_extension("new")] {
+        // Those aside are left when a crash hits a write.
+        let (managers, state) = (self.managers(), self.state());
+        let aside = [managers.with_extension("new"), state.with_extension("new")];
+        for path in aside.into_iter().chain([managers, state]) {
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(self.failed("remove", &path)(e));

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use skep_proto::v1;
 use skep_types::{
     Annotations, Bytes64, ContainerSpec, NodeState, ReplicatedService, SecretReference, SecretSpec,
@@ -110,6 +112,25 @@ async fn a_session_tells_node_managers_keys_and_root() {
         assert_eq!(next.session_id, first.session_id);
         let labels = next.node.unwrap().spec.unwrap().annotations.unwrap().labels;
         if labels.get("disk").is_some_and(|value| value == "fast") {
+            break;
+        }
+    }
+
+    // New network keys are told: one of each kind replaces the oldest.
+    let lamports = |keys: &[v1::EncryptionKey]| -> BTreeSet<u64> {
+        keys.iter().map(|key| key.lamport_time).collect()
+    };
+    let old = lamports(&first.network_bootstrap_keys);
+    let mut rng = |out: &mut [u8]| out.fill(7);
+    let store = rig.manager.read();
+    let turn = skep_control::admission::rotate_network_keys(&store, crate::rig::now(), &mut rng);
+    rig.manager.propose(turn).await.unwrap();
+    loop {
+        let next = stream.message().await.unwrap().unwrap();
+        let new = lamports(&next.network_bootstrap_keys);
+        if new != old {
+            assert_eq!((new.len(), new.intersection(&old).count()), (6, 4));
+            assert!(new.last() > old.last(), "{new:?} after {old:?}");
             break;
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::SwarmNode;
-use super::renewal;
+use super::{remotes, renewal};
 use crate::address::DEFAULT_PORT;
 use crate::state::State;
 use crate::{Membership, NodeError, NotManager};
@@ -27,7 +28,8 @@ pub(super) struct Member {
     agent: Mutex<Option<Agent>>,
     view: watch::Receiver<Option<Arc<SessionView>>>,
     link: watch::Receiver<Link>,
-    renewal: JoinHandle<()>,
+    /// Renews certificates and keeps what the next start needs.
+    chores: JoinHandle<()>,
 }
 
 /// What is asked of the manager without waiting, and the manager itself until it is stopped.
@@ -108,8 +110,13 @@ impl Member {
         tls: TlsHandle,
         manager: Option<Manager>,
     ) -> Result<Self, NodeError> {
-        match Self::start_agent(node, &state, &tls, manager.as_ref()).await {
-            Ok(agent) => Ok(Self::assemble(node, state, tls, manager, agent)),
+        let started = async {
+            let managers = first_managers(node, &state, manager.is_some()).await?;
+            let agent = Self::start_agent(node, &state, &tls, managers.clone()).await?;
+            Ok((managers, agent))
+        };
+        match started.await {
+            Ok((managers, agent)) => Ok(Self::assemble(node, state, tls, manager, agent, managers)),
             Err(error) => {
                 if let Some(manager) = manager {
                     manager.stop().await;
@@ -123,7 +130,7 @@ impl Member {
         node: &SwarmNode,
         state: &State,
         tls: &TlsHandle,
-        manager: Option<&Manager>,
+        managers: Vec<ManagerAddress>,
     ) -> Result<Agent, NodeError> {
         let identity = tls.current().identity().clone();
         let advertise_ip = state.advertise_addr.ip();
@@ -139,17 +146,6 @@ impl Member {
             action: "prepare this host for the swarm",
             source,
         })?;
-        let managers = match manager {
-            Some(_) => vec![ManagerAddress {
-                node_id: identity.node_id,
-                addr: own_address(node, state).to_string(),
-            }],
-            None => state
-                .remote_addrs
-                .iter()
-                .map(|addr| ManagerAddress { node_id: NodeId::default(), addr: with_port(addr) })
-                .collect(),
-        };
         let config = AgentConfig {
             managers,
             tls: tls.clone(),
@@ -165,6 +161,7 @@ impl Member {
         tls: TlsHandle,
         manager: Option<Manager>,
         agent: Agent,
+        managers: Vec<ManagerAddress>,
     ) -> Self {
         let manager = manager.map(|manager| {
             let (failed, failure) = watch::channel(None);
@@ -180,12 +177,16 @@ impl Member {
                 running: Mutex::new(Some(manager)),
             }
         });
-        let renewal = tokio::spawn(renewal::run(
+        let renewing = renewal::run(
             tls.clone(),
             agent.node(),
             node.folder.certificates(),
-            state.remote_addrs.iter().map(|addr| with_port(addr)).collect(),
-        ));
+            managers.into_iter().map(|manager| manager.addr).collect(),
+        );
+        let keeping = remotes::keep(node.folder.clone(), agent.node());
+        let chores = tokio::spawn(async move {
+            tokio::join!(renewing, keeping);
+        });
         Self {
             node_id: tls.current().identity().node_id.clone(),
             state,
@@ -194,7 +195,7 @@ impl Member {
             view: agent.node(),
             link: agent.link(),
             agent: Mutex::new(Some(agent)),
-            renewal,
+            chores,
         }
     }
 
@@ -244,7 +245,7 @@ impl Member {
 
     /// Stops agent, then manager. Containers stay.
     pub async fn stop(&self) {
-        self.renewal.abort();
+        self.chores.abort();
         if let Some(agent) = self.agent.lock().await.take() {
             agent.shutdown().await;
         }
@@ -258,8 +259,28 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.renewal.abort();
+        self.chores.abort();
     }
+}
+
+/// Where the agent begins: on a manager there, else with the managers that the last session named and
+/// those that this host joined by.
+async fn first_managers(
+    node: &SwarmNode,
+    state: &State,
+    is_manager: bool,
+) -> Result<Vec<ManagerAddress>, NodeError> {
+    if is_manager {
+        return Ok(vec![ManagerAddress {
+            node_id: NodeId::default(),
+            addr: own_address(node, state).to_string(),
+        }]);
+    }
+    let known = node.on_disk(crate::state::Folder::load_managers).await?;
+    let joined_by = state.remote_addrs.iter().map(|addr| with_port(addr));
+    let addrs: BTreeSet<String> = known.into_iter().chain(joined_by).collect();
+    let nameless = |addr| ManagerAddress { node_id: NodeId::default(), addr };
+    Ok(addrs.into_iter().map(nameless).collect())
 }
 
 /// Where this host's agent finds its own manager: at the advertised address if that is on this host,

@@ -7,6 +7,7 @@ mod info;
 mod join;
 mod leave;
 mod member;
+mod remotes;
 mod renewal;
 mod slot;
 

@@ -59,8 +59,16 @@ async fn a_worker_joins_runs_tasks_and_leaves() {
     assert_eq!(manager.world.containers().len(), 3, "tasks are spread");
     assert_eq!(worker.world.containers().len(), 3);
 
-    // The worker's daemon restarts: its containers are adopted.
+    // The worker's daemon restarts: its containers are adopted. It finds the manager without the address
+    // that it joined by.
     worker.node.shutdown().await;
+    let managers = worker.folder.path().join("swarm/managers.json");
+    let known = std::fs::read_to_string(managers).unwrap();
+    assert!(known.contains(&manager.addr()), "{known}");
+    let path = worker.folder.path().join("swarm/state.json");
+    let state = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, state.replace(&format!("\"{}\"", manager.addr()), "\"127.0.0.1:1\""))
+        .unwrap();
     worker.node = crate::rig::start(worker.folder.path(), &worker.world, "two").await;
     until("the worker is in session again", || async {
         (worker.node.info().await.local_state == LocalNodeState::Active).then_some(())
