@@ -1,5 +1,5 @@
 use super::{Event, Gossip, News};
-use crate::codec::Message;
+use crate::codec::{Message, NodeState};
 use crate::counters::DropCause;
 use crate::names::{EntryId, NetworkId, NodeName};
 use crate::tables::Clock;
@@ -76,6 +76,9 @@ impl Gossip {
             return Ok(());
         }
         member.said_bye = bye;
+        if bye && member.state == NodeState::Dead {
+            member.state = NodeState::Left;
+        }
         let (address, present) = (member.address, member.is_present());
         if bye {
             self.purge(&name, was_seen);

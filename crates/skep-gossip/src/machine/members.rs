@@ -5,6 +5,7 @@ use crate::counters::DropCause;
 use crate::membership::member::Member;
 use crate::membership::suspicion::Suspicion;
 use crate::names::NodeName;
+use crate::tables::wire::Presence;
 use crate::time::Moment;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -218,6 +219,28 @@ impl Gossip {
         self.announce();
     }
 
+    /// Others held this node for dead. Docker's older nodes have forgotten then in which networks
+    /// it is and what it owns, so they must hear it again, once they know that it lives.
+    pub(super) fn introduce_again(&mut self) {
+        let soon = self.now + self.config.timing.gossip_interval * 2;
+        self.introduce_at.get_or_insert(soon);
+    }
+
+    pub(super) fn end_introduction(&mut self) {
+        if self.introduce_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.introduce_at = None;
+        self.say_node(Presence::Join);
+        let networks: Vec<_> = self.networks().cloned().collect();
+        for network in networks {
+            self.say_network(&network, Presence::Join);
+            for peer in self.neighbours(&network) {
+                self.sync_later(&peer, self.config.timing.gossip_interval);
+            }
+        }
+    }
+
     /// Tells everyone that this node lives.
     pub(super) fn announce(&mut self) {
         let name = self.config.name.clone();
@@ -265,6 +288,7 @@ impl Gossip {
         if *name == self.config.name {
             if incarnation >= self.incarnation && self.leave_until.is_none() {
                 self.refute(incarnation);
+                self.introduce_again();
             }
             return Ok(());
         }
@@ -272,9 +296,12 @@ impl Gossip {
         if incarnation < member.incarnation || !member.is_present() {
             return Ok(());
         }
+        let member_said_bye = member.said_bye;
         let message = Dead { incarnation, node: name.to_string(), from: from.to_string() };
         self.broadcast_member(name, &Message::Dead(message));
-        let state = if from == name { NodeState::Left } else { NodeState::Dead };
+        // Docker's older memberlist leaves without signing its own death.
+        let left = from == name || member_said_bye;
+        let state = if left { NodeState::Left } else { NodeState::Dead };
         self.gone(name, incarnation, state);
         Ok(())
     }

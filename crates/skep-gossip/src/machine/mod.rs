@@ -70,6 +70,7 @@ pub struct Gossip {
     streams: BTreeMap<Token, OpenStream>,
     next_token: u64,
     bootstrap: Vec<SocketAddr>,
+    introduce_at: Option<Moment>,
     leave_until: Option<Moment>,
     left: bool,
 
@@ -112,6 +113,7 @@ impl Gossip {
             streams: BTreeMap::new(),
             next_token: 0,
             bootstrap: Vec::new(),
+            introduce_at: None,
             leave_until: None,
             left: false,
             network_clock: Clock::default(),

@@ -294,6 +294,10 @@ impl Gossip {
             NodeState::Alive => self.alive(alive, proven),
             NodeState::Left => self.dead(&name, alive.incarnation, &name),
             NodeState::Suspect | NodeState::Dead => {
+                let ours = name == self.config.name && alive.incarnation >= self.incarnation;
+                if ours && state == NodeState::Dead {
+                    self.introduce_again();
+                }
                 let from = self.config.name.clone();
                 self.suspect(&name, alive.incarnation, from)
             }
