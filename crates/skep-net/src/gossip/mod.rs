@@ -30,7 +30,10 @@ const GOOD_BYE: Duration = Duration::from_secs(2);
 /// From the first contact after a start until what only an earlier daemon had heard is given up:
 /// time for the exchange of whole tables.
 const GRACE: Duration = Duration::from_secs(10);
-/// Events taken over at once.
+/// How long the entries of a daemon that was started again stay in force: time for the new one to
+/// say the same. A host that is dead is another matter, and out at once.
+const RETURN: Duration = Duration::from_secs(2);
+/// Bundles of events taken over at once.
 const BATCH: usize = 1024;
 
 /// A key of the swarm's gossip.
@@ -111,6 +114,7 @@ impl Talk {
             own: applied::Own::default(),
             stale: net.read_world(remembered),
             give_up_at: alone.then(|| Instant::now() + GRACE),
+            parting: BTreeMap::new(),
         };
         let task = tokio::spawn(host.run(events, net.records_changed()));
         Ok(Self { settings, runner, task })
@@ -167,12 +171,15 @@ struct Host {
     /// What an earlier daemon heard and this one has not heard yet.
     stale: BTreeSet<(NetworkId, EndpointId)>,
     give_up_at: Option<Instant>,
+    /// Entries whose owner's life ended and that the next one may have again, and until when that
+    /// is waited for.
+    parting: BTreeMap<EntryId, Instant>,
 }
 
 impl Host {
     async fn run(
         mut self,
-        mut events: mpsc::UnboundedReceiver<Event>,
+        mut events: mpsc::UnboundedReceiver<Vec<Event>>,
         mut changed: watch::Receiver<u64>,
     ) {
         let mut batch = Vec::new();
@@ -180,23 +187,28 @@ impl Host {
             let Some(net) = self.net.upgrade() else { return };
             self.say(&net).await;
             drop(net);
-            let give_up = self.give_up_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let due = self.parting.values().chain(&self.give_up_at).min();
+            let wait = due.map(|at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 count = events.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
                     }
                     let Some(net) = self.net.upgrade() else { return };
-                    self.hear(&net, batch.drain(..)).await;
+                    self.hear(&net, std::mem::take(&mut batch).into_iter().flatten().collect()).await;
                 }
                 result = changed.changed() => {
                     if result.is_err() {
                         return;
                     }
                 }
-                () = sleep(give_up) => {
+                () = sleep(wait) => {
                     let Some(net) = self.net.upgrade() else { return };
-                    self.give_up(&net).await;
+                    let now = Instant::now();
+                    if self.give_up_at.is_some_and(|at| at <= now) {
+                        self.give_up(&net).await;
+                    }
+                    self.part(&net, now).await;
                 }
             }
         }
@@ -235,7 +247,15 @@ impl Host {
     }
 
     /// Takes over what others said.
-    async fn hear(&mut self, net: &Net, events: impl Iterator<Item = Event>) {
+    async fn hear(&mut self, net: &Net, events: Vec<Event>) {
+        // The machine takes a node's entries away and then says that it left.
+        let ended: BTreeSet<NodeName> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::NodeLeft { name, .. } => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
         let mut changes = Vec::new();
         let mut done = Vec::new();
         for event in events {
@@ -245,7 +265,7 @@ impl Host {
                 Event::EntryDeleted { id, owner, .. } => (id, None, owner),
                 Event::NodeUp { name, address, .. } => {
                     tracing::info!(node = %name, %address, "gossip: a node is there");
-                    net.node_seen(address.ip(), Some(name.as_str()));
+                    net.node_up(address.ip(), name.as_str());
                     if !self.stale.is_empty() && self.give_up_at.is_none() {
                         self.give_up_at = Some(Instant::now() + GRACE);
                     }
@@ -253,12 +273,12 @@ impl Host {
                 }
                 Event::NodeDown { name, address, .. } => {
                     tracing::warn!(node = %name, %address, "gossip: a node does not answer");
-                    net.node_seen(address.ip(), None);
+                    net.node_gone(address.ip(), name.as_str());
                     continue;
                 }
                 Event::NodeLeft { name, address, .. } => {
                     tracing::info!(node = %name, %address, "gossip: a node left");
-                    net.node_seen(address.ip(), None);
+                    net.node_gone(address.ip(), name.as_str());
                     continue;
                 }
                 Event::LeaveDone => continue,
@@ -272,6 +292,11 @@ impl Host {
                 });
                 continue;
             }
+            if value.is_none() && ended.contains(&owner) {
+                self.parting.insert(id, Instant::now() + RETURN);
+                continue;
+            }
+            self.parting.remove(&id);
             match tables::change(&id, value.as_deref()) {
                 Some(Ok(change)) => {
                     let endpoint = EndpointId::new(id.key.as_str());
@@ -312,6 +337,16 @@ impl Host {
                 false
             }
         }
+    }
+
+    /// Lets go of what no new life of its owner came back for.
+    async fn part(&mut self, net: &Net, now: Instant) {
+        let due: Vec<EntryId> =
+            self.parting.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        self.parting.retain(|_, at| *at > now);
+        // Without a value there is nothing that could be unreadable.
+        let changes = due.iter().filter_map(|id| tables::change(id, None)?.ok()).collect();
+        self.apply(net, changes).await;
     }
 
     /// Forgets what nobody says any more.

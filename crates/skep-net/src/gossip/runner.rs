@@ -4,19 +4,27 @@ use skep_gossip::{
     Config, Counters, DropCause, EntryId, Event, FrameReader, Gossip, Keyring, Limits, Moment,
     NetworkId, NodeName, Output, Token,
 };
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// UDP and TCP port of gossip; not configurable in a swarm.
 pub const PORT: u16 = 7946;
 /// Streams of others that are read at the same time. More wait in the kernel's queue.
 const STREAMS: usize = 64;
+/// The same of one address: a stranger must not keep the others out.
+const STREAMS_OF_ONE: usize = 16;
+/// What all those streams together may have said before any is whole, in units of [`CHUNK`]: what a
+/// stranger sends is known as such only at its end.
+const BUDGET: usize = (64 << 20) / CHUNK;
+/// Most that is read from a stream at once, bytes.
+const CHUNK: usize = 16 << 10;
 /// How long somebody who connected may take to say something whole.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest UDP payload.
@@ -62,14 +70,15 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Binds both sockets and starts. Events go to `events` until the end.
+    /// Binds both sockets and starts. Events go to `events` until the end; those of one cause come
+    /// together.
     ///
     /// # Errors
     /// The port is taken, or `listen` is not an address of this host.
     pub async fn start(
         identity: &Identity,
         keyring: Option<Keyring>,
-        events: mpsc::UnboundedSender<Event>,
+        events: mpsc::UnboundedSender<Vec<Event>>,
     ) -> io::Result<Self> {
         let address = SocketAddr::new(identity.listen, PORT);
         let udp = Arc::new(UdpSocket::bind(address).await?);
@@ -146,7 +155,7 @@ struct Work {
     machine: Gossip,
     start: Instant,
     udp: Arc<UdpSocket>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Vec<Event>>,
     outcomes: mpsc::UnboundedSender<Finished>,
     encrypted: bool,
     limits: Limits,
@@ -261,6 +270,7 @@ impl Work {
 
     /// Whether this is the end.
     fn carry_out(&mut self) -> bool {
+        let mut events = Vec::new();
         for output in self.machine.take_outputs() {
             match output {
                 Output::Packet { to, bytes } => {
@@ -291,11 +301,12 @@ impl Work {
                     }
                     return true;
                 }
-                Output::Event(event) => {
-                    // The listener ends only together with us.
-                    let _ = self.events.send(event);
-                }
+                Output::Event(event) => events.push(event),
             }
+        }
+        if !events.is_empty() {
+            // The listener ends only together with us.
+            let _ = self.events.send(events);
         }
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) =
             self.machine.counters().clone();
@@ -312,6 +323,8 @@ async fn sleep(wait: Option<Duration>) {
 
 async fn listen(tcp: TcpListener, inbound: mpsc::Sender<Asked>, limits: Limits, encrypted: bool) {
     let places = Arc::new(Semaphore::new(STREAMS));
+    let budget = Arc::new(Semaphore::new(BUDGET));
+    let mut guests = BTreeMap::<IpAddr, Arc<Semaphore>>::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (stream, from) = match tcp.accept().await {
@@ -323,16 +336,29 @@ async fn listen(tcp: TcpListener, inbound: mpsc::Sender<Asked>, limits: Limits, 
                 continue;
             }
         };
+        guests.retain(|_, places| places.available_permits() < STREAMS_OF_ONE);
+        let own =
+            guests.entry(from.ip()).or_insert_with(|| Arc::new(Semaphore::new(STREAMS_OF_ONE)));
         let inbound = inbound.clone();
+        let Ok(own_place) = Arc::clone(own).try_acquire_owned() else {
+            // At the end nobody counts any more.
+            let _ = inbound.send(Asked::Bad(DropCause::Full)).await;
+            continue;
+        };
         let reader = FrameReader::new(limits.stream, encrypted);
+        let budget = Arc::clone(&budget);
         tokio::spawn(async move {
-            let _place = place;
+            let _places = (place, own_place);
             let outcome =
-                tokio::time::timeout(PATIENCE, serve(stream, from, reader, inbound)).await;
+                tokio::time::timeout(PATIENCE, serve(stream, from, reader, &inbound, budget)).await;
             match outcome {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%from, %error, "a gossip stream of another node"),
-                Err(_) => tracing::debug!(%from, "a gossip stream took too long"),
+                Err(_) => {
+                    tracing::debug!(%from, "a gossip stream took too long");
+                    // At the end nobody counts any more.
+                    let _ = inbound.send(Asked::Bad(DropCause::Truncated)).await;
+                }
             }
         });
     }
@@ -342,14 +368,20 @@ async fn serve(
     mut stream: TcpStream,
     from: SocketAddr,
     reader: FrameReader,
-    inbound: mpsc::Sender<Asked>,
+    inbound: &mpsc::Sender<Asked>,
+    budget: Arc<Semaphore>,
 ) -> io::Result<()> {
-    let frame = match read(&mut stream, reader).await? {
-        Ok(frame) => frame,
-        Err(cause) => {
+    let frame = match read(&mut stream, reader, Some(budget)).await {
+        Ok(Ok(frame)) => frame,
+        Ok(Err(cause)) => {
             // At the end nobody counts any more.
             let _ = inbound.send(Asked::Bad(cause)).await;
             return Ok(());
+        }
+        Err(error) => {
+            // At the end nobody counts any more.
+            let _ = inbound.send(Asked::Bad(DropCause::Truncated)).await;
+            return Err(error);
         }
     };
     let (answer, answered) = oneshot::channel();
@@ -372,7 +404,7 @@ async fn talk(
     stream.write_all(bytes).await?;
     let reply = match reader {
         Some(reader) => Some(
-            read(&mut stream, reader)
+            read(&mut stream, reader, None)
                 .await?
                 .map_err(|cause| io::Error::new(io::ErrorKind::InvalidData, cause.as_str()))?,
         ),
@@ -383,16 +415,30 @@ async fn talk(
     Ok(reply)
 }
 
-/// One frame, or what is wrong with it.
+/// One frame, or what is wrong with it. With a budget it takes its place there while it grows.
 async fn read(
     stream: &mut TcpStream,
     mut reader: FrameReader,
+    budget: Option<Arc<Semaphore>>,
 ) -> io::Result<Result<Vec<u8>, DropCause>> {
-    let mut buffer = [0; 16 << 10];
+    let mut buffer = vec![0; CHUNK];
+    let mut taken = 0;
+    // Given back when this frame is read, or given up.
+    let mut held: Option<OwnedSemaphorePermit> = None;
     loop {
         let size = stream.read(&mut buffer).await?;
         if size == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        taken += size;
+        if let Some(budget) = &budget {
+            while held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) * CHUNK < taken {
+                match (Arc::clone(budget).try_acquire_owned(), &mut held) {
+                    (Ok(more), Some(held)) => held.merge(more),
+                    (Ok(first), none) => *none = Some(first),
+                    (Err(_), _) => return Ok(Err(DropCause::Full)),
+                }
+            }
         }
         match reader.push(&buffer[..size]) {
             Ok(true) => return Ok(Ok(reader.into_frame())),

@@ -1,7 +1,7 @@
 //! The host's namespace: bridges of local networks, published ports, masquerading,
-//! isolation between networks, and the way into the routing mesh.
+//! isolation between networks, the way into the routing mesh, and who may send into overlays.
 
-use super::{BridgePlan, NsPlan, UdpFlow};
+use super::{BridgePlan, NsPlan, UdpFlow, tunnel};
 use crate::model::{Driver, Network, Protocol};
 use crate::world::{Services, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,9 @@ pub fn plan(world: &World, services: &Services) -> NsPlan {
         // bridge for that address. The guard chain closes what this would open.
         plan.sysctls.push((format!("net/ipv4/conf/{name}/route_localnet"), "1".to_owned()));
         plan.sysctls.push((format!("net/ipv6/conf/{name}/disable_ipv6"), "1".to_owned()));
+    }
+    if let Some(cluster) = &world.running.cluster {
+        tunnel::guard(&mut plan.rules, world, cluster);
     }
     if bridges.is_empty() {
         return plan;

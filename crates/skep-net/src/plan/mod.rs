@@ -12,6 +12,7 @@ mod ruleset;
 mod sandbox;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use dns::RESOLVER;
 pub use host::ALIAS;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{
-    Cluster, EndpointSpec, OverlayNetwork, OverlaySubnet, Protocol, PublishedPort,
+    Cluster, EndpointSpec, OverlayNetwork, OverlaySubnet, PeerRecord, Protocol, PublishedPort,
     ServiceAttachment,
 };
 use crate::world::tests::{counter, spec, world};
@@ -163,4 +163,34 @@ fn nothing_is_left_of_what_went() {
     assert_eq!(names, ["host", "1-ingressing", "ingress_sbox"]);
     assert!(plans[&NsName::Ingress].rules.is_empty());
     assert!(plans[&NsName::Host].ports.len() == 1, "only the mesh's own");
+}
+
+#[test]
+fn only_nodes_of_the_swarm_may_send_into_overlays() {
+    let host = |world: &World| plan(world).remove(&NsName::Host).expect("a host").rules;
+    let mut world = swarm();
+    let alone = host(&world);
+    let text = alone.replace();
+    assert!(text.contains("tunnel udp dport 4789 counter drop"), "{text}");
+    assert!(!text.contains("tunnel-peers ip saddr"), "{text}");
+    let peer = |node: &str, address: &str| PeerRecord {
+        endpoint_ip: address.parse().unwrap(),
+        endpoint_mac: Mac::of(Ipv4Addr::new(10, 0, 0, 7)),
+        tunnel_endpoint_ip: node.parse().unwrap(),
+    };
+    for (endpoint, record) in [
+        ("ep1", peer("192.0.2.2", "10.0.0.7/24")),
+        ("ep2", peer("192.0.2.2", "10.0.0.8/24")),
+        ("ep3", peer("192.0.2.3", "10.0.0.9/24")),
+        // Nobody has this host's own address but this host.
+        ("ep4", peer("192.0.2.1", "10.0.0.10/24")),
+    ] {
+        world.running.remote_peers.insert(("ingressingress".into(), endpoint.into()), record);
+    }
+    let three = host(&world);
+    let change = three.change_from(&alone).expect("a change");
+    assert!(change.contains("tunnel-peers ip saddr { 192.0.2.2, 192.0.2.3 } accept"), "{change}");
+    assert!(!change.contains("skep tunnel "), "the counter begins anew: {change}");
+    world.running.cluster = None;
+    assert!(!host(&world).replace().contains("tunnel"));
 }
