@@ -79,13 +79,17 @@ impl Net {
         self.inner.others.send_modify(change);
     }
 
-    /// Takes note of a node's gossip name, or that it is gone.
-    pub(crate) fn node_seen(&self, address: IpAddr, name: Option<&str>) {
+    /// Takes note of a node's gossip name.
+    pub(crate) fn node_up(&self, address: IpAddr, name: &str) {
+        lock(&self.shared().nodes).insert(address, name.to_owned());
+    }
+
+    /// Forgets it, unless another life of the node is at the address already.
+    pub(crate) fn node_gone(&self, address: IpAddr, name: &str) {
         let mut nodes = lock(&self.shared().nodes);
-        match name {
-            Some(name) => nodes.insert(address, name.to_owned()),
-            None => nodes.remove(&address),
-        };
+        if nodes.get(&address).is_some_and(|known| known == name) {
+            nodes.remove(&address);
+        }
     }
 
     pub(crate) fn read_world<T>(&self, read: impl FnOnce(&World) -> T) -> T {
