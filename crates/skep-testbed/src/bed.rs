@@ -117,6 +117,21 @@ impl Bed {
         self.switch.net_sh(&format!("ip link set port{number} {state}"))?.text()?;
         Ok(())
     }
+
+    /// Loses what a host sends, or no more. What others send it still gets.
+    pub fn mute(&self, number: u8, muted: bool) -> Result<()> {
+        let table = format!("bridge mute{number}");
+        let line = if muted {
+            format!(
+                "nft 'add table {table}; add chain {table} cut {{ type filter hook forward priority 0; }}; \
+                 add rule {table} cut iifname \"port{number}\" drop'"
+            )
+        } else {
+            format!("nft delete table {table}")
+        };
+        self.switch.net_sh(&line)?.text()?;
+        Ok(())
+    }
 }
 
 /// The machine's mounted cgroup hierarchies.

@@ -1,6 +1,7 @@
 //! What the network does between hosts: overlays, names, the routing mesh, rollouts.
 
 use std::collections::BTreeSet;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
@@ -10,7 +11,7 @@ use crate::fixture::LIMIT;
 use crate::several::Several;
 
 /// Three hosts in a swarm that have the web service's image.
-fn swarm() -> Result<Several> {
+pub fn swarm() -> Result<Several> {
     let three = Several::swarm(3)?;
     for host in &three.hosts {
         host.import(&three.bed, &Image::whoami(&executable("whoami")?))?;
@@ -24,7 +25,7 @@ fn answers(client: &Host, url: &str, count: usize) -> Result<BTreeSet<String>> {
 }
 
 /// Waits until every host's port gives this many different answers in as many questions.
-fn serves(three: &Several, client: &Host, port: u16, tasks: usize) -> Result<()> {
+pub fn serves(three: &Several, client: &Host, port: u16, tasks: usize) -> Result<()> {
     for host in &three.hosts {
         until("all tasks to answer", LIMIT, || {
             let seen = answers(client, &format!("http://{}:{port}/", host.address()), tasks)?;
@@ -32,6 +33,50 @@ fn serves(three: &Several, client: &Host, port: u16, tasks: usize) -> Result<()>
         })?;
     }
     Ok(())
+}
+
+/// A loop of requests to port 8000 of some hosts in turn, from outside.
+struct Load<'a> {
+    client: &'a Host,
+    loop_: Child,
+}
+
+impl<'a> Load<'a> {
+    fn start(client: &'a Host, hosts: &[Host]) -> Result<Self> {
+        let urls: Vec<String> =
+            hosts.iter().map(|host| format!("http://{}:8000/", host.address())).collect();
+        // A lost SYN is sent again after one second: that would be too late.
+        let script = format!(
+            "rm -f /run/stop; n=0; fails=0; while [ ! -e /run/stop ]; do for url in {}; do n=$((n+1)); \
+             echo $n >/run/count; said=$(curl -sSf -o /dev/null --connect-timeout 0.95 -m 5 $url 2>&1) || \
+             {{ fails=$((fails+1)); echo \"$(date +%T.%N) $url: $said\"; }}; done; done; echo $fails failed of $n",
+            urls.join(" ")
+        );
+        let loop_ = client.command("sh", &["-c", &script]).stdout(Stdio::piped()).spawn()?;
+        Ok(Self { client, loop_ })
+    }
+
+    /// Waits for some more requests.
+    fn some(&self) -> Result<()> {
+        let count = || -> Result<u64> {
+            // Not there at the beginning, and empty for a moment each time.
+            Ok(self.client.sh("cat /run/count || true")?.text()?.parse().unwrap_or_default())
+        };
+        let first = count()?;
+        until("more requests", LIMIT, || {
+            let now = count()?;
+            if now >= first + 9 { Ok(()) } else { Err(anyhow!("{first} before, {now} now")) }
+        })
+    }
+
+    /// Ends the loop; an error if a request failed.
+    fn stop(self) -> Result<()> {
+        self.client.sh("touch /run/stop")?.text()?;
+        let said = String::from_utf8(self.loop_.wait_with_output()?.stdout)?;
+        let last = said.lines().last().unwrap_or_default();
+        ensure!(last.starts_with("0 failed of "), "{said}");
+        Ok(())
+    }
 }
 
 #[test]
@@ -122,16 +167,7 @@ fn rollouts_lose_no_request() -> Result<()> {
         "service create -q --name web --replicas 4 --update-delay 0s --update-parallelism 1 -p 8000:8000 whoami",
     )?;
     serves(&three, &client, 8000, 4)?;
-    let urls: Vec<String> =
-        three.hosts.iter().map(|host| format!("http://{}:8000/", host.address())).collect();
-    let script = format!(
-        "n=0; fails=0; while [ ! -e /run/stop ]; do for url in {}; do n=$((n+1)); \
-         said=$(curl -sSf -o /dev/null --connect-timeout 0.95 -m 5 $url 2>&1) || \
-         {{ fails=$((fails+1)); echo \"$(date +%T.%N) $url: $said\"; }}; done; done; echo $fails failed of $n",
-        urls.join(" ")
-    );
-    let load =
-        client.command("sh", &["-c", &script]).stdout(std::process::Stdio::piped()).spawn()?;
+    let load = Load::start(&client, &three.hosts)?;
     for round in 0..5 {
         let order = if round % 2 == 0 { "stop-first" } else { "start-first" };
         three.docker(
@@ -139,11 +175,7 @@ fn rollouts_lose_no_request() -> Result<()> {
             &format!("service update -q --update-order {order} --env-add ROUND={round} web"),
         )?;
     }
-    client.sh("touch /run/stop")?.text()?;
-    let said = String::from_utf8(load.wait_with_output()?.stdout)?;
-    let last = said.lines().last().unwrap_or_default();
-    ensure!(last.starts_with("0 failed of "), "{said}");
-    Ok(())
+    load.stop()
 }
 
 #[test]
@@ -162,4 +194,25 @@ fn a_host_that_dies_leaves_rotation_everywhere() -> Result<()> {
         })?;
     }
     three.converged("web", "3/3")
+}
+
+#[test]
+fn a_daemon_that_is_killed_and_started_costs_no_request() -> Result<()> {
+    let mut three = swarm()?;
+    let client = three.bed.host("client")?;
+    // All tasks on the host whose daemon is killed.
+    three.docker(
+        0,
+        "service create -q --name web --replicas 2 --constraint node.hostname==node2 -p 8000:8000 whoami",
+    )?;
+    serves(&three, &client, 8000, 2)?;
+    let load = Load::start(&client, &three.hosts)?;
+    for _ in 0..3 {
+        load.some()?;
+        three.kill_daemon(2)?;
+        three.start_daemon(2)?;
+        three.node_is(2, "Ready")?;
+    }
+    load.some()?;
+    load.stop()
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod bed;
 mod containers;
 mod daemon;
+mod faults;
 mod fixture;
 mod images;
 mod mesh;

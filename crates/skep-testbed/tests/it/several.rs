@@ -7,6 +7,9 @@ use skep_testbed::{Bed, Daemon, Host, Image, executable, until};
 
 use crate::fixture::LIMIT;
 
+/// Each daemon serves its metrics on its own host.
+const METRICS: [&str; 2] = ["--metrics-addr", "127.0.0.1:9323"];
+
 /// Hosts `node0`, `node1` and so on with the addresses 10.77.0.1, 10.77.0.2 and so on. The first one is
 /// the manager where there is a swarm.
 pub struct Several {
@@ -22,7 +25,7 @@ impl Several {
         let mut several = Self { daemons: Vec::new(), hosts: Vec::new(), bed };
         for number in 0..count {
             let host = several.bed.host(&format!("node{number}"))?;
-            several.daemons.push(Some(host.daemon(&[])?));
+            several.daemons.push(Some(host.daemon(&METRICS)?));
             host.import(&several.bed, &Image::busybox())?;
             several.hosts.push(host);
         }
@@ -99,13 +102,33 @@ impl Several {
         self.bed.plug(u8::try_from(host + 1)?, up)
     }
 
+    /// The sum of a host's metrics that begin like this.
+    pub fn metric(&self, host: usize, beginning: &str) -> Result<u64> {
+        let text = self.hosts[host].sh("curl -sSf -m 5 http://127.0.0.1:9323/metrics")?.text()?;
+        let values = text.lines().filter(|line| line.starts_with(beginning));
+        values.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<u64>()?)).sum()
+    }
+
+    /// What a host sends is lost from now on, or no more; it hears the others all the time.
+    pub fn mute(&self, host: usize, muted: bool) -> Result<()> {
+        self.bed.mute(u8::try_from(host + 1)?, muted)
+    }
+
+    /// Memory of a host's daemon, KiB.
+    pub fn resident(&self, host: usize) -> Result<u64> {
+        let daemon = self.daemons[host].as_ref().context("a daemon that runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        Ok(line.and_then(|l| l.split_whitespace().next()).context("a size")?.parse()?)
+    }
+
     /// Kills a host's daemon with SIGKILL; its containers go on.
     pub fn kill_daemon(&mut self, host: usize) -> Result<()> {
         self.daemons[host].take().context("a daemon that runs")?.kill()
     }
 
     pub fn start_daemon(&mut self, host: usize) -> Result<()> {
-        self.daemons[host] = Some(self.hosts[host].daemon(&[])?);
+        self.daemons[host] = Some(self.hosts[host].daemon(&METRICS)?);
         Ok(())
     }
 
