@@ -60,5 +60,5 @@ pub use registry::Credentials;
 pub use rw::{CommitOptions, MountOptions, RwLayer};
 pub use settings::{Limits, RegistryConfig, Retry, Settings};
 pub use store::Images;
-pub use stream::ByteStream;
+pub use stream::{ByteStream, ChunkWriter};
 pub use tar::pack::{PackOptions, pack};

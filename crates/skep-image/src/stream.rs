@@ -20,8 +20,9 @@ const IN_FLIGHT: usize = 4;
 pub struct ByteStream(mpsc::Receiver<io::Result<Bytes>>);
 
 impl ByteStream {
-    /// Runs `produce` on the blocking pool and streams what it writes.
-    pub(crate) fn spawn<F>(produce: F) -> Self
+    /// Runs `produce` on the blocking pool and streams what it writes. Must be called inside a tokio
+    /// runtime.
+    pub fn spawn<F>(produce: F) -> Self
     where
         F: FnOnce(&mut ChunkWriter) -> io::Result<()> + Send + 'static,
     {
@@ -46,8 +47,8 @@ impl Stream for ByteStream {
     }
 }
 
-/// The writing end of a [`ByteStream`].
-pub(crate) struct ChunkWriter {
+/// The writing end of a [`ByteStream`]. Blocks while the reader is slow; fails once it has gone.
+pub struct ChunkWriter {
     sender: mpsc::Sender<io::Result<Bytes>>,
     buffer: BytesMut,
 }

@@ -1,7 +1,6 @@
 //! What a container did to its files: diff, export, commit.
 
 use bollard_stubs::models::{ChangeType, FilesystemChange};
-use futures::StreamExt;
 use skep_image::{ChangeKind, CommitOptions, PackOptions, Reference, RunConfig};
 
 use super::record::Record;
@@ -42,11 +41,10 @@ impl Engine {
         let c = self.inner.containers.find(container)?;
         let (this, owner) = (self.clone(), c.clone());
         let root = util::blocking(move || RootGuard::open(&this, &owner)).await?;
-        let (output, mut writer) = stream::pipe();
-        tokio::task::spawn_blocking(move || {
-            let packed = skep_image::pack(&root.merged, &mut writer, &PackOptions::default());
-            writer.finish(packed);
+        let output = stream::written(move |writer| {
+            let packed = skep_image::pack(&root.merged, writer, &PackOptions::default());
             drop(root);
+            packed
         });
         self.container_event(&c, "export", &[]);
         Ok(output)
@@ -135,9 +133,4 @@ fn run_config(record: &Record) -> RunConfig {
         stop_timeout: config.stop_timeout,
         shell: config.shell,
     }
-}
-
-/// A foreign byte stream with this crate's errors.
-pub fn bytes(stream: skep_image::ByteStream) -> ByteStream {
-    stream.map(|r| r.map_err(|e| EngineError::system("the stream broke off", e))).boxed()
 }

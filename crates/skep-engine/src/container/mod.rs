@@ -10,7 +10,7 @@ mod create;
 mod end;
 mod events;
 mod exec;
-pub(crate) mod files;
+mod files;
 mod grants;
 mod health;
 mod inspect;

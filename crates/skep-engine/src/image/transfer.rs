@@ -12,10 +12,10 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{ProgressStream, PullOptions};
-use crate::container::files;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::options::ByteStream;
+use crate::stream;
 
 impl Engine {
     /// Pulls an image. Parameters are checked before this returns; a failure later is the last item.
@@ -168,13 +168,13 @@ impl Engine {
     /// # Errors
     /// `NotFound`.
     pub async fn image_save(&self, names: &[String]) -> Result<ByteStream> {
-        let stream = self.inner.images.save(names)?;
+        let saved = self.inner.images.save(names)?;
         for name in names {
             if let Ok(image) = self.inner.images.get(name) {
                 self.image_event("save", &image.id.to_string(), name);
             }
         }
-        Ok(files::bytes(stream))
+        Ok(stream::bytes(saved))
     }
 
     /// Makes an image of a root file system; gives its id.

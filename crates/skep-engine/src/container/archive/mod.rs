@@ -73,11 +73,10 @@ impl Engine {
             Ok::<_, EngineError>((path_stat(&found, &path)?, place, found))
         })
         .await?;
-        let (output, mut writer) = stream::pipe();
-        tokio::task::spawn_blocking(move || {
-            let packed = pack::tree(&found, &mut writer);
-            writer.finish(packed);
+        let output = stream::written(move |writer| {
+            let packed = pack::tree(&found, writer);
             drop(place);
+            packed
         });
         self.container_event(&c, "archive-path", &[]);
         Ok((stat, output))
