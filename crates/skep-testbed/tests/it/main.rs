@@ -20,6 +20,7 @@ mod stack;
 mod survival;
 mod swarm_join;
 mod swarm_loss;
+mod swarm_mixed;
 mod tls;
 mod truth;
 mod volumes;

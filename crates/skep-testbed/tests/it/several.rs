@@ -86,7 +86,12 @@ impl Several {
 
     /// Waits until `docker node ls` on the manager shows a node in this state.
     pub fn node_is(&self, host: usize, state: &str) -> Result<()> {
-        let line = format!("docker node ls -f name=node{host} --format '{{{{.Status}}}}'");
+        self.node_is_named(&format!("node{host}"), state)
+    }
+
+    /// The same for a host of another name.
+    pub fn node_is_named(&self, name: &str, state: &str) -> Result<()> {
+        let line = format!("docker node ls -f name={name} --format '{{{{.Status}}}}'");
         self.prints(0, &line, state)
     }
 

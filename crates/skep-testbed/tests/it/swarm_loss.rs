@@ -166,3 +166,24 @@ fn a_node_removed_by_force_runs_nothing_any_more() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn a_cable_that_flaps_moves_nothing() -> Result<()> {
+    let two = Several::swarm(2)?;
+    two.docker(0, "service create -d --name web --replicas 4 busybox sleep 600")?;
+    two.converged("web", "4/4")?;
+    let before = two.docker(0, "service ps -q web | sort")?;
+    let end = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < end {
+        for up in [false, true] {
+            two.plug(1, up)?;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    two.node_is(1, "Ready")?;
+    assert_eq!(two.docker(0, "service ps -q web | sort")?, before);
+    // It still follows.
+    two.docker(0, "service scale -d web=6")?;
+    two.converged("web", "6/6")?;
+    Ok(())
+}
