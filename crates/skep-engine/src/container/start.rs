@@ -160,7 +160,13 @@ impl Engine {
         let log = record.host_config.log_config.clone().unwrap_or_default();
         let log: LogConfig = log_config::for_shim(&log, &log_path, &record.config)?;
         let spec = {
-            let (this, record, merged) = (self.clone(), record.clone(), root.merged.clone());
+            let (this, mut record, merged) = (self.clone(), record.clone(), root.merged.clone());
+            // With another container's network comes its name, as Docker has it.
+            if let Some(other) = record.network_mode().strip_prefix("container:") {
+                let name = self.inner.containers.find(other)?.read(|r| r.config.hostname.clone());
+                c.change(|r| r.config.hostname.clone_from(&name));
+                record.config.hostname = name;
+            }
             let Surroundings { network, pid, ipc, shm, files, .. } = around;
             util::blocking(move || {
                 spec::build(&SpecInput {

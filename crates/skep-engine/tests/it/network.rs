@@ -83,6 +83,10 @@ fn names_ports_and_modes() {
         let out =
             run(&engine, script_with("wget -q -O - http://127.0.0.1/", on("container:web"))).await;
         assert_eq!(out.stdout, "served\n", "{}", out.stderr);
+        let web = engine.container_inspect("web", false).await.unwrap();
+        let out = run(&engine, script_with("hostname; echo $HOSTNAME", on("container:web"))).await;
+        let name = web.config.unwrap().hostname.unwrap();
+        assert_eq!(out.stdout, format!("{name}\n{name}\n"), "its name comes along");
         let out = run(&engine, script_with("ls /sys/class/net", on("none"))).await;
         assert_eq!(out.stdout, "lo\n");
         let out = run(&engine, script_with("ls /sys/class/net", on("host"))).await;
