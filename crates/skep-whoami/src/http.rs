@@ -3,7 +3,11 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// For how long a connection may be idle after SIGTERM before it is closed: a client that goes on at
+/// once is told to go with its answer, and none is cut off between its request and the answer.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// The HTTP side: a thread for each connection, which is plenty for a demo.
 #[derive(Clone)]
@@ -95,6 +99,7 @@ impl Service {
 
     /// Reads a line; false at the end of the stream, or when draining finds the client idle.
     fn line(&self, reader: &mut BufReader<TcpStream>, line: &mut String) -> io::Result<bool> {
+        let mut waiting_since = None;
         loop {
             match reader.read_line(line) {
                 Ok(count) => return Ok(count > 0),
@@ -105,7 +110,10 @@ impl Service {
                     ) =>
                 {
                     if line.is_empty() && self.draining.load(Ordering::SeqCst) {
-                        return Ok(false);
+                        let since = *waiting_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= IDLE {
+                            return Ok(false);
+                        }
                     }
                 }
                 Err(error) => return Err(error),

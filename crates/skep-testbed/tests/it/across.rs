@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use skep_testbed::{Host, Image, executable, until};
 
 use crate::fixture::LIMIT;
@@ -179,6 +179,94 @@ fn rollouts_lose_no_request() -> Result<()> {
 }
 
 #[test]
+fn rollouts_lose_no_request_of_connections_that_stay() -> Result<()> {
+    let mut three = swarm()?;
+    let client = three.bed.host("client")?;
+    three.docker(
+        0,
+        "service create -q --name web --replicas 4 --update-delay 0s --update-parallelism 1 -p 8000:8000 whoami",
+    )?;
+    serves(&three, &client, 8000, 4)?;
+    // Each keeps four connections busy for as long as they live.
+    let load: Vec<Child> = three
+        .hosts
+        .iter()
+        .map(|host| {
+            let url = format!("http://{}:8000/slow?20", host.address());
+            let line = format!("exec wrk -t 1 -c 4 -d 600s --timeout 10s '{url}'");
+            Ok(client.command("sh", &["-c", &line]).stdout(Stdio::piped()).spawn()?)
+        })
+        .collect::<Result<_>>()?;
+    for round in 0..20 {
+        let order = if round % 2 == 0 { "stop-first" } else { "start-first" };
+        three.docker(
+            0,
+            &format!("service update -q --update-order {order} --env-add ROUND={round} web"),
+        )?;
+    }
+    // The only ones of this host.
+    client.sh("pkill -INT wrk")?.text()?;
+    for wrk in load {
+        let said = String::from_utf8(wrk.wait_with_output()?.stdout)?;
+        ensure!(said.contains(" requests in "), "{said}");
+        ensure!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
+    }
+    Ok(())
+}
+
+/// HAProxy as the fourth report has it, in front of every host's port 8000.
+fn proxy(three: &Several) -> String {
+    let mut text = "defaults\n mode http\n option dontlognull\n option http-server-close\n \
+         option forwardfor except 127.0.0.0/8\n option redispatch\n retries 3\n \
+         timeout http-request 10s\n timeout queue 1m\n timeout connect 10s\n timeout client 1m\n \
+         timeout server 1m\n timeout http-keep-alive 10s\n timeout check 10s\n maxconn 3000\n\
+         frontend http_front\n bind *:80\n stats uri /haproxy?stats\n default_backend http_back\n\
+         backend http_back\n balance roundrobin\n"
+        .to_owned();
+    for host in &three.hosts {
+        text += &format!(" server {} {}:8000 check\n", host.name(), host.address());
+    }
+    text
+}
+
+#[test]
+fn a_proxy_in_front_loses_nothing_with_a_host() -> Result<()> {
+    let mut three = swarm()?;
+    let front = three.bed.host("front")?;
+    let client = three.bed.host("client")?;
+    three.docker(0, "service create -q --name web --replicas 3 -p 8000:8000 whoami")?;
+    serves(&three, &client, 8000, 3)?;
+    let settings = front.folder().join("haproxy.cfg");
+    std::fs::write(&settings, proxy(&three))?;
+    let settings = settings.to_str().context("a path in UTF-8")?;
+    let _proxy = front.command("haproxy", &["-db", "-f", settings]).spawn()?;
+    let url = format!("http://{}/", front.address());
+    let up = |host: &Host| -> Result<bool> {
+        let stats = client.sh(&format!("curl -sSf -m 5 '{url}haproxy?stats;csv'"))?.text()?;
+        let begins = format!("http_back,{},", host.name());
+        let line = stats.lines().find(|l| l.starts_with(&begins)).context("the server's line")?;
+        // `UP 1/3` is one that may soon be down, and still gets requests.
+        Ok(line.split(',').any(|field| field.starts_with("UP")))
+    };
+    until("all hosts and tasks behind the proxy", LIMIT, || {
+        let seen = answers(&client, &url, 9)?;
+        ensure!(seen.len() == 3, "{seen:?}");
+        for host in &three.hosts {
+            ensure!(up(host)?, "{} is down", host.name());
+        }
+        Ok(())
+    })?;
+    three.crash(2)?;
+    three.plug(2, false)?;
+    until("the check to fail", LIMIT, || match up(&three.hosts[2])? {
+        true => Err(anyhow!("it is up")),
+        false => Ok(()),
+    })?;
+    answers(&client, &url, 300)?;
+    three.converged("web", "3/3")
+}
+
+#[test]
 fn a_host_that_dies_leaves_rotation_everywhere() -> Result<()> {
     let mut three = swarm()?;
     let client = three.bed.host("client")?;
@@ -214,5 +302,5 @@ fn a_daemon_that_is_killed_and_started_costs_no_request() -> Result<()> {
         three.node_is(2, "Ready")?;
     }
     load.some()?;
-    load.stop()
+    load.stop().or_else(|error| Err(error.context(three.log(1)?)))
 }
