@@ -84,6 +84,7 @@ impl Gossip {
             l_time: 0,
             said_bye: false,
             retry_at: now,
+            nudge_at: now,
         });
         let returned = !member.is_present();
         if member.state != NodeState::Alive {
@@ -117,8 +118,9 @@ impl Gossip {
         });
         let others: Vec<_> = others.map(|(other, m)| (other.clone(), m.incarnation)).collect();
         for (other, incarnation) in others {
-            let from = self.config.name.to_string();
-            let dead = Dead { incarnation, node: other.to_string(), from };
+            // Signed as by itself: that life is over, while the node has not failed, and whoever
+            // hears of it may wait a moment for the new life's entries.
+            let dead = Dead { incarnation, node: other.to_string(), from: other.to_string() };
             self.broadcast_member(&other, &Message::Dead(dead));
             self.gone(&other, incarnation, NodeState::Left);
         }
@@ -174,10 +176,10 @@ impl Gossip {
     /// A dead node is said to live, with nothing newer than its death. If it does, it will deny its
     /// death with a higher incarnation as soon as it hears of it.
     fn nudge(&mut self, name: &NodeName) {
-        let Some(member) = self.members.get_mut(name).filter(|m| m.retry_at <= self.now) else {
+        let Some(member) = self.members.get_mut(name).filter(|m| m.nudge_at <= self.now) else {
             return;
         };
-        member.retry_at = self.now + NUDGE_INTERVAL;
+        member.nudge_at = self.now + NUDGE_INTERVAL;
         let (to, incarnation) = (member.address, member.incarnation);
         let seq = self.next_seq();
         let ping = self.ping_message(seq, name.as_str());
@@ -191,8 +193,7 @@ impl Gossip {
 
     /// An older life of this node, or of another one at this address, is still said to live.
     fn evict_namesake_address(&mut self, name: NodeName, incarnation: u32) -> Handled {
-        let from = self.config.name.to_string();
-        let dead = Dead { incarnation, node: name.to_string(), from };
+        let dead = Dead { incarnation, node: name.to_string(), from: name.to_string() };
         self.broadcast_member(&name, &Message::Dead(dead));
         Err(DropCause::Conflict)
     }

@@ -19,8 +19,10 @@ pub(crate) struct Member {
     pub(crate) l_time: u64,
     /// It said good-bye to the tables; membership follows a moment later.
     pub(crate) said_bye: bool,
-    /// Not to be reached again before this.
+    /// Not to be joined again before this.
     pub(crate) retry_at: Moment,
+    /// Not to be asked again before this whether it lives after all.
+    pub(crate) nudge_at: Moment,
 }
 
 impl Member {

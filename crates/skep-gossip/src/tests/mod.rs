@@ -1,5 +1,6 @@
 mod golden;
 mod hostile;
+mod rumours;
 mod scenarios;
 mod sim;
 mod simulation;

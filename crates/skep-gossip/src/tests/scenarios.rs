@@ -191,3 +191,29 @@ fn a_sleeper_accuses_nobody() {
     assert_eq!(sim.node(2).counters().probes_failed, failed);
     settle(&mut sim, 30 * SECOND);
 }
+
+#[test]
+fn who_misses_a_deletion_and_its_tombstone_still_loses_the_entry() {
+    let mut sim = cluster(10, 3);
+    sim.places[2].paused = true;
+    // Until its socket's buffer is full.
+    sim.run(300 * SECOND);
+    sim.delete(0, &entry(0));
+    // Longer than tombstones live.
+    sim.run(2_400 * SECOND);
+    sim.resume(2);
+    settle(&mut sim, 75 * SECOND);
+}
+
+#[test]
+fn ordinary_nodes_find_each_other_again_without_bootstrap_peers() {
+    let mut sim = cluster(11, 4);
+    sim.kill(0);
+    sim.kill(1);
+    sim.run(10 * SECOND);
+    sim.cut.extend([(2, 3), (3, 2)]);
+    sim.run(120 * SECOND);
+    assert_eq!(sim.node(2).entries().count(), 1);
+    sim.cut.clear();
+    settle(&mut sim, 30 * SECOND);
+}
