@@ -127,6 +127,11 @@ impl Several {
         Ok(line.and_then(|l| l.split_whitespace().next()).context("a size")?.parse()?)
     }
 
+    /// What a host's daemon logged.
+    pub fn log(&self, host: usize) -> Result<String> {
+        self.daemons[host].as_ref().context("a daemon that runs")?.log()
+    }
+
     /// Kills a host's daemon with SIGKILL; its containers go on.
     pub fn kill_daemon(&mut self, host: usize) -> Result<()> {
         self.daemons[host].take().context("a daemon that runs")?.kill()

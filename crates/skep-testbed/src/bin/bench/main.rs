@@ -3,6 +3,7 @@
 //! Prints a table in Markdown for `docs/performance.md`. Ratios between two columns of one run mean
 //! something; single absolute times on a shared machine do not.
 
+mod hosts;
 mod memory;
 mod mesh;
 mod start;
@@ -55,6 +56,8 @@ fn run() -> Result<()> {
     memory::daemon(&mut table, (later, "-"), &daemon, peer)?;
     memory::shims(&mut table, &ours, peer)?;
     mesh::measure(&mut table, &ours, &client)?;
+    drop((daemon, theirs, bed));
+    hosts::measure(&mut table)?;
     table.print()
 }
 

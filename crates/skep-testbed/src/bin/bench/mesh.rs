@@ -9,6 +9,9 @@ use skep_testbed::{Host, until};
 use crate::table::{Table, median};
 
 const ROUNDS: usize = 5;
+/// Megabytes that are transferred in bulk.
+const BULK: u32 = 256;
+const SERVICE: &str = "label=com.docker.swarm.service.name=web";
 
 pub fn measure(table: &mut Table, node: &Host, client: &Host) -> Result<()> {
     node.docker(&["service", "create", "-d", "--name", "web", "-p", "8080:80", "nginx"])?;
@@ -17,37 +20,70 @@ pub fn measure(table: &mut Table, node: &Host, client: &Host) -> Result<()> {
         client.sh(&format!("curl -sf -m 2 {published}"))?.text()
     })?;
     let direct = format!("http://{}/", cable(node, client)?);
+    compare(table, "a task on the entered host", client, node, &published, &direct)?;
+    node.docker(&["service", "rm", "web"])?;
+    Ok(())
+}
+
+/// The same questions by both ways; `holder` runs the task.
+pub fn compare(
+    table: &mut Table,
+    what: &str,
+    client: &Host,
+    holder: &Host,
+    published: &str,
+    direct: &str,
+) -> Result<()> {
     until("the container's own address", Duration::from_secs(5), || {
         client.sh(&format!("curl -sf -m 2 {direct}"))?.text()
     })?;
-
-    for (what, flags) in [("keep-alive", ""), ("new connections", "-H 'Connection: close'")] {
+    for (kind, flags) in [("keep-alive", ""), ("new connections", "-H 'Connection: close'")] {
         let mut ratios = Vec::new();
+        let mut delays = Vec::new();
         let mut rates = Vec::new();
         for _ in 0..ROUNDS {
-            let through = rate(client, flags, &published)?;
-            let plain = rate(client, flags, &direct)?;
-            ratios.push(through / plain);
-            rates.push(through);
+            let through = rate(client, flags, published)?;
+            let plain = rate(client, flags, direct)?;
+            ratios.push(through.rate / plain.rate);
+            delays.push(through.slowest / plain.slowest);
+            rates.push(through.rate);
         }
         table.row(
+            &format!("published port, {what}, {kind}: rate and p99 latency against the container's own address"),
             &format!(
-                "requests through a published port, {what}, against the container's own address"
+                "{:.0} % ({:.0} requests/s), {:.2} ×",
+                median(&mut ratios) * 100.0,
+                median(&mut rates),
+                median(&mut delays)
             ),
-            &format!("{:.0} % ({:.0} requests/s)", median(&mut ratios) * 100.0, median(&mut rates)),
             None,
-            "60 %",
+            "60 %, 1.6 ×",
         );
     }
-    node.docker(&["service", "rm", "web"])?;
+    holder.sh(&format!(
+        "docker exec $(docker ps -q --filter {SERVICE}) busybox dd if=/dev/zero of=/srv/big bs=1M count={BULK}"
+    ))?
+    .text()?;
+    let mut ratios = Vec::new();
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let through = bulk(client, published)?;
+        ratios.push(through / bulk(client, direct)?);
+        rates.push(through);
+    }
+    table.row(
+        &format!("published port, {what}, bulk transfer against the container's own address"),
+        &format!("{:.0} % ({:.2} GB/s)", median(&mut ratios) * 100.0, median(&mut rates) / 1e9),
+        None,
+        "90 %",
+    );
     Ok(())
 }
 
 /// Gives the task an address of its own over a cable from its host, which the client reaches by plain
 /// routing: the same links, without the mesh. Returns that address.
-fn cable(node: &Host, client: &Host) -> Result<String> {
-    let filter = "label=com.docker.swarm.service.name=web";
-    let task = node.docker(&["ps", "-q", "--filter", filter])?;
+pub fn cable(node: &Host, client: &Host) -> Result<String> {
+    let task = node.docker(&["ps", "-q", "--filter", SERVICE])?;
     let pid = node.docker(&["inspect", "--format", "{{.State.Pid}}", &task])?;
     let back = client.address();
     node.sh(&format!(
@@ -63,10 +99,41 @@ fn cable(node: &Host, client: &Host) -> Result<String> {
     Ok("192.0.2.2".to_owned())
 }
 
-/// Requests per second.
-fn rate(client: &Host, flags: &str, url: &str) -> Result<f64> {
-    let text = client.sh(&format!("wrk -t1 -c16 -d3s {flags} {url}"))?.text()?;
-    text.lines()
-        .find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok())
+/// What `wrk` found.
+struct Rate {
+    /// Requests per second.
+    rate: f64,
+    /// 99 of 100 answers came within; milliseconds.
+    slowest: f64,
+}
+
+fn rate(client: &Host, flags: &str, url: &str) -> Result<Rate> {
+    let text = client.sh(&format!("wrk -t1 -c16 -d3s --latency {flags} {url}"))?.text()?;
+    let field = |name: &str| {
+        text.lines().find_map(|line| Some(line.trim().strip_prefix(name)?.trim().to_owned()))
+    };
+    let rate = field("Requests/sec:").and_then(|text| text.parse().ok());
+    let slowest = field("99%").and_then(|text| milliseconds(&text));
+    rate.zip(slowest)
+        .map(|(rate, slowest)| Rate { rate, slowest })
         .with_context(|| format!("wrk said {text}"))
+}
+
+/// `wrk` writes `812.00us`, `1.52ms`, `2.01s`.
+fn milliseconds(text: &str) -> Option<f64> {
+    let (number, factor) = if let Some(number) = text.strip_suffix("us") {
+        (number, 0.001)
+    } else if let Some(number) = text.strip_suffix("ms") {
+        (number, 1.0)
+    } else {
+        (text.strip_suffix('s')?, 1000.0)
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+/// Bytes per second.
+fn bulk(client: &Host, url: &str) -> Result<f64> {
+    let text =
+        client.sh(&format!("curl -sf -o /dev/null -w '%{{speed_download}}' {url}big"))?.text()?;
+    text.trim().parse().with_context(|| format!("curl said {text}"))
 }
