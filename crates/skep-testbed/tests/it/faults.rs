@@ -240,3 +240,25 @@ fn a_host_that_hears_and_is_not_heard_comes_back() -> Result<()> {
     three.mute(2, false)?;
     whole(&three, &client)
 }
+
+#[test]
+fn a_task_says_that_addresses_are_used_up() -> Result<()> {
+    let three = swarm()?;
+    // Eight addresses: without the first, the last, the gateway, the service's and the one of this
+    // node's balancer, three are left for tasks.
+    three.docker(0, "network create -d overlay --subnet 10.99.0.0/29 small")?;
+    three.docker(
+        0,
+        "service create -d -q --name web --network small --constraint node.hostname==node0 whoami",
+    )?;
+    three.converged("web", "1/1")?;
+    three.docker(0, "service scale -d web=6")?;
+    three.converged("web", "3/6")?;
+    let waiting = "docker service ps --no-trunc -f desired-state=running --format '{{.Error}}' web | \
+         grep -c 'no available IPv4 addresses' || true";
+    three.prints(0, waiting, "3")?;
+    // What is given back is used, and nothing is waited for any more.
+    three.docker(0, "service scale -d web=3")?;
+    three.converged("web", "3/3")?;
+    three.prints(0, waiting, "0")
+}
