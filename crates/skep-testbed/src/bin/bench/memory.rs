@@ -38,10 +38,9 @@ pub fn shims(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result<()> 
         for _ in 0..CONTAINERS {
             host.docker(&["run", "-d", "--label", "bench", "busybox", "sleep", "3600"])?;
         }
-        let wanted = CONTAINERS as usize;
         skep_testbed::until("the starters to end", Duration::from_secs(10), || {
             let found = pids(host, pattern)?.len();
-            if found == wanted { Ok(()) } else { Err(anyhow!("{found} processes")) }
+            if found == CONTAINERS { Ok(()) } else { Err(anyhow!("{found} processes")) }
         })?;
         let pages = sum(&pids(host, pattern)?)?;
         host.sh("docker rm -f $(docker ps -aq --filter label=bench)")?.text()?;
