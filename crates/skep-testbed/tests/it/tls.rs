@@ -53,7 +53,7 @@ impl Remote {
     }
 
     /// What the shell line with `DOCKER` in it prints on the other host.
-    fn from_afar(&self, line: &str) -> Result<String> {
+    fn remotely(&self, line: &str) -> Result<String> {
         self.client.sh(&line.replace("DOCKER", &self.docker_as("client")))?.text()
     }
 
@@ -62,7 +62,7 @@ impl Remote {
         let finished = self.client.sh(line)?;
         ensure!(!finished.success() && finished.stdout.trim().is_empty(), "let in: {finished:?}");
         ensure!(finished.stderr.contains(named), "{named:?} is not in {finished:?}");
-        self.from_afar("DOCKER version --format '{{.Server.Os}}'")?;
+        self.remotely("DOCKER version --format '{{.Server.Os}}'")?;
         Ok(())
     }
 }
@@ -105,32 +105,32 @@ fn by_flags(host: &Host, files: &[&str]) -> Result<Daemon> {
 fn a_client_with_a_certificate_does_everything_over_tls() -> Result<()> {
     let remote = Remote::start(by_flags)?;
     let own = remote.host.docker(&["info", "--format", "{{.ID}}"])?;
-    assert_eq!(remote.from_afar("DOCKER info --format '{{.ID}}'")?, own);
+    assert_eq!(remote.remotely("DOCKER info --format '{{.ID}}'")?, own);
 
     // The end of input travels one way while output still comes the other.
     let line =
         "printf 'one\\ntwo\\n' | DOCKER run -i --rm busybox sh -c 'cat; sleep 0.5; echo end'";
-    assert_eq!(remote.from_afar(line)?, "one\ntwo\nend");
+    assert_eq!(remote.remotely(line)?, "one\ntwo\nend");
     let status = "DOCKER run --rm busybox sh -c 'exit 7'; echo $?";
-    assert_eq!(remote.from_afar(status)?, "7");
+    assert_eq!(remote.remotely(status)?, "7");
     let terminal = "printf 'echo $((6*7))\\nexit\\n' | script -qec \"DOCKER run -it --rm busybox sh\" /dev/null";
-    let said = remote.from_afar(terminal)?;
+    let said = remote.remotely(terminal)?;
     ensure!(said.lines().any(|line| line.trim() == "42"), "{said}");
 
     // Logs are followed while the container runs.
-    remote.from_afar(
+    remote.remotely(
         "DOCKER run -d --name talks busybox sh -c 'echo one; until [ -e /go ]; do sleep 0.05; done; echo two'",
     )?;
     let follow = remote.docker_as("client") + " logs -f talks";
     let follow = remote.client.command("sh", &["-c", &follow]).stdout(Stdio::piped()).spawn()?;
     let read = "printf 'x y' | DOCKER exec -i talks sh -c 'cat > /said; cat /said; touch /go'";
-    assert_eq!(remote.from_afar(read)?, "x y");
+    assert_eq!(remote.remotely(read)?, "x y");
     let followed = String::from_utf8(follow.wait_with_output()?.stdout)?;
     assert_eq!(followed, "one\ntwo\n");
 
     // Much at once, both ways.
     let flood = "head -c 20000000 /dev/zero | DOCKER run -i --rm busybox cat | wc -c";
-    assert_eq!(remote.from_afar(flood)?, "20000000");
+    assert_eq!(remote.remotely(flood)?, "20000000");
 
     // Of events, one that has been and one that comes.
     let events = remote.docker_as("client")
@@ -140,7 +140,7 @@ fn a_client_with_a_certificate_does_everything_over_tls() -> Result<()> {
         remote.client.command("sh", &["-c", &events]).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(events.stdout.take().context("a pipe")?).lines();
     assert_eq!(lines.next().context("an event that has been")??, "die");
-    remote.from_afar("DOCKER rm talks")?;
+    remote.remotely("DOCKER rm talks")?;
     assert_eq!(lines.next().context("an event that comes")??, "destroy");
     events.kill().context("end the listener")?;
     events.wait().context("wait for the listener")?;
@@ -160,7 +160,7 @@ fn a_configuration_file_says_the_same_as_flags() -> Result<()> {
         std::fs::write(&path, settings).context("write the configuration")?;
         host.daemon(&["--config-file", &path.display().to_string()])
     })?;
-    assert_eq!(remote.from_afar("DOCKER version --format '{{.Server.Os}}'")?, "linux");
+    assert_eq!(remote.remotely("DOCKER version --format '{{.Server.Os}}'")?, "linux");
     let without = format!(
         "docker -H tcp://{}:2376 version --format '{{{{.Server.Os}}}}'",
         remote.host.address()
