@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use oci_spec::runtime::Process;
 use skep_container::spec::{Environment, rootfs};
 use skep_container::{AttachOptions, ExecRequest, Handle, Size};
+use tokio::sync::oneshot;
 
 use super::cell::Container;
 use super::record::Record;
@@ -233,13 +234,17 @@ impl Engine {
             s.running = true;
             s.pid = pid;
         });
-        self.exec_watch(c, exec, handle);
+        let (noted, end) = oneshot::channel::<()>();
+        self.exec_watch(c, exec, handle, noted);
+        // Who saw the end of the output asks for the exit code at once: it must be there by then.
+        let end = futures::stream::once(end).filter_map(|_| std::future::ready(None));
         let tty = exec.tty();
         Ok(attached.map(|attached| AttachSession {
             tty,
             output: attached
                 .output
                 .map(|r| r.map_err(|e| EngineError::system("could not read the output", e)))
+                .chain(end)
                 .boxed(),
             input: if attach.stdin {
                 Some(Box::pin(attached.stdin) as crate::InputWriter)
@@ -249,8 +254,14 @@ impl Engine {
         }))
     }
 
-    /// Notes the end of an exec.
-    fn exec_watch(&self, c: &Arc<Container>, exec: &Arc<Exec>, handle: &Handle) {
+    /// Notes the end of an exec, and lets go of `noted` then.
+    fn exec_watch(
+        &self,
+        c: &Arc<Container>,
+        exec: &Arc<Exec>,
+        handle: &Handle,
+        noted: oneshot::Sender<()>,
+    ) {
         let (this, c, exec, handle) = (self.clone(), c.clone(), exec.clone(), handle.clone());
         tokio::spawn(async move {
             let code = match handle.exec_wait(&exec.id).await {
@@ -262,6 +273,7 @@ impl Engine {
                 s.running = false;
                 s.exit_code = Some(code);
             });
+            drop(noted);
             this.container_event(
                 &c,
                 "exec_die",
