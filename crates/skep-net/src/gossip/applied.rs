@@ -138,7 +138,7 @@ mod tests {
         };
         // Nobody in the network: nobody to wait for.
         assert_eq!(names(&others, false), 0);
-        let mut tell = |own: &mut Own, others: &mut Others, now| {
+        let tell = |own: &mut Own, others: &mut Others, now| {
             for (id, value) in own.entries(&me, &[a.clone(), b.clone()].into(), now) {
                 let of = NetworkId::new(id.network.as_str());
                 assert!(others.take(of, NodeName::from(id.key.as_str()), Some(&value)));
