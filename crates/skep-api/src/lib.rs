@@ -34,6 +34,7 @@ mod router;
 mod secrets;
 mod server;
 mod services;
+mod skep;
 mod status;
 mod stream;
 mod swarm;

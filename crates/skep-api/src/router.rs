@@ -30,6 +30,7 @@ fn operations() -> Router<App> {
         .merge(crate::tasks::routes())
         .merge(crate::secrets::routes())
         .merge(crate::configs::routes())
+        .merge(crate::skep::routes())
 }
 
 async fn unknown() -> Response {

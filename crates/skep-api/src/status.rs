@@ -3,6 +3,7 @@
 use http::StatusCode;
 use skep_engine::EngineError;
 use skep_manager::{ControlError, ControlErrorKind};
+use skep_net::NetError;
 use skep_node::{NodeError, NodeErrorKind, NotManager};
 
 use crate::http::ApiError;
@@ -11,6 +12,19 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         let status = StatusCode::from_u16(error.kind().status());
         Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.report())
+    }
+}
+
+impl From<NetError> for ApiError {
+    fn from(error: NetError) -> Self {
+        let status = match error.kind() {
+            skep_net::ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            skep_net::ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            skep_net::ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            skep_net::ErrorKind::Conflict => StatusCode::CONFLICT,
+            skep_net::ErrorKind::System => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::from_chain(status, &error)
     }
 }
 

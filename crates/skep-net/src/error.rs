@@ -226,6 +226,32 @@ pub enum NetError {
         /// What `nft` said.
         message: String,
     },
+    /// `nft` wrote something that cannot be read.
+    #[error("cannot read the rules of network namespace {namespace}")]
+    NftListing {
+        /// Namespace name.
+        namespace: String,
+        /// Cause.
+        source: serde_json::Error,
+    },
+    /// Nothing that a trace could start from.
+    #[error(
+        "no container of this host is called {0}, and it is neither this host nor one of the swarm"
+    )]
+    TraceOrigin(String),
+    /// Another host's kernel is not read from here.
+    #[error(
+        "{host} is another host, whose kernel can be read there only: trace {target} on {host}"
+    )]
+    TraceElsewhere {
+        /// What was asked for.
+        target: String,
+        /// The other host.
+        host: String,
+    },
+    /// Namespaces came and went faster than they could be read.
+    #[error("the network of this host changed too fast for {0} to be traced; try again")]
+    TraceUnsettled(String),
     /// The nftables program could not be run.
     #[error("cannot run {}", program.display())]
     NftProgram {
@@ -277,14 +303,17 @@ impl NetError {
     /// What a caller should make of it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NetworkNotFound(_) | Self::SandboxNotFound(_) => ErrorKind::NotFound,
+            Self::NetworkNotFound(_) | Self::SandboxNotFound(_) | Self::TraceOrigin(_) => {
+                ErrorKind::NotFound
+            }
             Self::NetworkNameTaken(_) | Self::SandboxExists(_) => ErrorKind::Conflict,
             Self::NetworkAmbiguous { .. }
             | Self::Invalid { .. }
             | Self::AddressOutside { .. }
             | Self::StaticAddressUnsupported
             | Self::SharedNamespace
-            | Self::AliasesUnsupported => ErrorKind::Invalid,
+            | Self::AliasesUnsupported
+            | Self::TraceElsewhere { .. } => ErrorKind::Invalid,
             Self::NetworkPredefined(_)
             | Self::NetworkNameReserved(_)
             | Self::NetworkInUse { .. }

@@ -38,6 +38,7 @@ mod net;
 mod plan;
 mod ports;
 mod state;
+mod trace;
 mod world;
 
 pub use checks::Check;
@@ -54,3 +55,10 @@ pub use model::{
     ServiceAttachment, Subnet, option_keys,
 };
 pub use net::{Net, ReconcileReport};
+pub use trace::{
+    Branch as TraceBranch, Candidate as TraceCandidate, Hop as TraceHop,
+    Interface as TraceInterface, KnownPort, KnownService, Origin as TraceOrigin,
+    OriginKind as TraceOriginKind, Outcome as TraceOutcome, PacketView, Path as TracePath,
+    Reason as TraceReason, RemoteNode, Role as TraceRole, Step as TraceStep, Trace, TraceQuery,
+    Verdict as TraceVerdict,
+};

@@ -15,6 +15,9 @@ pub struct Arguments {
 pub enum Command {
     /// Run the daemon that serves the Docker Engine API
     Daemon(Box<DaemonFlags>),
+    /// Ask the network what it does and why
+    #[command(subcommand)]
+    Net(crate::net::NetCommand),
 }
 
 /// Flags of `skep daemon`, with the names of Docker's daemon. What is absent here may stand in the

@@ -4,7 +4,7 @@
 //! is decided before anything else is touched: it must stay tiny and single-threaded.
 //!
 //! Exit codes: 0 after a clean shutdown, 1 when the daemon could not start or had to end, 2 for wrong
-//! usage.
+//! usage. `skep net trace` has its own: see [`net`].
 
 mod args;
 mod checks;
@@ -14,6 +14,7 @@ mod executor;
 mod listen;
 mod lock;
 mod logging;
+mod net;
 mod reload;
 mod service_manager;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         return skep_container::shim::main(words.split_off(2));
     }
     match Arguments::parse().command {
+        Command::Net(command) => net::main(&command),
         Command::Daemon(flags) => {
             skep_sys::malloc::share_arenas();
             daemon::main(&flags)

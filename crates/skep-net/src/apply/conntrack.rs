@@ -3,8 +3,11 @@
 //! sending them where the first one went. Entries that contradict the rules are
 //! therefore removed.
 
+use crate::model::Protocol;
 use crate::plan::UdpFlow;
+use crate::trace::FlowKey;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -25,7 +28,9 @@ const REQUEST_DUMP: u16 = 1 | 0x300;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const ZONE: u16 = 18;
-/// Protocol number of UDP.
+/// Protocol numbers.
+const TCP: u8 = 6;
+/// UDP's.
 const UDP: u8 = 17;
 const AF_INET: u8 = 2;
 
@@ -36,6 +41,42 @@ struct Tuple {
     source: Ipv4Addr,
     destination: Ipv4Addr,
     destination_port: u16,
+}
+
+/// Counts the calling thread's namespace's TCP and UDP connections by where they were
+/// for and who answers.
+pub fn count() -> io::Result<BTreeMap<FlowKey, u64>> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&message(GET, REQUEST_DUMP, &[]), 0)?;
+    let mut found = BTreeMap::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        for (kind, body) in messages(&datagram) {
+            match kind {
+                DONE => return Ok(found),
+                ERROR => return acknowledged(body).map(|()| found),
+                _ => {
+                    if let Some(key) = flow(body) {
+                        *found.entry(key).or_default() += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn flow(body: &[u8]) -> Option<FlowKey> {
+    let attributes = body.get(4..)?;
+    let first = tuple(attribute(attributes, ORIGINAL)?)?;
+    let reply = tuple(attribute(attributes, REPLY)?)?;
+    let protocol = match first.protocol {
+        TCP => Protocol::Tcp,
+        UDP => Protocol::Udp,
+        _ => return None,
+    };
+    Some((protocol, first.destination, first.destination_port, reply.source))
 }
 
 /// Removes, in the calling thread's namespace, what contradicts `flows`. Returns how

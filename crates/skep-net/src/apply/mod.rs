@@ -8,6 +8,7 @@ mod peers;
 mod reaper;
 pub mod routes;
 mod space;
+mod survey;
 mod sysctl;
 mod watch;
 
@@ -15,6 +16,7 @@ pub use links::mtu_of;
 pub use netlink::Netlink;
 pub use nft::Nft;
 pub use space::{HOST_PIN, Handles, Spaces};
+pub use survey::survey;
 pub use watch::Sign;
 
 use crate::error::{NetError, Result};

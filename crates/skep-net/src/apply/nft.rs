@@ -77,6 +77,24 @@ impl Nft {
         Err(NetError::Nft { namespace: namespace.to_owned(), message })
     }
 
+    /// All tables of the calling thread's namespace, as JSON and as text with the
+    /// number of each rule behind it. The two are taken one after the other.
+    pub fn listings(&self, namespace: &str) -> Result<(String, String)> {
+        let take = |option: &str| {
+            let output = Command::new(&self.program)
+                .args([option, "list", "ruleset"])
+                .stdin(Stdio::null())
+                .output()
+                .map_err(|source| NetError::NftProgram { program: self.program.clone(), source })?;
+            if output.status.success() {
+                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+            }
+            let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(NetError::Nft { namespace: namespace.to_owned(), message })
+        };
+        Ok((take("-j")?, take("-a")?))
+    }
+
     /// Version as the program tells it, such as `nftables v1.0.6 (Lester Gooch #5)`.
     pub fn version(&self) -> io::Result<String> {
         let output = Command::new(&self.program).arg("--version").stdin(Stdio::null()).output()?;

@@ -117,7 +117,8 @@ fn read(
     Ok(found)
 }
 
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+/// An address by its length.
+pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(four) = <[u8; 4]>::try_from(bytes) {
         return Some(IpAddr::from(four));
     }

@@ -76,7 +76,7 @@ pub fn decide(
 /// The addresses of a name, empty when it is known and has none, `None` when it is
 /// not known. `name.network` means that network only; network names may have dots,
 /// so every split is tried, from the right.
-fn look_up(name: &str, networks: &[&NetworkNames]) -> Option<Vec<Ipv4Addr>> {
+pub fn look_up(name: &str, networks: &[&NetworkNames]) -> Option<Vec<Ipv4Addr>> {
     let in_network = |network: &NetworkNames, name: &str| {
         network.addresses.get(name).map(|found| found.iter().copied().collect())
     };

@@ -16,6 +16,7 @@ mod forward;
 mod resolvconf;
 mod server;
 
+pub use self::core::look_up;
 pub use forward::Upstream;
 pub use resolvconf::ResolvConf;
 pub use server::{Directory, Resolver, SandboxView, Sockets};

@@ -4,6 +4,7 @@ mod gossip;
 mod networks;
 mod sandboxes;
 mod swarm;
+mod trace;
 
 pub use crate::controller::ReconcileReport;
 pub use gossip::WeakNet;

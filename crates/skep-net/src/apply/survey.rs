@@ -1,0 +1,339 @@
+//! Reading a namespace for a trace: links, addresses, routes, neighbours, rules,
+//! sockets, connections. Changes nothing.
+
+use super::netlink::Netlink;
+use super::nft::Nft;
+use super::{conntrack, peers, refused};
+use crate::cidr::{Cidr, Mac};
+use crate::error::{NetError, Result};
+use crate::model::Protocol;
+use crate::trace::{
+    Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind, Tables,
+};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What a listening TCP socket's state is in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
+/// What an unconnected UDP socket's state is in `/proc/net/udp`.
+const UNCONNECTED: &str = "07";
+
+/// Reads the calling thread's namespace.
+pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
+    let mut netlink = Netlink::open().map_err(refused(namespace, "open netlink"))?;
+    let (json, annotated) = nft.listings(namespace)?;
+    let tables = Tables::parse(&json, &annotated)
+        .map_err(|source| NetError::NftListing { namespace: namespace.to_owned(), source })?;
+    let mut live = Live {
+        tables,
+        links: links(&mut netlink, namespace)?,
+        addresses: addresses(&mut netlink, namespace)?,
+        routes: routes(&mut netlink, namespace)?,
+        policies: policies(&mut netlink, namespace)?,
+        sockets: sockets(),
+        flows: conntrack::count().map_err(refused(namespace, "list connections"))?,
+        forwards: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+            .is_ok_and(|text| text.trim() == "1"),
+        ..Live::default()
+    };
+    for family in [AddressFamily::Inet, AddressFamily::Bridge] {
+        neighbours(&mut netlink, namespace, family, &mut live)?;
+    }
+    Ok(live)
+}
+
+fn links(netlink: &mut Netlink, namespace: &str) -> Result<Vec<LiveLink>> {
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+        .map_err(refused(namespace, "list links"))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(link(message)),
+            _ => None,
+        })
+        .collect())
+}
+
+fn link(message: LinkMessage) -> LiveLink {
+    let flags = message.header.flags;
+    let mut link = LiveLink {
+        index: message.header.index,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        ..LiveLink::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
+            LinkAttribute::Controller(master) => link.master = (master != 0).then_some(master),
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
+            LinkAttribute::Stats64(stats) => {
+                link.received = stats.rx_packets;
+                link.sent = stats.tx_packets;
+                link.dropped = stats.rx_dropped.saturating_add(stats.tx_dropped);
+            }
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(InfoKind::Bridge) => link.bridge = true,
+                        LinkInfo::Data(InfoData::Vxlan(values)) => link.vxlan = Some(vxlan(values)),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if link.vxlan.is_some() {
+        // Its lower link is in another namespace and no other end of anything.
+        link.peer = None;
+    }
+    link
+}
+
+fn vxlan(values: Vec<InfoVxlan>) -> (u32, u16, Option<IpAddr>) {
+    let mut found = (0, 0, None);
+    for value in values {
+        match value {
+            InfoVxlan::Id(id) => found.0 = id,
+            InfoVxlan::Port(port) => found.1 = port,
+            InfoVxlan::Local(address) => found.2 = Some(address.into()),
+            InfoVxlan::Local6(address) => found.2 = Some(address.into()),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn addresses(netlink: &mut Netlink, namespace: &str) -> Result<Vec<(u32, Cidr)>> {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetAddress(request))
+        .map_err(refused(namespace, "list addresses"))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| {
+            let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+            let local = message.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            })?;
+            Some((message.header.index, Cidr::new(local, message.header.prefix_len)?))
+        })
+        .collect())
+}
+
+fn routes(netlink: &mut Netlink, namespace: &str) -> Result<Vec<LiveRoute>> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetRoute(request))
+        .map_err(refused(namespace, "list routes"))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(message) => route(&message),
+            _ => None,
+        })
+        .collect())
+}
+
+fn route(message: &RouteMessage) -> Option<LiveRoute> {
+    let kind = match message.header.kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::Local => RouteKind::Local,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => RouteKind::Closed,
+        _ => RouteKind::Other,
+    };
+    let mut table = u32::from(message.header.table);
+    let mut destination = Ipv4Addr::UNSPECIFIED;
+    let (mut via, mut link, mut source, mut metric) = (None, None, None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = *address,
+            RouteAttribute::Gateway(RouteAddress::Inet(address)) => via = Some(*address),
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
+            RouteAttribute::Priority(number) => metric = *number,
+            _ => {}
+        }
+    }
+    let destination = Cidr::new(destination, message.header.destination_prefix_length)?;
+    Some(LiveRoute { table, destination, via, link, source, metric, kind })
+}
+
+fn policies(netlink: &mut Netlink, namespace: &str) -> Result<Vec<Policy>> {
+    let mut request = RuleMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetRule(request))
+        .map_err(refused(namespace, "list routing rules"))?;
+    let mut found: Vec<Policy> = answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRule(message) => Some(policy(&message)),
+            _ => None,
+        })
+        .collect();
+    found.sort_by_key(|p| p.priority);
+    Ok(found)
+}
+
+fn policy(message: &RuleMessage) -> Policy {
+    let mut policy = Policy {
+        table: message.header.table.into(),
+        particular: message.header.src_len > 0 || message.header.dst_len > 0,
+        ..Policy::default()
+    };
+    let (mut mark, mut mask) = (None, u32::MAX);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Priority(number) => policy.priority = *number,
+            RuleAttribute::Table(number) => policy.table = *number,
+            RuleAttribute::FwMark(number) => mark = Some(*number),
+            RuleAttribute::FwMask(number) => mask = *number,
+            RuleAttribute::SuppressPrefixLen(_)
+            | RuleAttribute::SuppressIfGroup(_)
+            | RuleAttribute::Protocol(_) => {}
+            _ => policy.particular = true,
+        }
+    }
+    policy.mark = mark.map(|mark| (mark, mask));
+    policy
+}
+
+fn neighbours(
+    netlink: &mut Netlink,
+    namespace: &str,
+    family: AddressFamily,
+    live: &mut Live,
+) -> Result<()> {
+    let mut request = NeighbourMessage::default();
+    request.header.family = family;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetNeighbour(request))
+        .map_err(refused(namespace, "list neighbours"))?;
+    for answer in answers {
+        let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
+        let (mut address, mut mac) = (None, None);
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
+                    address = Some(IpAddr::V4(*a))
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
+                    address = Some(IpAddr::V6(*a))
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
+                    address = peers::ip(bytes)
+                }
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac)
+                }
+                _ => {}
+            }
+        }
+        let link = message.header.ifindex;
+        match (family, address, mac) {
+            (AddressFamily::Inet, Some(IpAddr::V4(address)), mac) => {
+                let state = state(message.header.state);
+                live.neighbours.push(Neighbour { link, address, mac, state });
+            }
+            (AddressFamily::Bridge, Some(node), Some(mac)) => {
+                live.forwarding.push(Forwarding { link, mac, node });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn state(state: NeighbourState) -> &'static str {
+    match state {
+        NeighbourState::Incomplete => "incomplete",
+        NeighbourState::Reachable => "reachable",
+        NeighbourState::Stale => "stale",
+        NeighbourState::Delay => "delay",
+        NeighbourState::Probe => "probe",
+        NeighbourState::Failed => "failed",
+        NeighbourState::Noarp => "noarp",
+        NeighbourState::Permanent => "permanent",
+        _ => "none",
+    }
+}
+
+/// Sockets that take connections or packets from anybody.
+fn sockets() -> Vec<Listening> {
+    let mut found = Vec::new();
+    for (protocol, name, wanted) in [
+        (Protocol::Tcp, "tcp", LISTENING),
+        (Protocol::Tcp, "tcp6", LISTENING),
+        (Protocol::Udp, "udp", UNCONNECTED),
+        (Protocol::Udp, "udp6", UNCONNECTED),
+    ] {
+        // The IPv6 table is missing where IPv6 is.
+        let Ok(text) = std::fs::read_to_string(format!("/proc/thread-self/net/{name}")) else {
+            continue;
+        };
+        for line in text.lines().skip(1) {
+            let mut fields = line.split_whitespace().skip(1);
+            let (Some(local), Some(state)) = (fields.next(), fields.nth(1)) else { continue };
+            if state == wanted
+                && let Some((address, port)) = local_address(local)
+            {
+                let socket = Listening { protocol, address, port };
+                if !found.contains(&socket) {
+                    found.push(socket);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// `0100007F:1F90` is 127.0.0.1:8080: words in the machine's order, the port in the
+/// network's.
+fn local_address(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let mut bytes = Vec::new();
+    for at in (0..address.len()).step_by(8) {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(four) => IpAddr::V4(four.into()),
+        Err(_) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?)),
+    };
+    Some((address, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_sockets() {
+        assert_eq!(local_address("0100007F:1F90"), Some((Ipv4Addr::LOCALHOST.into(), 8080)));
+        assert_eq!(
+            local_address("00000000000000000000000000000000:0050"),
+            Some((Ipv6Addr::UNSPECIFIED.into(), 80))
+        );
+        assert_eq!(local_address("0100007F"), None);
+        assert_eq!(local_address("010000:1F90"), None);
+    }
+}
