@@ -96,6 +96,9 @@ fn run() -> Result<()> {
     show(manager, "docker node ls")?;
     show(manager, "docker service ps web --filter desired-state=running")?;
 
+    say("How a request finds its way through node1, read from its kernel.")?;
+    show(worker, &format!("{} net trace 8080", executable("skep")?.display()))?;
+
     if std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0") {
         return keep(&nodes[..2], &client);
     }

@@ -22,5 +22,6 @@ mod swarm_join;
 mod swarm_loss;
 mod swarm_mixed;
 mod tls;
+mod trace;
 mod truth;
 mod volumes;

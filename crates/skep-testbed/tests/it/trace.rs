@@ -1,0 +1,91 @@
+//! `skep net trace`: the way of a packet as the kernel has it, and where it ends.
+
+use anyhow::{Context as _, Result, ensure};
+use skep_testbed::{Finished, Image, executable};
+
+use crate::fixture::One;
+use crate::several::Several;
+
+fn one() -> Result<One> {
+    let one = One::swarm()?;
+    one.docker("network create -d overlay --attachable demo")?;
+    one.docker("service create -q --name web --replicas 2 --network demo -p 8000:8000 whoami")?;
+    one.docker("run -d --name box --network demo busybox sleep 600")?;
+    Ok(one)
+}
+
+fn trace(one: &One, words: &str) -> Result<Finished> {
+    one.host.sh(&format!("{} net trace {words}", executable("skep")?.display()))
+}
+
+/// Asserts that a trace ends with this exit code and says all of this.
+fn says(one: &One, words: &str, code: i32, parts: &[&str]) -> Result<()> {
+    let found = trace(one, words)?;
+    ensure!(found.code == Some(code), "{words}: {found:?}");
+    let text = format!("{}{}", found.stdout, found.stderr);
+    for part in parts {
+        ensure!(text.contains(part), "{words}: no {part:?} in\n{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_healthy_path_is_walked_to_the_task() -> Result<()> {
+    let one = one()?;
+    let mesh = ["ingress_sbox", "one of 2, in turn", "redirect", "listens on", "✓ arrives"];
+    for words in ["web", "8000", "10.77.0.1:8000", "web --from host", "127.0.0.1:8000 --from host"]
+    {
+        says(&one, words, 0, &mesh)?;
+    }
+    let inside = ["web is 10.0.1.", "vip-10-0-1-", "one of 2, in turn", "✓ arrives"];
+    says(&one, "web:8000 --from box", 0, &inside)?;
+    // For programs.
+    let json = trace(&one, "--json web")?.text()?;
+    let report: serde_json::Value = serde_json::from_str(&json).context("parse the report")?;
+    assert_eq!((&report["version"], &report["service"]), (&1.into(), &"web".into()));
+    let hops = report["path"]["hops"].as_array().context("hops")?;
+    // Behind the mesh the path branches, once for each task.
+    assert_eq!(
+        (hops.len(), &hops[0]["role"], &hops[1]["role"]),
+        (2, &"host".into(), &"mesh".into())
+    );
+    assert_eq!(report["verdict"]["outcome"], "delivered");
+    Ok(())
+}
+
+#[test]
+fn a_broken_path_says_where_and_why() -> Result<()> {
+    let one = one()?;
+    says(&one, "nosuch", 1, &["✗ goes nowhere", "nosuch is neither a service"])?;
+    says(&one, "10.77.0.1:8001", 1, &["✗ refused at host", "nobody publishes 8001/tcp"])?;
+    says(&one, "web:81 --from box", 1, &["✗ refused", "81"])?;
+    says(&one, "web --from nosuch", 3, &["no container of this host is called nosuch"])?;
+    // A task whose server does not listen where the port leads.
+    one.docker("service create -q --name deaf -p 8002:81 whoami")?;
+    says(&one, "deaf", 1, &["✗ refused", "81"])?;
+    one.docker("service scale web=0")?;
+    says(&one, "8000", 1, &["✗", "web"])?;
+    // Nobody is asked where no daemon is.
+    let socket = "-H unix:///run/nobody.sock web";
+    says(&one, socket, 3, &["/run/nobody.sock"])
+}
+
+#[test]
+fn a_task_on_another_host_is_followed_to_the_cable() -> Result<()> {
+    let two = Several::swarm(2)?;
+    for host in &two.hosts {
+        host.import(&two.bed, &Image::whoami(&executable("whoami")?))?;
+    }
+    two.docker(
+        0,
+        "service create -q --name web --constraint node.hostname==node1 -p 8000:8000 whoami",
+    )?;
+    let skep = executable("skep")?;
+    let near = two.hosts[0].sh(&format!("{} net trace web", skep.display()))?.text()?;
+    for part in ["VXLAN 4096 from 10.77.0.1 to 10.77.0.2", "host node1", "handed on"] {
+        ensure!(near.contains(part), "no {part:?} in\n{near}");
+    }
+    let far = two.hosts[1].sh(&format!("{} net trace 8000", skep.display()))?.text()?;
+    ensure!(far.contains("✓ arrives") && far.contains("listens on"), "{far}");
+    Ok(())
+}
