@@ -79,46 +79,61 @@ fn read(
     family: AddressFamily,
     index: u32,
 ) -> crate::error::Result<BTreeSet<Entry>> {
-    let mut request = NeighbourMessage::default();
-    request.header.family = family;
-    let answers = netlink
-        .dump(RouteNetlinkMessage::GetNeighbour(request))
-        .map_err(refused(namespace, "list neighbours"))?;
     let mut found = BTreeSet::new();
-    for answer in answers {
-        let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
+    for message in list(netlink, namespace, family)? {
         if message.header.ifindex != index || message.header.family != family {
             continue;
         }
-        let (mut address, mut mac) = (None, None);
-        for attribute in &message.attributes {
-            match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
-                    address = Some(IpAddr::V4(*a))
-                }
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
-                    address = Some(IpAddr::V6(*a))
-                }
-                // A forwarding entry's destination has no family; its length tells.
-                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-                    address = ip(bytes)
-                }
-                NeighbourAttribute::LinkLayerAddress(bytes) => {
-                    mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
-                }
-                _ => {}
-            }
-        }
         let permanent = message.header.state == NeighbourState::Permanent;
-        if let (Some(address), Some(mac), true) = (address, mac, permanent) {
+        if let ((Some(address), Some(mac)), true) = (who(&message), permanent) {
             found.insert((address, mac));
         }
     }
     Ok(found)
 }
 
+/// The kernel's neighbour entries (family inet) or forwarding entries (family bridge) of all devices.
+pub(super) fn list(
+    netlink: &mut Netlink,
+    namespace: &str,
+    family: AddressFamily,
+) -> crate::error::Result<Vec<NeighbourMessage>> {
+    let mut request = NeighbourMessage::default();
+    request.header.family = family;
+    let answers = netlink
+        .dump(RouteNetlinkMessage::GetNeighbour(request))
+        .map_err(refused(namespace, "list neighbours"))?;
+    let messages = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+        _ => None,
+    });
+    Ok(messages.collect())
+}
+
+/// The address and the Ethernet address that an entry ties together.
+pub(super) fn who(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
+                address = Some(IpAddr::V4(*a))
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
+                address = Some(IpAddr::V6(*a))
+            }
+            // A forwarding entry's destination has no family; its length tells.
+            NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => address = ip(bytes),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+            }
+            _ => {}
+        }
+    }
+    (address, mac)
+}
+
 /// An address by its length.
-pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(four) = <[u8; 4]>::try_from(bytes) {
         return Some(IpAddr::from(four));
     }

@@ -173,7 +173,8 @@ pub fn destinations(
     Ok(found)
 }
 
-fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
+/// The kernel's IPv4 routes of all tables.
+pub(super) fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
     let answers = netlink

@@ -3,7 +3,7 @@
 
 use super::netlink::Netlink;
 use super::nft::Nft;
-use super::{conntrack, peers, refused};
+use super::{conntrack, peers, refused, routes};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::model::Protocol;
@@ -14,9 +14,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
-};
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -137,18 +135,7 @@ fn addresses(netlink: &mut Netlink, namespace: &str) -> Result<Vec<(u32, Cidr)>>
 }
 
 fn routes(netlink: &mut Netlink, namespace: &str) -> Result<Vec<LiveRoute>> {
-    let mut request = RouteMessage::default();
-    request.header.address_family = AddressFamily::Inet;
-    let answers = netlink
-        .dump(RouteNetlinkMessage::GetRoute(request))
-        .map_err(refused(namespace, "list routes"))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(message) => route(&message),
-            _ => None,
-        })
-        .collect())
+    Ok(routes::read(netlink, namespace)?.iter().filter_map(route).collect())
 }
 
 fn route(message: &RouteMessage) -> Option<LiveRoute> {
@@ -222,31 +209,8 @@ fn neighbours(
     family: AddressFamily,
     live: &mut Live,
 ) -> Result<()> {
-    let mut request = NeighbourMessage::default();
-    request.header.family = family;
-    let answers = netlink
-        .dump(RouteNetlinkMessage::GetNeighbour(request))
-        .map_err(refused(namespace, "list neighbours"))?;
-    for answer in answers {
-        let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
-        let (mut address, mut mac) = (None, None);
-        for attribute in &message.attributes {
-            match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
-                    address = Some(IpAddr::V4(*a))
-                }
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) => {
-                    address = Some(IpAddr::V6(*a))
-                }
-                NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => {
-                    address = peers::ip(bytes)
-                }
-                NeighbourAttribute::LinkLayerAddress(bytes) => {
-                    mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac)
-                }
-                _ => {}
-            }
-        }
+    for message in peers::list(netlink, namespace, family)? {
+        let (address, mac) = peers::who(&message);
         let link = message.header.ifindex;
         match (family, address, mac) {
             (AddressFamily::Inet, Some(IpAddr::V4(address)), mac) => {
