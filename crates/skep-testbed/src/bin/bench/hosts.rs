@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use skep_testbed::{Bed, Daemon, Host, Image, executable, until};
 
 use crate::mesh::{cable, compare};
+use crate::start::{grow, replicas as converged};
 use crate::table::{Table, median};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -45,14 +46,6 @@ impl Swarm {
 
     fn manager(&self) -> &Host {
         &self.hosts[0]
-    }
-
-    fn replicas(&self, wanted: &str) -> Result<()> {
-        until(&format!("{wanted} tasks"), LIMIT, || {
-            let found = self.manager().docker(&["service", "ls", "--format", "{{.Replicas}}"])?;
-            ensure!(found == wanted, "{found}");
-            Ok(())
-        })
     }
 }
 
@@ -96,27 +89,8 @@ fn remote_mesh(table: &mut Table, swarm: &Swarm) -> Result<()> {
 /// Many tasks at once on two hosts.
 fn spread(table: &mut Table, swarm: &Swarm) -> Result<()> {
     swarm.manager().docker(&["node", "update", "--availability", "drain", "node2"])?;
-    swarm.manager().docker(&[
-        "service",
-        "create",
-        "-d",
-        "--name",
-        "many",
-        "--replicas",
-        "4",
-        "--stop-grace-period",
-        "1ms",
-        "busybox",
-        "sleep",
-        "3600",
-    ])?;
-    swarm.replicas("4/4")?;
-    let begin = Instant::now();
-    swarm.manager().docker(&["service", "scale", "-d", "many=40"])?;
-    swarm.replicas("40/40")?;
-    let took = begin.elapsed().as_secs_f64();
+    let took = grow(swarm.manager())?;
     table.row("36 more tasks on two hosts", &format!("{took:.2} s"), None, "3 s");
-    swarm.manager().docker(&["service", "rm", "many"])?;
     swarm.manager().docker(&["node", "update", "--availability", "active", "node2"])?;
     Ok(())
 }
@@ -154,7 +128,7 @@ fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
                 last = last.max(seen(watch)?);
             }
             times.push(last - begin);
-            swarm.replicas(&format!("{replicas}/{replicas}"))?;
+            converged(swarm.manager(), &format!("{replicas}/{replicas}"))?;
         }
     }
     let mut text = Vec::new();

@@ -43,27 +43,7 @@ pub fn run_to_end(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result
 /// From 4 to 40 tasks of a service.
 pub fn scale(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result<()> {
     let once = |host: &Host| -> Result<f64> {
-        let args = [
-            "service",
-            "create",
-            "-d",
-            "--name",
-            "many",
-            "--replicas",
-            "4",
-            "--stop-grace-period",
-            "1ms",
-            "busybox",
-            "sleep",
-            "3600",
-        ];
-        host.docker(&args)?;
-        replicas(host, "4/4")?;
-        let begin = Instant::now();
-        host.docker(&["service", "scale", "-d", "many=40"])?;
-        replicas(host, "40/40")?;
-        let took = begin.elapsed().as_secs_f64();
-        host.docker(&["service", "rm", "many"])?;
+        let took = grow(host)?;
         until("the tasks to go", Duration::from_secs(120), || {
             let left = host.docker(&["ps", "-aq"])?;
             if left.is_empty() { Ok(()) } else { Err(anyhow!("{} left", left.lines().count())) }
@@ -81,7 +61,23 @@ pub fn scale(table: &mut Table, ours: &Host, peer: Option<&Host>) -> Result<()> 
     Ok(())
 }
 
-fn replicas(host: &Host, wanted: &str) -> Result<()> {
+/// Seconds from 4 to 40 running tasks of a service, which is removed afterwards.
+pub fn grow(manager: &Host) -> Result<f64> {
+    manager.sh(
+        "docker service create -d --name many --replicas 4 --stop-grace-period 1ms busybox sleep 3600",
+    )?
+    .text()?;
+    replicas(manager, "4/4")?;
+    let begin = Instant::now();
+    manager.docker(&["service", "scale", "-d", "many=40"])?;
+    replicas(manager, "40/40")?;
+    let took = begin.elapsed().as_secs_f64();
+    manager.docker(&["service", "rm", "many"])?;
+    Ok(took)
+}
+
+/// Waits until the only service shows these replicas.
+pub fn replicas(host: &Host, wanted: &str) -> Result<()> {
     until(&format!("{wanted} tasks"), Duration::from_secs(120), || {
         let found = host.docker(&["service", "ls", "--format", "{{.Replicas}}"])?;
         ensure!(found == wanted, "{found}");
