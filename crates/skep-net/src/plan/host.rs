@@ -141,8 +141,9 @@ fn translate_sources(plan: &mut NsPlan, bridges: &[&Network]) {
 fn isolate(plan: &mut NsPlan, bridges: &[&Network]) {
     let ours = names(bridges.iter().copied());
     let chain = plan.rules.base("forward", "filter", "forward", 0);
-    chain.rule(format!("iifname != {ours} oifname != {ours} accept"));
+    // First what nearly every packet meets.
     chain.rule("ct state established,related accept");
+    chain.rule(format!("iifname != {ours} oifname != {ours} accept"));
     for network in bridges.iter().filter(|n| n.internal) {
         let bridge = network.bridge_name();
         chain.rule(format!("iifname \"{bridge}\" oifname != \"{bridge}\" drop"));

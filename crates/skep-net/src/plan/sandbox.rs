@@ -91,6 +91,14 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
 /// connection is told by the Ethernet source, remembered as the connection's mark,
 /// and replies go back through that one, because only it can undo its translation.
 /// Nothing else is let in or out over the ingress network.
+///
+/// A client may enter two nodes from one port at the same time, and both connections
+/// lead here with the same addresses and ports. So each load balancer has a connection
+/// tracking zone for what it sends. Replies have none, hence the kernel sees to it that
+/// they differ: it gives the later of two such connections another source port.
+///
+/// The first packet bears the mark too, for sockets to take it over: their packets then
+/// find the right route at once, and only others are routed again after `way-back`.
 fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &Endpoint) {
     let interface = &endpoint.interface;
     let address = endpoint.address.addr();
@@ -105,11 +113,18 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
     }
     let balancers = balancers(world, network);
     if !balancers.is_empty() {
-        let marks: Vec<String> =
-            balancers.iter().map(|(mac, lb)| format!("{mac} : {:#x}", mark(*lb))).collect();
+        let by_source = |value: fn(Cidr) -> u32| {
+            let pairs: Vec<String> =
+                balancers.iter().map(|(mac, lb)| format!("{mac} : {:#x}", value(*lb))).collect();
+            format!("ether saddr map {{ {} }}", pairs.join(", "))
+        };
+        plan.sysctls.push(("net/ipv4/tcp_fwmark_accept".to_owned(), "1".to_owned()));
+        plan.rules
+            .base("zones", "filter", "prerouting", -300)
+            .rule(format!("iifname \"{interface}\" ct original zone set {}", by_source(host_part)));
         plan.rules.base("remember", "filter", "prerouting", -150).rule(format!(
-            "iifname \"{interface}\" ct state new ct mark set ether saddr map {{ {} }}",
-            marks.join(", ")
+            "iifname \"{interface}\" ct state new ct mark set {} meta mark set ct mark",
+            by_source(mark)
         ));
         plan.rules
             .base("way-back", "route", "output", -150)
@@ -156,7 +171,8 @@ fn answer_as_asked(plan: &mut NsPlan, interface: &str, address: Ipv4Addr) {
         "mesh-callers",
         "type ipv4_addr . inet_service . inet_service; flags dynamic,timeout; timeout 3m; size 65535;",
     );
-    plan.rules.base("input", "filter", "input", 0).rule(format!(
+    // After source translation, which is at 100: see `mesh` for who is given another port.
+    plan.rules.base("callers", "filter", "input", 150).rule(format!(
         "iifname \"{interface}\" ip daddr {address} meta l4proto udp \
          update @mesh-callers {{ ip saddr . udp sport . udp dport }}"
     ));
@@ -180,8 +196,13 @@ fn balancers(world: &World, network: &OverlayNetwork) -> BTreeMap<Mac, Cidr> {
     balancers
 }
 
-/// The mark, and the routing table, of a load balancer: unique within the ingress
-/// subnet as long as that has at most 65536 addresses.
+/// The mark, and the routing table, of a load balancer.
 fn mark(lb: Cidr) -> u32 {
-    MARK_BASE | ((u32::from(lb.addr()) & !lb.mask()) & 0xffff)
+    MARK_BASE | host_part(lb)
+}
+
+/// What tells load balancers apart, and is the number of its zone: unique within the ingress
+/// subnet as long as that has at most 65536 addresses.
+fn host_part(lb: Cidr) -> u32 {
+    (u32::from(lb.addr()) & !lb.mask()) & 0xffff
 }

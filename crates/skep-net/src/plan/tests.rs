@@ -130,7 +130,13 @@ fn the_mesh_of_a_swarm_of_one() {
         text.contains("iifname \"eth0\" ip daddr 10.0.0.11 tcp dport 8080 redirect to :80"),
         "{text}"
     );
-    assert!(text.contains("02:42:0a:00:00:02 : 0x5ce00002"), "{text}");
+    for rule in [
+        "zones iifname \"eth0\" ct original zone set ether saddr map { 02:42:0a:00:00:02 : 0x2 }",
+        "remember iifname \"eth0\" ct state new ct mark set ether saddr map \
+         { 02:42:0a:00:00:02 : 0x5ce00002 } meta mark set ct mark",
+    ] {
+        assert!(text.contains(rule), "{rule} is not in {text}");
+    }
     assert_eq!(task.marks, [0x5ce0_0002]);
     let interfaces: Vec<(&str, u16)> =
         task.cables.iter().map(|c| (c.interface.as_str(), c.mtu)).collect();
@@ -173,6 +179,12 @@ fn only_nodes_of_the_swarm_may_send_into_overlays() {
     let text = alone.replace();
     assert!(text.contains("tunnel udp dport 4789 counter drop"), "{text}");
     assert!(!text.contains("tunnel-peers ip saddr"), "{text}");
+    for rule in [
+        "tunnel-in ip daddr 192.0.2.1 udp dport 4789 notrack",
+        "tunnel-out ip saddr 192.0.2.1 udp dport 4789 notrack",
+    ] {
+        assert!(text.contains(rule), "{rule} is not in {text}");
+    }
     let peer = |node: &str, address: &str| PeerRecord {
         endpoint_ip: address.parse().unwrap(),
         endpoint_mac: Mac::of(Ipv4Addr::new(10, 0, 0, 7)),

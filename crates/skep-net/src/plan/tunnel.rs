@@ -7,6 +7,10 @@
 //!
 //! The counted rule is in a chain that does not change when nodes come and go, because a chain that is
 //! written anew begins to count at zero.
+//!
+//! Connection tracking leaves the packets alone in both directions. Their source ports vary with what
+//! they carry, so it would keep an entry for every connection inside, a second time and in the table
+//! of the host, and learn nothing from it.
 
 use super::Ruleset;
 use crate::model::Cluster;
@@ -22,6 +26,16 @@ const PEERS: &str = "tunnel-peers";
 /// The rules of the host's namespace.
 pub fn guard(rules: &mut Ruleset, world: &World, cluster: &Cluster) {
     let port = cluster.vxlan_port;
+    let own = cluster.data_path_addr;
+    if own.is_ipv4() {
+        for (chain, hook, side) in
+            [("tunnel-in", "prerouting", "daddr"), ("tunnel-out", "output", "saddr")]
+        {
+            rules
+                .base(chain, "filter", hook, -300)
+                .rule(format!("ip {side} {own} udp dport {port} notrack"));
+        }
+    }
     let chain = rules.base(CHAIN, "filter", "input", 0);
     chain.rule(format!("udp dport {port} jump {PEERS}"));
     chain.rule(format!("udp dport {port} counter drop"));

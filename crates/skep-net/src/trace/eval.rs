@@ -198,7 +198,11 @@ impl<'a> Evaluation<'a, '_> {
                     Flow::Next
                 }
             },
-            "continue" | "notrack" | "tproxy" | "fwd" | "dup" | "queue" => {
+            "notrack" => {
+                self.packet.connection.untracked = true;
+                Flow::Next
+            }
+            "continue" | "tproxy" | "fwd" | "dup" | "queue" => {
                 if word != "continue" {
                     self.events.push(Event::Unclear(at));
                 }
@@ -441,6 +445,7 @@ impl<'a> Evaluation<'a, '_> {
         let connection = self.packet.connection;
         match key {
             "mark" => Val::Number(connection.mark.into()),
+            "state" if connection.untracked => Val::Flags(vec!["untracked"]),
             "state" if connection.established => Val::Flags(vec!["established"]),
             "state" => Val::Flags(vec!["new"]),
             "status" => {

@@ -27,6 +27,8 @@ pub struct Connection {
     pub established: bool,
     pub dnat: bool,
     pub snat: bool,
+    /// Connection tracking was told to leave the packet alone: it is never translated.
+    pub untracked: bool,
 }
 
 /// Where in its namespace a packet is.

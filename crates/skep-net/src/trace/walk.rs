@@ -215,7 +215,8 @@ impl<'a> Walker<'a> {
         let mut translated = false;
         for (chain, hook) in live.tables.at(name) {
             let nat = hook.kind == "nat";
-            if nat && (translated || self.packet.connection.established) {
+            let known = self.packet.connection;
+            if nat && (translated || known.established || known.untracked) {
                 continue;
             }
             let mut evaluation = Evaluation {

@@ -104,12 +104,42 @@ fn a_published_port_answers_on_every_host_and_shows_the_client() -> Result<()> {
     // One task: two hosts have none and answer all the same.
     three.docker(0, "service scale -d web=1")?;
     serves(&three, &client, 8000, 1)?;
+    one_port_many_entrances(&three, &client)?;
     three.docker(0, "service rm web")?;
     for host in &three.hosts {
         until("the port to be closed", LIMIT, || {
             let asked = client.sh(&format!("curl -s -m 2 http://{}:8000/", host.address()))?;
             if asked.code == Some(7) { Ok(()) } else { Err(anyhow!("{asked:?}")) }
         })?;
+    }
+    Ok(())
+}
+
+/// A client that has connections through all hosts at once from one and the same port, to the only task.
+fn one_port_many_entrances(three: &Several, client: &Host) -> Result<()> {
+    let hosts: Vec<String> = three.hosts.iter().map(|host| host.address().to_string()).collect();
+    let hosts = hosts.join(" ");
+    let said = client.sh(&format!(
+        "cd $(mktemp -d); \
+         for host in {hosts}; do mkfifo in.$host; \
+             socat -t 5 - TCP:$host:8000,bind=:40000,reuseaddr,connect-timeout=5 <in.$host >out.$host & \
+         done; \
+         exec 4>in.10.77.0.1 5>in.10.77.0.2 6>in.10.77.0.3; \
+         for n in $(seq 100); do \
+             [ $(ss -Htn state established sport = :40000 | wc -l) = 3 ] && break; sleep 0.05; \
+         done; \
+         for fd in 6 5 4; do printf 'GET /client HTTP/1.0\\r\\n\\r\\n' >&$fd; done; \
+         exec 4>&- 5>&- 6>&-; wait; \
+         for host in {hosts}; do echo $host $(tail -n 1 out.$host); done"
+    ))?;
+    let own = client.address();
+    let expected: Vec<String> = hosts.split(' ').map(|host| format!("{host} {own}")).collect();
+    assert_eq!(said.stdout.lines().collect::<Vec<_>>(), expected, "{}", said.stderr);
+    for host in &three.hosts {
+        let host = host.address();
+        let udp =
+            client.sh(&format!("echo hi | socat -t 2 - UDP:{host}:8000,bind=:40001"))?.text()?;
+        ensure!(udp.ends_with(&format!("and you are {own}")), "through {host}: {udp:?}");
     }
     Ok(())
 }
