@@ -388,6 +388,38 @@ fn other_nodes_are_records() {
 }
 
 #[test]
+fn overlays_follow_the_mtu_of_the_hosts_cable() {
+    on_a_host("swarm::overlays_follow_the_mtu_of_the_hosts_cable", |host: Host| async move {
+        run("ip link set h0 mtu 9000");
+        let net = host.start().await;
+        join(&net).await;
+        task(&host, &net, 1).await;
+        let links = [
+            ("1-i0ylvjdz6s", "br0"),
+            ("1-i0ylvjdz6s", "vxlan0"),
+            ("lb_i0ylvjdz6", "eth0"),
+            ("1-yewz22nd9r", "br0"),
+            ("ingress_sbox", "eth0"),
+            ("010101010101", "eth0"),
+            ("010101010101", "eth1"),
+        ];
+        let all_have = |mtu: u16| {
+            for (pin, link) in links {
+                let found = run(&format!("{} ip link show {link}", host.enter(pin)));
+                assert!(found.contains(&format!(" mtu {mtu} ")), "{mtu} in {pin}: {found}");
+            }
+        };
+        all_have(8950);
+        // What is there already follows a change at the next verification.
+        for (cable, inside) in [(1400, 1350), (1500, 1450), (9000, 8950)] {
+            run(&format!("ip link set h0 mtu {cable}"));
+            net.reconcile().await;
+            all_have(inside);
+        }
+    });
+}
+
+#[test]
 fn host_mode_only_writes_files() {
     on_a_host("swarm::host_mode_only_writes_files", |host: Host| async move {
         let net = host.start().await;
