@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,11 +12,14 @@ use crate::{Image, run, until};
 
 /// A switch and the hosts plugged into it. Hosts have the addresses 10.77.0.1, 10.77.0.2 and so on.
 /// The switch is their gateway and resolver, 10.77.0.254, and refuses both at once: nothing outside can
-/// be reached, and nobody waits to find that out.
+/// be reached, and nobody waits to find that out. Further switches with subnets of their own may be added;
+/// the namespace is the router between them then.
 pub struct Bed {
     folder: TempDir,
     skep: PathBuf,
     switch: Namespaces,
+    /// Third number of the addresses on each switch, and the MTU of its cables.
+    subnets: BTreeMap<u8, u16>,
     hosts: u8,
     name: String,
 }
@@ -26,18 +30,38 @@ impl Bed {
         let folder =
             tempfile::Builder::new().prefix("skep-bed-").tempdir().context("make a folder")?;
         let switch = Namespaces::create("switch")?;
-        switch
-            .sh("ip link set lo up && ip link add br0 type bridge && \
-                 ip addr add 10.77.0.254/24 dev br0 && ip link set br0 up")?
-            .text()?;
+        switch.sh("ip link set lo up")?.text()?;
         let name = format!("skep-bed-{}", std::process::id());
-        Ok(Self { folder, skep: skep.to_owned(), switch, hosts: 0, name })
+        let subnets = BTreeMap::new();
+        let mut bed = Self { folder, skep: skep.to_owned(), switch, subnets, hosts: 0, name };
+        bed.subnet(0, 1500)?;
+        Ok(bed)
     }
 
-    /// Plugs a new host into the switch; its daemon is not started yet.
+    /// Adds a switch for the subnet 10.77.`number`.0/24, whose cables take packets of `mtu` bytes. Routes lead
+    /// from each subnet to all others.
+    pub fn subnet(&mut self, number: u8, mtu: u16) -> Result<()> {
+        self.switch
+            .sh(&format!(
+                "sysctl -qw net.ipv4.ip_forward={} && ip link add br{number} mtu {mtu} type bridge && \
+                 ip addr add 10.77.{number}.254/24 dev br{number} && ip link set br{number} up",
+                u8::from(!self.subnets.is_empty())
+            ))?
+            .text()?;
+        self.subnets.insert(number, mtu);
+        Ok(())
+    }
+
+    /// Plugs a new host into the first switch; its daemon is not started yet.
     pub fn host(&mut self, name: &str) -> Result<Host> {
+        self.host_in(0, name)
+    }
+
+    /// Plugs a new host into the switch of a subnet that was added. Hosts are counted over all subnets: the third
+    /// one has the address 10.77.`subnet`.3.
+    pub fn host_in(&mut self, subnet: u8, name: &str) -> Result<Host> {
         self.hosts += 1;
-        let address = Ipv4Addr::new(10, 77, 0, self.hosts);
+        let address = Ipv4Addr::new(10, 77, subnet, self.hosts);
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(folder.join("data")).context("make the host's folder")?;
         self.boot(name, address, folder)
@@ -56,16 +80,18 @@ impl Bed {
         self.boot(&name, address, folder)
     }
 
-    /// Makes the namespaces of a host. Its address tells its port of the switch.
+    /// Makes the namespaces of a host. Its address tells its switch and the port there.
     fn boot(&self, name: &str, address: Ipv4Addr, folder: PathBuf) -> Result<Host> {
+        let [_, _, subnet, number] = address.octets();
+        let mtu = self.subnets.get(&subnet).with_context(|| format!("no subnet {subnet}"))?;
         let spaces = Namespaces::create(name)?;
-        let port = format!("port{}", address.octets()[3]);
+        let port = format!("port{number}");
         // The port of an earlier boot goes with the namespace of its other end, which takes its time.
         until("the port of the switch to be free", Duration::from_secs(10), || {
             self.switch
                 .net_sh(&format!(
-                    "ip link add {port} type veth peer name eth0 netns {} && \
-                     ip link set {port} master br0 up",
+                    "ip link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {} && \
+                     ip link set {port} master br{subnet} up",
                     spaces.pid()
                 ))?
                 .text()
@@ -83,7 +109,7 @@ impl Bed {
                  ip link set lo up
                  ip addr add {address}/24 dev eth0
                  ip link set eth0 up
-                 ip route add default via 10.77.0.254",
+                 ip route add default via 10.77.{subnet}.254",
                 folder.join("data").display()
             ))?
             .text()?;
@@ -118,7 +144,7 @@ impl Bed {
         Ok(())
     }
 
-    /// Loses what a host sends, or no more. What others send it still gets.
+    /// Loses what a host sends to its own subnet, or no more. What others send it still gets.
     pub fn mute(&self, number: u8, muted: bool) -> Result<()> {
         let table = format!("bridge mute{number}");
         let line = if muted {

@@ -13,6 +13,7 @@ mod mesh;
 mod networks;
 mod reboot;
 mod reports;
+mod routed;
 mod service_manager;
 mod services;
 mod several;

@@ -21,10 +21,14 @@ pub struct Several {
 impl Several {
     /// Hosts whose daemons run and have the busybox image.
     pub fn start(count: usize) -> Result<Self> {
-        let bed = Bed::new(&executable("skep")?)?;
+        Self::start_in(Bed::new(&executable("skep")?)?, &vec![0; count])
+    }
+
+    /// The same, each in the subnet that is given for it.
+    pub fn start_in(bed: Bed, subnets: &[u8]) -> Result<Self> {
         let mut several = Self { daemons: Vec::new(), hosts: Vec::new(), bed };
-        for number in 0..count {
-            let host = several.bed.host(&format!("node{number}"))?;
+        for (number, subnet) in subnets.iter().enumerate() {
+            let host = several.bed.host_in(*subnet, &format!("node{number}"))?;
             several.daemons.push(Some(host.daemon(&METRICS)?));
             host.import(&several.bed, &Image::busybox())?;
             several.hosts.push(host);
@@ -35,12 +39,18 @@ impl Several {
     /// The same as a swarm: all but the first have joined as workers.
     pub fn swarm(count: usize) -> Result<Self> {
         let several = Self::start(count)?;
-        several.docker(0, "swarm init --advertise-addr eth0")?;
-        let token = several.token()?;
-        for number in 1..count {
-            several.docker(number, &format!("swarm join --token {token} 10.77.0.1:2377"))?;
-        }
+        several.join()?;
         Ok(several)
+    }
+
+    /// Makes a swarm on the first host, which all others join.
+    pub fn join(&self) -> Result<()> {
+        self.docker(0, "swarm init --advertise-addr eth0")?;
+        let token = self.token()?;
+        for number in 1..self.hosts.len() {
+            self.docker(number, &format!("swarm join --token {token} 10.77.0.1:2377"))?;
+        }
+        Ok(())
     }
 
     pub fn token(&self) -> Result<String> {
