@@ -43,6 +43,28 @@ impl Walker<'_> {
         }
     }
 
+    /// What is on the network of one of the namespace's cables should leave by that cable. The kernel forgets
+    /// the route when the interface loses its address, goes down or goes.
+    pub fn expect_route(&mut self, ns: &NsName, live: &Live, out: &str) {
+        let to = self.packet.destination;
+        let mut cables = self.scene.plans.get(ns).into_iter().flat_map(|p| &p.cables);
+        let Some(cable) =
+            cables.find(|c| c.addresses.iter().any(|a| a.prefix() < 32 && a.contains(to)))
+        else {
+            return;
+        };
+        if cable.interface == out {
+            return;
+        }
+        let wanted = &cable.interface;
+        let (reason, why) = match live.link(wanted) {
+            None => (Reason::LinkMissing, format!("interface {wanted} is gone")),
+            Some(link) if !link.up => (Reason::LinkDown, format!("interface {wanted} is down")),
+            Some(_) => (Reason::NoRoute, format!("the route over {wanted} is gone")),
+        };
+        self.finding(reason, format!("{why}: {to} should be reached by it, not by {out}"));
+    }
+
     /// The host leads published ports to the mesh or to a container.
     fn at_host(&mut self, (address, port): (Ipv4Addr, u16)) -> Option<Wanted> {
         let scene = self.scene;

@@ -113,17 +113,23 @@ fn tree(
     Ok(Path { hops, branches: Vec::new(), verdict })
 }
 
-/// A bad end has the first thing that was found wrong as its reason.
+/// A bad end has the first thing that was found wrong as its reason, and where that is.
 fn explained(verdict: Verdict, hops: &[Hop]) -> Verdict {
-    let mut findings = hops.iter().flat_map(|h| &h.steps).filter_map(|s| match s {
-        Step::Finding { reason, text } => Some((*reason, text)),
-        _ => None,
+    let mut findings = hops.iter().flat_map(|h| {
+        h.steps.iter().filter_map(move |s| match s {
+            Step::Finding { reason, text } => Some((h, *reason, text)),
+            _ => None,
+        })
     });
     match findings.next() {
-        Some((reason, text)) if !verdict.outcome.is_good() => {
+        Some((hop, reason, text)) if !verdict.outcome.is_good() => {
+            let text = match &hop.namespace {
+                here if *here == verdict.at => text.clone(),
+                there => format!("in {there}, {text}"),
+            };
             // "Nobody publishes it" would contradict a finding that says who does.
             let text = match verdict.reason {
-                Reason::NotPublished => text.clone(),
+                Reason::NotPublished => text,
                 _ => format!("{text}; {}", verdict.text),
             };
             Verdict { reason, text, ..verdict }

@@ -125,7 +125,7 @@ impl<'a> Walker<'a> {
         if live.is_local(self.packet.destination) {
             return self.deliver(ns, live, link);
         }
-        let (out, via) = match self.route(live)? {
+        let (out, via) = match self.route(ns, live)? {
             Some(found) => found,
             None => return self.deliver(ns, live, link),
         };
@@ -164,7 +164,7 @@ impl<'a> Walker<'a> {
         if live.is_local(self.packet.destination) {
             return self.deliver(ns, live, "lo");
         }
-        let Some((out, via)) = self.route(live)? else { return self.deliver(ns, live, "lo") };
+        let Some((out, via)) = self.route(ns, live)? else { return self.deliver(ns, live, "lo") };
         let place = self.place(live, None, Some(&out));
         self.hook(ns, live, "postrouting", place)?;
         self.transmit(ns, live, &out, via)
@@ -180,7 +180,11 @@ impl<'a> Walker<'a> {
     }
 
     /// The way on: link and next hop; `None` for the namespace itself.
-    fn route(&mut self, live: &Live) -> Result<Option<(String, Option<Ipv4Addr>)>, Stop> {
+    fn route(
+        &mut self,
+        ns: &NsName,
+        live: &Live,
+    ) -> Result<Option<(String, Option<Ipv4Addr>)>, Stop> {
         let to = self.packet.destination;
         let Some(hit) = live.route(Some(to), self.packet.mark) else {
             let text = format!("there is no route to {to}");
@@ -201,6 +205,7 @@ impl<'a> Walker<'a> {
             interface: link.name.clone(),
             table: route.table,
         });
+        self.expect_route(ns, live, &link.name);
         Ok(Some((link.name.clone(), route.via)))
     }
 

@@ -145,6 +145,11 @@ impl<'a> Walker<'a> {
             };
             return Ok(self.verdict(Outcome::Dropped, reason, text));
         };
+        // The kernel forgets the entries of a device that goes down: this is the cause, they are not.
+        if !device.up {
+            let text = format!("{} is down", device.name);
+            return Ok(self.verdict(Outcome::Dropped, Reason::LinkDown, text));
+        }
         let known = live.neighbour(device.index, next);
         let Some(mac) = known.and_then(|n| n.mac) else {
             let (reason, text) = match planned {
@@ -169,10 +174,6 @@ impl<'a> Walker<'a> {
             let text = format!("{} has no forwarding entry for {mac} ({next})", device.name);
             return Ok(self.verdict(Outcome::Dropped, Reason::NoForwardingEntry, text));
         };
-        if !device.up {
-            let text = format!("{} is down", device.name);
-            return Ok(self.verdict(Outcome::Dropped, Reason::LinkDown, text));
-        }
         let local = local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         self.step(Step::Tunnel {
             device: Interface::from(device),

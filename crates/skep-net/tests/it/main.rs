@@ -8,3 +8,4 @@ mod adoption;
 mod harness;
 mod local;
 mod swarm;
+mod trace;

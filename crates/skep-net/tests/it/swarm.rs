@@ -11,9 +11,9 @@ use skep_net::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-const INGRESS: &str = "yewz22nd9rf7aaaaaaaaaaaaa";
-const WEB: &str = "i0ylvjdz6sqgbbbbbbbbbbbbb";
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 5, 2);
+pub const INGRESS: &str = "yewz22nd9rf7aaaaaaaaaaaaa";
+pub const WEB: &str = "i0ylvjdz6sqgbbbbbbbbbbbbb";
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 5, 2);
 
 fn overlay(id: &str, name: &str, third: u8, vni: u32, lb: u8) -> OverlayNetwork {
     OverlayNetwork {
@@ -34,7 +34,7 @@ fn overlay(id: &str, name: &str, third: u8, vni: u32, lb: u8) -> OverlayNetwork 
     }
 }
 
-async fn join(net: &Net) {
+pub async fn join(net: &Net) {
     let cluster = Cluster {
         node_name: "0123456789ab".to_owned(),
         data_path_addr: HOST.parse().expect("address"),
@@ -46,7 +46,7 @@ async fn join(net: &Net) {
 }
 
 /// A task of service `web` with its server; not yet in rotation.
-async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
+pub async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
     let spec = host.spec(number, &format!("web.{number}"));
     let id = spec.id.clone();
     net.create_sandbox(spec).await.expect("sandbox");
@@ -79,7 +79,7 @@ async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
     id
 }
 
-async fn client(host: &Host, net: &Net, number: u8) -> SandboxId {
+pub async fn client(host: &Host, net: &Net, number: u8) -> SandboxId {
     let spec = host.spec(number, &format!("client.{number}"));
     let id = spec.id.clone();
     net.create_sandbox(spec).await.expect("sandbox");

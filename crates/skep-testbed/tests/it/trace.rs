@@ -1,9 +1,9 @@
 //! `skep net trace`: the way of a packet as the kernel has it, and where it ends.
 
 use anyhow::{Context as _, Result, ensure};
-use skep_testbed::{Finished, Image, executable};
+use skep_testbed::{Finished, Image, executable, until};
 
-use crate::fixture::One;
+use crate::fixture::{LIMIT, One};
 use crate::several::Several;
 
 fn one() -> Result<One> {
@@ -18,11 +18,17 @@ fn trace(one: &One, words: &str) -> Result<Finished> {
     one.host.sh(&format!("{} net trace {words}", executable("skep")?.display()))
 }
 
+/// All that was said on one line: where lines break depends on names.
+fn flat(found: &Finished) -> String {
+    let words = found.stdout.split_whitespace().chain(found.stderr.split_whitespace());
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Asserts that a trace ends with this exit code and says all of this.
 fn says(one: &One, words: &str, code: i32, parts: &[&str]) -> Result<()> {
     let found = trace(one, words)?;
     ensure!(found.code == Some(code), "{words}: {found:?}");
-    let text = format!("{}{}", found.stdout, found.stderr);
+    let text = flat(&found);
     for part in parts {
         ensure!(text.contains(part), "{words}: no {part:?} in\n{text}");
     }
@@ -61,10 +67,32 @@ fn a_broken_path_says_where_and_why() -> Result<()> {
     says(&one, "web:81 --from box", 1, &["✗ refused", "81"])?;
     says(&one, "web --from nosuch", 3, &["no container of this host is called nosuch"])?;
     // A task whose server does not listen where the port leads.
-    one.docker("service create -q --name deaf -p 8002:81 whoami")?;
+    one.docker("service create -d -q --name deaf -p 8002:81 whoami")?;
+    one.converged("deaf", "1/1")?;
     says(&one, "deaf", 1, &["✗ refused", "81"])?;
-    one.docker("service scale web=0")?;
-    says(&one, "8000", 1, &["✗", "web"])?;
+    // The daemon puts rules back within a second or so; a trace that comes too late is asked again.
+    until("a missing rule to be seen", LIMIT, || {
+        one.host.sh("nsenter --net=/run/docker/netns/ingress_sbox nft flush chain ip skep nat-prerouting")?.text()?;
+        says(
+            &one,
+            "web",
+            1,
+            &["✗ refused at ingress_sbox", "no rule leads 172.18.0.2:8000/tcp on to 10.0.0."],
+        )
+    })?;
+    // A task that takes its time to stop.
+    let stubborn = "sh -c \"trap : TERM; httpd -f -p 8000 & while :; do sleep 1; done\"";
+    one.docker(&format!(
+        "service create -d -q --name slow --stop-grace-period 20s -p 8003:8000 busybox {stubborn}"
+    ))?;
+    one.converged("slow", "1/1")?;
+    one.docker("service scale -d slow=0")?;
+    until("the only task to leave", LIMIT, || {
+        let said = "all 1 tasks of service slow are leaving rotation";
+        says(&one, "slow", 1, &["✗ refused at ingress_sbox", said])
+    })?;
+    one.docker("service scale -d web=0")?;
+    until("no task to be left", LIMIT, || says(&one, "8000", 1, &["✗", "web"]))?;
     // Nobody is asked where no daemon is.
     let socket = "-H unix:///run/nobody.sock web";
     says(&one, socket, 3, &["/run/nobody.sock"])
@@ -87,5 +115,16 @@ fn a_task_on_another_host_is_followed_to_the_cable() -> Result<()> {
     }
     let far = two.hosts[1].sh(&format!("{} net trace 8000", skep.display()))?.text()?;
     ensure!(far.contains("✓ arrives") && far.contains("listens on"), "{far}");
+    // What the kernel tells nobody of stays until the next verification, and is seen until then.
+    for (damage, said) in [
+        ("ip neigh flush dev vxlan0 nud permanent", "vxlan0 has no neighbour entry for 10.0.0."),
+        ("ip link set vxlan0 down", "vxlan0 is down"),
+    ] {
+        let overlay =
+            "/run/docker/netns/1-$(docker network inspect -f '{{slice .Id 0 10}}' ingress)";
+        two.hosts[0].sh(&format!("nsenter --net={overlay} {damage}"))?.text()?;
+        let found = two.hosts[0].sh(&format!("{} net trace web", skep.display()))?;
+        ensure!(found.code == Some(1) && flat(&found).contains(said), "no {said:?}: {found:?}");
+    }
     Ok(())
 }

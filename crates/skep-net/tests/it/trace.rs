@@ -1,0 +1,463 @@
+//! Traces of ways that were broken by hand: each says where and why, and is good again after a repair.
+
+use crate::harness::{CLIENT, Host, on_a_host, run, wait};
+use crate::swarm::{INGRESS, WEB, client, join, task};
+use skep_net::{
+    EndpointRecord, Net, NetConfig, NetworkId, PeerRecord, Protocol, PublishedPort, RemoteChange,
+    TraceOutcome as Outcome, TraceQuery, TraceReason as Reason, TraceVerdict as Verdict,
+};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+/// What is asked: from where, for what.
+type Way = (&'static str, &'static str);
+
+/// The mesh's port of a service whose task is here.
+const MESH: Way = ("outside", "8091");
+/// The same service from a container.
+const NAME: Way = ("client.9", "web:80");
+/// The mesh's port of a service whose task is on another host.
+const FAR_MESH: Way = ("outside", "8092");
+/// That service from a container.
+const FAR_NAME: Way = ("client.9", "far:80");
+const WAYS: [Way; 4] = [MESH, NAME, FAR_MESH, FAR_NAME];
+
+/// A host with one task, a client container, and what another host told of a task of its own.
+struct Broken {
+    host: Host,
+    net: Net,
+    /// While this file exists, rules cannot be put back.
+    stuck: PathBuf,
+}
+
+impl Broken {
+    async fn new(host: Host) -> Self {
+        let stuck = host.dir.path().join("stuck");
+        let nft = host.dir.path().join("nft");
+        // Rules are written with -f.
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = -f ] && [ -e {} ] && exit 1\nexec nft \"$@\"\n",
+            stuck.display()
+        );
+        std::fs::write(&nft, script).expect("script");
+        std::fs::set_permissions(&nft, std::fs::Permissions::from_mode(0o755)).expect("script");
+        let config = NetConfig { nft, ..host.config() };
+        let net = Net::start(config).await.expect("start");
+        join(&net).await;
+        let id = task(&host, &net, 1).await;
+        net.enable_service(&id).await.expect("enable");
+        client(&host, &net, 9).await;
+        for (network, third, port) in [(INGRESS, 0, Some(8092)), (WEB, 5, None)] {
+            net.apply_remote(far(network, third, port)).await.expect("apply");
+        }
+        let broken = Self { host, net, stuck };
+        // Where it answers, the neighbour on the cable is known.
+        broken.host.client(&format!("ping -c1 -W2 {}", crate::harness::HOST));
+        for way in WAYS {
+            broken.good(way).await;
+        }
+        broken
+    }
+
+    async fn ask(&self, (from, target): Way) -> Verdict {
+        let query = TraceQuery {
+            target: target.to_owned(),
+            from: from.to_owned(),
+            ..TraceQuery::default()
+        };
+        self.net.trace(query).await.expect("a question that makes sense").verdict
+    }
+
+    async fn good(&self, way: Way) {
+        let verdict = self.ask(way).await;
+        let expected =
+            if matches!(way, FAR_MESH | FAR_NAME) { Outcome::Remote } else { Outcome::Delivered };
+        assert_eq!(
+            (verdict.outcome, verdict.reason),
+            (expected, Reason::Ok),
+            "{way:?}: {verdict:?}"
+        );
+    }
+
+    /// Breaks something, asserts what the trace says of it, and has it repaired. `mend` undoes what is not
+    /// ours to repair.
+    async fn case(
+        &self,
+        damage: &str,
+        mend: &str,
+        way: Way,
+        (outcome, reason, at, text): (Outcome, Reason, &str, &str),
+    ) {
+        std::fs::write(&self.stuck, "").expect("flag");
+        let mut verdict;
+        // Links and routes are back a fifth of a second after they went: a trace that came too late saw
+        // nothing wrong.
+        loop {
+            run(damage);
+            verdict = self.ask(way).await;
+            if !verdict.outcome.is_good() {
+                break;
+            }
+            wait(damage, || self.net.problems().is_empty());
+        }
+        assert!(
+            (verdict.outcome, verdict.reason, verdict.at.as_str()) == (outcome, reason, at)
+                && verdict.text.contains(text),
+            "{damage}: {verdict:?}"
+        );
+        std::fs::remove_file(&self.stuck).expect("flag");
+        if !mend.is_empty() {
+            run(mend);
+        }
+        self.net.reconcile().await;
+        for way in WAYS {
+            self.good(way).await;
+        }
+    }
+}
+
+/// What another host says of its task of service `far`.
+fn far(network: &str, third: u8, published: Option<u16>) -> Vec<RemoteChange> {
+    let (network, endpoint) = (NetworkId::new(network), "ff".repeat(32));
+    let address = Ipv4Addr::new(10, 0, third, 107);
+    let port = |published| PublishedPort {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target: 80,
+        published,
+    };
+    let record = EndpointRecord {
+        name: "far.1".to_owned(),
+        service_name: "far".to_owned(),
+        service_id: "svcfar".to_owned(),
+        vip: Some(Ipv4Addr::new(10, 0, third, 77)),
+        endpoint_ip: address,
+        ingress_ports: published.into_iter().map(port).collect(),
+        aliases: Vec::new(),
+        task_aliases: Vec::new(),
+        disabled: false,
+    };
+    let peer = PeerRecord {
+        endpoint_ip: format!("{address}/24").parse().expect("address"),
+        endpoint_mac: format!("02:42:0a:00:{third:02x}:6b").parse().expect("address"),
+        tunnel_endpoint_ip: CLIENT.parse().expect("address"),
+    };
+    vec![
+        RemoteChange::Peer(network.clone(), endpoint.as_str().into(), Some(peer)),
+        RemoteChange::Endpoint(network, endpoint.as_str().into(), Some(record)),
+    ]
+}
+
+#[test]
+fn rules_that_somebody_took_are_named() {
+    on_a_host("trace::rules_that_somebody_took_are_named", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        let nft = |pin: &str, words: &str| format!("{} nft {words}", broken.host.enter(pin));
+        let missing = |outcome, at, text| (outcome, Reason::RuleMissing, at, text);
+        // The port's socket takes the connection, and nobody answers.
+        broken
+            .case(
+                "nft flush chain ip skep nat-prerouting",
+                "",
+                MESH,
+                missing(
+                    Outcome::Astray,
+                    "host",
+                    "no rule leads 10.77.0.1:8091/tcp on to 172.18.0.2:8091",
+                ),
+            )
+            .await;
+        for words in ["flush chain ip skep nat-prerouting", "delete table ip skep"] {
+            broken
+                .case(
+                    &nft("ingress_sbox", words),
+                    "",
+                    MESH,
+                    missing(
+                        Outcome::Refused,
+                        "ingress_sbox",
+                        "no rule leads 172.18.0.2:8091/tcp on to 10.0.0.101:8091",
+                    ),
+                )
+                .await;
+        }
+        broken
+            .case(
+                &nft("010101010101", "flush chain ip skep nat-prerouting"),
+                "",
+                MESH,
+                missing(
+                    Outcome::Dropped,
+                    "010101010101",
+                    "no rule leads 10.0.0.101:8091/tcp on to 10.0.0.101:80",
+                ),
+            )
+            .await;
+        broken
+            .case(
+                &nft("010101010101", "flush chain ip skep way-back"),
+                "",
+                MESH,
+                (
+                    Outcome::Dropped,
+                    Reason::WayBack,
+                    "010101010101",
+                    "its answers would leave by eth2",
+                ),
+            )
+            .await;
+        broken
+            .case(
+                &nft("090909090909", "flush chain ip skep vip-10-0-5-2"),
+                "",
+                NAME,
+                missing(
+                    Outcome::Refused,
+                    "lb_i0ylvjdz6",
+                    "in 090909090909, no rule leads 10.0.5.2:80/tcp on to 10.0.5.101:80",
+                ),
+            )
+            .await;
+        // Somebody's own table is shown, and left alone.
+        broken
+            .case(
+                "nft 'add table inet evil; add chain inet evil in { type filter hook forward priority 0; }; \
+                 add rule inet evil in tcp dport 8091 drop'",
+                "nft delete table inet evil",
+                MESH,
+                (Outcome::Dropped, Reason::ForeignRule, "host", "table inet evil, chain in"),
+            )
+            .await;
+    });
+}
+
+#[test]
+fn links_that_are_down_or_gone_are_named() {
+    on_a_host("trace::links_that_are_down_or_gone_are_named", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        let enter = |pin: &str| broken.host.enter(pin);
+        let (web, ingress) = ("1-i0ylvjdz6s", "1-yewz22nd9r");
+        let dropped = |reason, at, text| (Outcome::Dropped, reason, at, text);
+        // The port of the task's cable in the ingress network.
+        let own = run(&format!("{} ip -o link show eth0", enter("010101010101")));
+        let index = own.split("@if").nth(1).and_then(|rest| rest.split(':').next());
+        let index = format!("{}: ", index.expect("the other end"));
+        let ports = run(&format!("{} ip -o link", enter(ingress)));
+        let port = ports.lines().find_map(|line| line.strip_prefix(&index)?.split('@').next());
+        let port = port.expect("the port");
+        for (damage, way, says) in [
+            (
+                format!("{} ip link set vxlan0 down", enter(web)),
+                FAR_NAME,
+                dropped(Reason::LinkDown, web, "vxlan0 is down"),
+            ),
+            (
+                format!("{} ip link set vxlan0 down", enter(ingress)),
+                FAR_MESH,
+                dropped(Reason::LinkDown, ingress, "vxlan0 is down"),
+            ),
+            (
+                format!("{} ip link set br0 down", enter(ingress)),
+                MESH,
+                dropped(Reason::LinkDown, ingress, "interface br0 is down"),
+            ),
+            (
+                format!("{} ip link set {port} down", enter(ingress)),
+                MESH,
+                dropped(Reason::LinkDown, ingress, "is down"),
+            ),
+            (
+                format!("{} ip link set {port} nomaster", enter(ingress)),
+                MESH,
+                dropped(Reason::LinkDetached, ingress, "is not on bridge br0"),
+            ),
+            (
+                format!("{} ip link set eth0 down", enter("ingress_sbox")),
+                MESH,
+                (
+                    Outcome::Refused,
+                    Reason::LinkDown,
+                    "host",
+                    "in ingress_sbox, interface eth0 is down",
+                ),
+            ),
+            (
+                format!("{} ip link del vxlan0", enter(web)),
+                FAR_NAME,
+                dropped(Reason::LinkMissing, web, "bridge br0 has no VXLAN device"),
+            ),
+            (
+                format!("{} ip link del eth0", enter("010101010101")),
+                MESH,
+                dropped(Reason::LinkMissing, ingress, "is gone"),
+            ),
+            (
+                format!("{} ip addr del 10.0.0.101/24 dev eth0", enter("010101010101")),
+                MESH,
+                dropped(Reason::LinkMissing, "010101010101", "has lost the address 10.0.0.101"),
+            ),
+        ] {
+            broken.case(&damage, "", way, says).await;
+        }
+        // The host's own cable is nobody's to repair.
+        broken
+            .case(
+                "ip link set h0 down",
+                "ip link set h0 up",
+                MESH,
+                dropped(Reason::LinkDown, "host", "interface h0 is down"),
+            )
+            .await;
+    });
+}
+
+#[test]
+fn entries_and_routes_that_are_gone_are_named() {
+    on_a_host("trace::entries_and_routes_that_are_gone_are_named", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        let enter = |pin: &str| broken.host.enter(pin);
+        let (web, ingress) = ("1-i0ylvjdz6s", "1-yewz22nd9r");
+        for (damage, way, says) in [
+            (
+                format!("{} ip neigh del 10.0.5.107 dev vxlan0", enter(web)),
+                FAR_NAME,
+                (
+                    Outcome::Dropped,
+                    Reason::NoForwardingEntry,
+                    web,
+                    "vxlan0 has no neighbour entry for 10.0.5.107, which is on 10.77.0.9",
+                ),
+            ),
+            (
+                format!("{} ip neigh del 10.0.0.107 dev vxlan0", enter(ingress)),
+                FAR_MESH,
+                (
+                    Outcome::Dropped,
+                    Reason::NoForwardingEntry,
+                    ingress,
+                    "no neighbour entry for 10.0.0.107",
+                ),
+            ),
+            (
+                format!("{} bridge fdb del 02:42:0a:00:05:6b dev vxlan0 dst {CLIENT}", enter(web)),
+                FAR_NAME,
+                (
+                    Outcome::Dropped,
+                    Reason::NoForwardingEntry,
+                    web,
+                    "vxlan0 has no forwarding entry for 02:42:0a:00:05:6b",
+                ),
+            ),
+            (
+                format!("{} ip route del 10.0.0.0/24 dev eth0", enter("ingress_sbox")),
+                MESH,
+                (
+                    Outcome::Refused,
+                    Reason::NoRoute,
+                    "host",
+                    "in ingress_sbox, the route over eth0 is gone: 10.0.0.101 should be reached by it",
+                ),
+            ),
+            (
+                format!("{} ip rule del pref 100", enter("010101010101")),
+                MESH,
+                (
+                    Outcome::Dropped,
+                    Reason::WayBack,
+                    "010101010101",
+                    "its answers would leave by eth2",
+                ),
+            ),
+            (
+                format!("{} sysctl -qw net.ipv4.ip_forward=0", enter("ingress_sbox")),
+                MESH,
+                (Outcome::Dropped, Reason::NotForwarding, "ingress_sbox", "ip_forward is 0"),
+            ),
+        ] {
+            broken.case(&damage, "", way, says).await;
+        }
+        // The other host does not answer on the cable between.
+        broken
+            .case(
+                &format!("ip neigh replace {CLIENT} dev h0 nud failed"),
+                &format!("ip neigh del {CLIENT} dev h0"),
+                FAR_NAME,
+                (
+                    Outcome::Dropped,
+                    Reason::NodeUnreachable,
+                    "host",
+                    "10.77.0.9 does not answer on h0",
+                ),
+            )
+            .await;
+    });
+}
+
+#[test]
+fn tasks_that_take_no_connections_are_named() {
+    on_a_host("trace::tasks_that_take_no_connections_are_named", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        let says = |verdict: Verdict, outcome, reason, at: &str, text: &str| {
+            assert!(
+                (verdict.outcome, verdict.reason, verdict.at.as_str()) == (outcome, reason, at)
+                    && verdict.text.contains(text),
+                "{verdict:?}"
+            );
+        };
+        let (net, host) = (&broken.net, &broken.host);
+        // The name leads to the task, which has no such port.
+        says(
+            broken.ask(("client.9", "web:81")).await,
+            Outcome::Refused,
+            Reason::PortClosed,
+            "010101010101",
+            "nobody in web.1 listens on 81/tcp (it listens on 80)",
+        );
+        let first = host.spec(1, "web.1").id;
+        net.disable_service(&first).await.expect("disable");
+        let leaving = "all 1 tasks of service web are leaving rotation";
+        for (way, at) in [(MESH, "ingress_sbox"), (NAME, "lb_i0ylvjdz6")] {
+            says(broken.ask(way).await, Outcome::Refused, Reason::AllDraining, at, leaving);
+        }
+        // One that is not in rotation yet does not help.
+        let second = task(host, net, 2).await;
+        says(
+            broken.ask(MESH).await,
+            Outcome::Refused,
+            Reason::AllDraining,
+            "ingress_sbox",
+            leaving,
+        );
+        net.enable_service(&second).await.expect("enable");
+        broken.good(MESH).await;
+        net.remove_sandbox(&first).await.expect("remove");
+        broken.good(MESH).await;
+        // The other host says that its task leaves rotation.
+        for (network, third, port) in [(INGRESS, 0, Some(8092)), (WEB, 5, None)] {
+            let mut changes = far(network, third, port);
+            for change in &mut changes {
+                if let RemoteChange::Endpoint(_, _, Some(record)) = change {
+                    record.disabled = true;
+                }
+            }
+            net.apply_remote(changes).await.expect("apply");
+        }
+        let leaving = "all 1 tasks of service far are leaving rotation";
+        says(
+            broken.ask(FAR_MESH).await,
+            Outcome::Refused,
+            Reason::AllDraining,
+            "ingress_sbox",
+            leaving,
+        );
+        net.remove_sandbox(&second).await.expect("remove");
+        says(
+            broken.ask(MESH).await,
+            Outcome::Refused,
+            Reason::NotPublished,
+            "host",
+            "nobody publishes 8091/tcp",
+        );
+    });
+}
