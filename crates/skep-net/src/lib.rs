@@ -29,6 +29,8 @@ mod controller;
 mod dns;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod fuzz;
 mod gossip;
 mod ids;
 mod metrics;

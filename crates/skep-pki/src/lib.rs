@@ -12,6 +12,8 @@
 mod connect;
 mod credentials;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod join;
 mod key;

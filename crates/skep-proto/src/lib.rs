@@ -13,6 +13,8 @@
 
 mod convert;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod redacted;
 
 #[allow(clippy::all, rust_2018_idioms, reason = "generated code")]

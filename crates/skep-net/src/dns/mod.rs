@@ -11,7 +11,7 @@
 //! brought itself (`--dns`) are asked from its own namespace, because they may live
 //! on its networks. A container whose networks all are internal has no upstream.
 
-mod core;
+pub(crate) mod core;
 mod forward;
 mod resolvconf;
 mod server;

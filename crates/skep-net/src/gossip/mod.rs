@@ -6,7 +6,7 @@
 mod applied;
 mod metrics;
 mod runner;
-mod tables;
+pub(crate) mod tables;
 
 pub use applied::Others;
 pub use runner::PORT;

@@ -137,3 +137,37 @@ round_trips! {
     secrets_round_trip: Secret;
     configs_round_trip: Config;
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn damaged_messages_are_refused_or_can_be_sent_on(
+        which in 0..crate::fuzz::Kind::ALL.len(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..2048),
+        damage in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..6),
+        cut in any::<u16>(),
+    ) {
+        let kind = crate::fuzz::Kind::ALL[which];
+        crate::fuzz::fuzz_object(kind, &bytes);
+        let mut chance = Chance::new(&bytes);
+        let mut encoded = match which % 3 {
+            0 => pb::Task::from(&t::Task::make(&mut chance)).encode_to_vec(),
+            1 => pb::Cluster::from(&t::Cluster::make(&mut chance)).encode_to_vec(),
+            _ => pb::Service::from(&t::Service::make(&mut chance)).encode_to_vec(),
+        };
+        for (place, value) in damage {
+            if !encoded.is_empty() {
+                let place = usize::from(place) % encoded.len();
+                encoded[place] = value;
+            }
+        }
+        if cut % 3 == 0 {
+            encoded.truncate(usize::from(cut));
+        }
+        for kind in crate::fuzz::Kind::ALL {
+            crate::fuzz::fuzz_object(*kind, &encoded);
+        }
+        crate::fuzz::fuzz_calls(&encoded);
+    }
+}
