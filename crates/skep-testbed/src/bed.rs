@@ -144,13 +144,17 @@ impl Bed {
         Ok(())
     }
 
-    /// Loses what a host sends to its own subnet, or no more. What others send it still gets.
-    pub fn mute(&self, number: u8, muted: bool) -> Result<()> {
-        let table = format!("bridge mute{number}");
-        let line = if muted {
+    /// Loses what one host of a switch sends to another one there, or no more; `None` stands for all.
+    pub fn lose(&self, from: Option<u8>, to: Option<u8>, lost: bool) -> Result<()> {
+        let port = |side: &str, number: Option<u8>| {
+            number.map_or_else(String::new, |number| format!("{side} \"port{number}\""))
+        };
+        let (from_port, to_port) = (port("iifname", from), port("oifname", to));
+        let table = format!("bridge lose{}to{}", from.unwrap_or_default(), to.unwrap_or_default());
+        let line = if lost {
             format!(
                 "nft 'add table {table}; add chain {table} cut {{ type filter hook forward priority 0; }}; \
-                 add rule {table} cut iifname \"port{number}\" drop'"
+                 add rule {table} cut {from_port} {to_port} drop'"
             )
         } else {
             format!("nft delete table {table}")

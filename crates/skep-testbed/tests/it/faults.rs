@@ -224,21 +224,56 @@ fn a_cable_that_flaps_leaves_nothing_behind() -> Result<()> {
 }
 
 #[test]
-fn a_host_that_hears_and_is_not_heard_comes_back() -> Result<()> {
+fn partitions_in_one_direction_or_between_two_heal() -> Result<()> {
     let (three, client) = busy()?;
-    three.mute(2, true)?;
-    three.node_is(2, "Down")?;
-    for host in &three.hosts[..2] {
-        until("the others to serve alone", LIMIT, || {
-            for _ in 0..6 {
-                let url = format!("http://{}:8000/", host.address());
-                client.sh(&format!("curl -sSf -m 1 {url}"))?.text()?;
-            }
-            Ok::<_, anyhow::Error>(())
-        })?;
+    // It hears and is not heard; then it is heard and hears nothing.
+    for (from, to) in [(Some(2), None), (None, Some(2))] {
+        three.lose(from, to, true)?;
+        three.node_is(2, "Down")?;
+        for host in &three.hosts[..2] {
+            until("the others to serve alone", LIMIT, || {
+                for _ in 0..6 {
+                    let url = format!("http://{}:8000/", host.address());
+                    client.sh(&format!("curl -sSf -m 1 {url}"))?.text()?;
+                }
+                Ok::<_, anyhow::Error>(())
+            })?;
+        }
+        three.lose(from, to, false)?;
+        whole(&three, &client)?;
     }
-    three.mute(2, false)?;
-    whole(&three, &client)
+    // Two workers lose each other, in both directions and in one. The manager sees both: nothing moves.
+    let tasks = "service ps -q web -f desired-state=running | sort";
+    let before = three.docker(0, tasks)?;
+    for ways in [&[(1, 2), (2, 1)][..], &[(1, 2)]] {
+        for (from, to) in ways {
+            three.lose(Some(*from), Some(*to), true)?;
+        }
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(8) {
+            let nodes = three.docker(0, "node ls --format '{{.Status}}' | sort -u")?;
+            assert_eq!(nodes, "Ready");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(three.docker(0, tasks)?, before);
+        // The host that reaches all tasks serves all the time.
+        serves_from(&three, &client, 0)?;
+        for (from, to) in ways {
+            three.lose(Some(*from), Some(*to), false)?;
+        }
+        whole(&three, &client)?;
+    }
+    assert_eq!(three.docker(0, tasks)?, before);
+    Ok(())
+}
+
+/// Six requests to one host's port, all answered at once.
+fn serves_from(three: &Several, client: &Host, host: usize) -> Result<()> {
+    let url = format!("http://{}:8000/", three.hosts[host].address());
+    for _ in 0..6 {
+        client.sh(&format!("curl -sSf -m 2 {url}"))?.text()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -124,9 +124,10 @@ impl Several {
         values.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<u64>()?)).sum()
     }
 
-    /// What a host sends is lost from now on, or no more; it hears the others all the time.
-    pub fn mute(&self, host: usize, muted: bool) -> Result<()> {
-        self.bed.mute(u8::try_from(host + 1)?, muted)
+    /// What one host sends to another is lost from now on, or no more; `None` stands for all.
+    pub fn lose(&self, from: Option<usize>, to: Option<usize>, lost: bool) -> Result<()> {
+        let port = |host: Option<usize>| host.map(|host| u8::try_from(host + 1)).transpose();
+        self.bed.lose(port(from)?, port(to)?, lost)
     }
 
     /// Memory of a host's daemon, KiB.
