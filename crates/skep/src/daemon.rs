@@ -119,7 +119,9 @@ async fn serve(
     if let Some(listener) = metrics_listener {
         info!(address = ?settings.metrics_addr, "metrics are served");
         let net = engine.net().clone();
-        let sources: Vec<MetricsSource> = vec![Box::new(move || net.metrics())];
+        let member = Arc::clone(&swarm);
+        let sources: Vec<MetricsSource> =
+            vec![Box::new(move || net.metrics()), Box::new(move || member.metrics())];
         served.spawn(skep_api::serve_metrics(listener, metrics, sources, shutdown.clone()));
     }
     manager.ready();

@@ -150,6 +150,17 @@ impl SwarmNode {
         Ok(Resolver::new(host_links(self.config.is_own_interface.as_ref())?))
     }
 
+    /// Counters of this membership as text (Prometheus exposition format 0.0.4); empty without one.
+    pub fn metrics(&self) -> String {
+        let Slot::Active(member) = self.slot() else { return String::new() };
+        let name = "skep_swarm_handshakes_refused_total";
+        format!(
+            "# HELP {name} Connections to the remote API that did not get through the TLS handshake.\n\
+             # TYPE {name} counter\n{name} {}\n",
+            member.tls.refused()
+        )
+    }
+
     /// This host's id in the swarm.
     pub fn node_id(&self) -> Option<NodeId> {
         match self.slot() {

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
@@ -15,11 +16,13 @@ use crate::{CertError, Credentials};
 #[derive(Clone, Debug)]
 pub struct TlsHandle {
     current: Arc<watch::Sender<Arc<Credentials>>>,
+    refused: Arc<AtomicU64>,
 }
 
 impl TlsHandle {
     pub fn new(credentials: Credentials) -> Self {
-        Self { current: Arc::new(watch::Sender::new(Arc::new(credentials))) }
+        let current = Arc::new(watch::Sender::new(Arc::new(credentials)));
+        Self { current, refused: Arc::default() }
     }
 
     pub fn current(&self) -> Arc<Credentials> {
@@ -34,6 +37,16 @@ impl TlsHandle {
     /// Sees the current credentials and every replacement.
     pub fn watch(&self) -> watch::Receiver<Arc<Credentials>> {
         self.current.subscribe()
+    }
+
+    /// How many that came to this node's ports did not get through the handshake: strangers, scanners and
+    /// nodes whose certificates do not hold.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Settings of a manager's port: a client certificate is asked for, checked against the root if

@@ -23,8 +23,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections of a listening socket whose handshake is done, for `tonic`'s `serve_with_incoming`.
 ///
-/// Handshakes run side by side, so that a slow client delays nobody; those that fail are logged and
-/// dropped. Dropping the stream closes the listener and ends handshakes that are under way.
+/// Handshakes run side by side, so that a slow client delays nobody; those that fail are logged, counted
+/// and dropped. Dropping the stream closes the listener and ends handshakes that are under way.
 #[derive(Debug)]
 pub struct TlsIncoming {
     ready: mpsc::Receiver<TlsStream<TcpStream>>,
@@ -37,7 +37,7 @@ impl TlsIncoming {
         let acceptor = TlsAcceptor::from(tls.server_config()?);
         let (sender, ready) = mpsc::channel(1);
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, acceptor, sender));
+        accepting.spawn(accept(listener, acceptor, tls.clone(), sender));
         Ok(Self { ready, _accepting: accepting })
     }
 }
@@ -53,6 +53,7 @@ impl Stream for TlsIncoming {
 async fn accept(
     listener: TcpListener,
     acceptor: TlsAcceptor,
+    tls: TlsHandle,
     ready: mpsc::Sender<TlsStream<TcpStream>>,
 ) {
     let mut handshakes = JoinSet::new();
@@ -70,7 +71,7 @@ async fn accept(
             }
         };
         let acceptor = acceptor.clone();
-        let ready = ready.clone();
+        let (tls, ready) = (tls.clone(), ready.clone());
         handshakes.spawn(async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
@@ -78,8 +79,14 @@ async fn accept(
             match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 // The receiver is gone only when the server has stopped.
                 Ok(Ok(stream)) => drop(ready.send(stream).await),
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                Ok(Err(error)) => {
+                    tls.refuse();
+                    tracing::debug!(%peer, %error, "TLS handshake failed");
+                }
+                Err(_) => {
+                    tls.refuse();
+                    tracing::debug!(%peer, "TLS handshake took too long");
+                }
             }
         });
     }

@@ -148,6 +148,50 @@ fn garbage_on_the_gossip_port_is_counted_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn garbage_on_the_managers_port_is_counted_and_nothing_else() -> Result<()> {
+    let mut two = Several::swarm(2)?;
+    let stranger = two.bed.host("stranger")?;
+    let target = two.hosts[0].address();
+    let memory = two.resident(0)?;
+    let refused = || two.metric(0, "skep_swarm_handshakes_refused_total");
+    let before = refused()?;
+    let tcp = format!("timeout 20 socat -t 0.1 - TCP:{target}:2377 >/dev/null 2>&1 || true");
+    // Plain HTTP, a record and a greeting longer than any may be, and noise.
+    let record = printed(&[0x16, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff]);
+    let script = format!(
+        "printf 'GET / HTTP/1.1\\r\\n\\r\\n' | {tcp}; printf 'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' | {tcp}; \
+         ({record}; head -c 100000 /dev/zero) | {tcp}; \
+         for n in 1 2 3 4 5; do head -c 2000000 /dev/urandom | {tcp}; done"
+    );
+    stranger.sh(&script)?.text()?;
+    until("garbage to be counted", LIMIT, || match refused()? - before {
+        8 => Ok(()),
+        other => Err(anyhow!("{other} of 8")),
+    })?;
+    // Many that say nothing, and more of them than there may be at once.
+    let silent = format!(
+        "for n in $(seq 300); do sleep 30 | socat - TCP:{target}:2377 >/dev/null 2>&1 & done; wait"
+    );
+    let mut silent = stranger.command("sh", &["-c", &silent]).spawn()?;
+    // Who is in the swarm goes on, also while they are given up.
+    until("the silent ones to be given up", LIMIT, || {
+        two.node_is(1, "Ready")?;
+        match refused()? - before {
+            found if found >= 100 => Ok(()),
+            found => Err(anyhow!("{found} were refused")),
+        }
+    })?;
+    silent.kill()?;
+    silent.wait()?;
+    two.docker(0, "service create -d --name web --mode global busybox sleep 600")?;
+    two.converged("web", "2/2")?;
+    assert_eq!(two.docker(0, "node ls -q | wc -l")?, "2");
+    let now = two.resident(0)?;
+    ensure!(now < memory + 100_000, "{memory} KiB before, {now} KiB after");
+    Ok(())
+}
+
 /// The addresses of a service's tasks on `demo` as each host's own containers have them.
 fn addresses(three: &Several) -> Result<BTreeSet<String>> {
     let line = "docker ps -q --filter label=com.docker.swarm.service.name=web | \
