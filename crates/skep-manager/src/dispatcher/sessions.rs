@@ -20,7 +20,7 @@ pub(crate) enum SessionError {
     #[error("node not registered")]
     NotRegistered,
     /// `Unavailable`.
-    #[error("node registering too often: more than {RATE_LIMIT} times in {} seconds", RATE_WINDOW.as_secs())]
+    #[error("node registering too often: more than {RATE_LIMIT} times in {} seconds; another host may have a copy of its state", RATE_WINDOW.as_secs())]
     TooOften,
 }
 

@@ -124,6 +124,9 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
             .0
             .sessions
             .open(&node, &request.session_id, chance::id(), Instant::now(), limit)
+            .inspect_err(|error| {
+                tracing::warn!(%node, address = addr, error = skep_types::report(error), "refused a session");
+            })
             .map_err(status::session)?;
         // The first message must show the node as it is from now on.
         self.register(&node, description, addr).await?;

@@ -9,6 +9,7 @@ mod daemon;
 mod faults;
 mod fixture;
 mod images;
+mod impostors;
 mod mesh;
 mod networks;
 mod reboot;
