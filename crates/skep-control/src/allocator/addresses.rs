@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -14,9 +15,8 @@ impl Allocator {
         network: &Network,
     ) -> Result<String, AllocError> {
         let name = &network.spec.annotations.name;
-        let none = || AllocError::NoAddress(name.clone(), network.id.clone());
         if self.exhausted.contains(&network.id) {
-            return Err(none());
+            return Err(no_address(network));
         }
         let configs = network.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
         if configs.is_empty() {
@@ -38,7 +38,7 @@ impl Allocator {
             }
         }
         self.exhausted.insert(network.id.clone());
-        Err(none())
+        Err(no_address(network))
     }
 
     /// One particular address, if it is free. A prefix length given with it does not count.
@@ -62,6 +62,36 @@ impl Allocator {
     }
 }
 
+/// How many addresses a network can still give without being asked for particular ones.
+pub(super) fn free(store: &Store, network: &Network) -> u64 {
+    let pools: Vec<Pool> = pools(network).collect();
+    let used = store.addresses(&network.id).map(|(address, _)| address);
+    let used = used.filter(|address| pools.iter().any(|pool| pool.gives(*address))).count();
+    let size: u64 = pools.iter().map(Pool::size).sum();
+    size.saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
+}
+
+/// Whether the address is one of those that are given without being asked for.
+pub(super) fn in_range(network: &Network, address: &str) -> bool {
+    let address = crate::store::index::host_part(address);
+    address.is_some_and(|address| pools(network).any(|pool| pool.gives(address)))
+}
+
+/// What a task or service says that gets no address of the network.
+pub(crate) fn no_address(network: &Network) -> AllocError {
+    let subnets: Vec<String> = pools(network).map(|pool| pool.subnet.to_string()).collect();
+    AllocError::NoAddress {
+        network: network.spec.annotations.name.clone(),
+        id: network.id.clone(),
+        subnets: subnets.join(" and "),
+        size: pools(network).map(|pool| pool.size()).sum(),
+    }
+}
+
+fn pools(network: &Network) -> impl Iterator<Item = Pool> + '_ {
+    network.ipam.iter().flat_map(|ipam| &ipam.configs).filter_map(Pool::new)
+}
+
 fn highest_in_use(store: &Store, network: &Network, subnet: &Ipv4Net) -> Option<Ipv4Addr> {
     store.addresses(&network.id).map(|(address, _)| address).filter(|a| subnet.contains(a)).max()
 }
@@ -73,7 +103,7 @@ struct Pool {
     first: u32,
     last: u32,
     /// Gateway and other reserved addresses.
-    taken: Vec<Ipv4Addr>,
+    taken: BTreeSet<Ipv4Addr>,
 }
 
 impl Pool {
@@ -88,6 +118,19 @@ impl Pool {
             last: u32::from(range.broadcast()).min(u32::from(subnet.broadcast()).checked_sub(1)?),
             taken: taken.filter_map(|address| address.parse().ok()).collect(),
         })
+    }
+
+    /// How many addresses may be given by [`Pool::next`].
+    fn size(&self) -> u64 {
+        let range = self.first..=self.last;
+        let all = u64::from(self.last.saturating_sub(self.first)) + u64::from(!range.is_empty());
+        let taken = self.taken.iter().filter(|address| range.contains(&u32::from(**address)));
+        all.saturating_sub(u64::try_from(taken.count()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the address is one that [`Pool::next`] may give.
+    fn gives(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&u32::from(address)) && !self.taken.contains(&address)
     }
 
     /// The first free address behind `last`, around the end if need be.

@@ -10,6 +10,7 @@ mod addresses;
 mod networks;
 mod nodes;
 mod ports;
+mod room;
 mod services;
 mod tasks;
 
@@ -18,6 +19,9 @@ use std::net::Ipv4Addr;
 
 use skep_types::{NetworkId, NodeId, Protocol, ServiceId};
 use thiserror::Error;
+
+pub(crate) use addresses::no_address;
+pub(crate) use room::Room;
 
 use crate::Draft;
 
@@ -37,8 +41,12 @@ pub(crate) enum AllocError {
     NoVni(String),
     #[error("network {0} has no usable subnet")]
     NetworkNotAllocated(String),
-    #[error("no available IPv4 addresses on this network's address pools: {0} ({1})")]
-    NoAddress(String, NetworkId),
+    #[error(
+        "no available IPv4 addresses on this network's address pools: {network} ({id}): {subnets} has \
+         {size}, shared by tasks, services' virtual addresses and a load balancer on every node that \
+         has a task; scale down what is on the network, or use one with a larger subnet"
+    )]
+    NoAddress { network: String, id: NetworkId, subnets: String, size: u64 },
     #[error("requested address {0} is not available on network {1}")]
     AddressUnavailable(String, String),
     #[error("port '{0}' is already in use by service '{1}'")]
@@ -49,6 +57,13 @@ pub(crate) enum AllocError {
     NoIngress,
     #[error("service endpoint is not allocated")]
     EndpointPending,
+}
+
+/// What becomes of a load balancer's address on a network that the node has no task on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spare {
+    Keep,
+    Free,
 }
 
 /// Where searches go on. A new leader begins behind the highest of what is in use.
@@ -66,10 +81,17 @@ pub(crate) struct Allocator {
 }
 
 impl Allocator {
-    /// Allocates networks, then the endpoints of `services` and of those that waited.
-    pub fn networks_and_services(&mut self, draft: &mut Draft, services: &BTreeSet<ServiceId>) {
+    /// Allocates networks, then what `nodes` lack, then the endpoints of `services` and of those that
+    /// waited. Nodes come before whatever else wants a free address, because all of it needs theirs.
+    pub fn networks_and_services(
+        &mut self,
+        draft: &mut Draft,
+        nodes: &BTreeSet<NodeId>,
+        services: &BTreeSet<ServiceId>,
+    ) {
         self.exhausted.clear();
         self.allocate_networks(draft);
+        self.nodes(draft, nodes, Spare::Keep);
         let retry = std::mem::take(&mut self.blocked_services);
         for id in services.union(&retry) {
             if let Err(error) = self.allocate_endpoint(draft, id) {
@@ -79,12 +101,15 @@ impl Allocator {
         }
     }
 
-    /// Gives `nodes` and those that waited their load balancers' addresses.
-    pub fn nodes(&mut self, draft: &mut Draft, nodes: &BTreeSet<NodeId>) {
+    /// Gives `nodes` and those that waited the load balancers' addresses they lack, and takes away the
+    /// others if `spare`.
+    pub fn nodes(&mut self, draft: &mut Draft, nodes: &BTreeSet<NodeId>, spare: Spare) {
         let retry = std::mem::take(&mut self.blocked_nodes);
         for id in nodes.union(&retry) {
-            if let Err(error) = self.allocate_attachments(draft, id) {
-                tracing::debug!(node.id = %id, %error, "node attachment waits");
+            if let Err(error) = self.allocate_attachments(draft, id, spare) {
+                if !retry.contains(id) {
+                    tracing::warn!(node.id = %id, %error, "a node's load balancer waits for its address");
+                }
                 self.blocked_nodes.insert(id.clone());
             }
         }

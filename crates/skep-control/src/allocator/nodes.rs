@@ -3,17 +3,18 @@ use std::collections::BTreeMap;
 use skep_types::{Network, NetworkAttachment, NetworkId, NodeId};
 
 use super::networks::needs_allocation;
-use super::{AllocError, Allocator};
+use super::{AllocError, Allocator, Spare};
 use crate::Draft;
 use crate::admission::is_predefined;
 
 impl Allocator {
     /// Gives a node one address on the ingress network and on each overlay network that its tasks are
-    /// on, and drops the others. What can be given is given even if something else cannot.
+    /// on. What can be given is given even if something else cannot.
     pub(super) fn allocate_attachments(
         &mut self,
         draft: &mut Draft,
         id: &NodeId,
+        spare: Spare,
     ) -> Result<(), AllocError> {
         let Some(node) = draft.node(id).cloned() else { return Ok(()) };
         let mut wanted: BTreeMap<NetworkId, Network> = BTreeMap::new();
@@ -37,7 +38,9 @@ impl Allocator {
             None => {}
         }
         let mut attachments: Vec<NetworkAttachment> = (node.attachments.iter())
-            .filter(|attachment| wanted.remove(&attachment.network.id).is_some())
+            .filter(|attachment| {
+                wanted.remove(&attachment.network.id).is_some() || spare == Spare::Keep
+            })
             .cloned()
             .collect();
         for network in wanted.into_values() {

@@ -5,6 +5,7 @@ use skep_types::{
     Endpoint, Network, NetworkAttachment, NetworkId, Service, ServiceId, Task, TaskState,
 };
 
+use super::addresses::no_address;
 use super::networks::needs_allocation;
 use super::services::{check_endpoint, networks, not_allocated};
 use super::{AllocError, Allocator};
@@ -17,7 +18,7 @@ type Plan = Result<(Arc<Service>, Vec<Arc<Network>>), AllocError>;
 impl Allocator {
     /// Takes new tasks on to the scheduler once they have all they need; others say in their status
     /// what is missing.
-    pub fn tasks(&mut self, draft: &mut Draft) {
+    pub fn tasks(&self, draft: &mut Draft) {
         let new: Vec<Arc<Task>> = draft
             .new_tasks()
             .filter(|task| task.desired_state <= TaskState::Complete)
@@ -26,14 +27,13 @@ impl Allocator {
         let mut plans: BTreeMap<ServiceId, Plan> = BTreeMap::new();
         for task in new {
             let result = if task.service_id.is_empty() {
-                self.attachments(draft, &task, None).map(|list| (None, list))
+                attachments(draft, &task, None).map(|list| (None, list))
             } else {
                 let plan = plans
                     .entry(task.service_id.clone())
                     .or_insert_with(|| self.plan(draft, &task.service_id));
                 match plan {
-                    Ok((service, networks)) => self
-                        .attachments(draft, &task, Some(networks.as_slice()))
+                    Ok((service, networks)) => attachments(draft, &task, Some(networks.as_slice()))
                         .map(|list| (Some(service.endpoint.clone()), list)),
                     Err(error) => Err(error.clone()),
                 }
@@ -62,57 +62,46 @@ impl Allocator {
             return error;
         }
         let full = networks.iter().find(|network| self.exhausted.contains(&network.id));
-        full.map_or(AllocError::EndpointPending, |network| {
-            AllocError::NoAddress(network.spec.annotations.name.clone(), network.id.clone())
-        })
+        full.map_or(AllocError::EndpointPending, |network| no_address(network))
     }
+}
 
-    fn attachments(
-        &mut self,
-        draft: &Draft,
-        task: &Task,
-        of_service: Option<&[Arc<Network>]>,
-    ) -> Result<Vec<NetworkAttachment>, AllocError> {
-        let own;
-        let networks = match of_service {
-            Some(networks) => networks,
-            None => {
-                let ids = task.spec.networks.iter().map(|config| config.target.as_str());
-                own = ids
-                    .map(|id| {
-                        (draft.network(&NetworkId::from(id)).cloned())
-                            .ok_or_else(|| AllocError::NetworkMissing(id.to_owned()))
-                    })
-                    .collect::<Result<Vec<_>, _>>()?;
-                &own
-            }
-        };
-        let mut list = Vec::with_capacity(networks.len());
-        for network in networks {
-            let config =
-                task.spec.networks.iter().find(|config| config.target == network.id.as_str());
-            let mut addresses = Vec::new();
-            if !is_predefined(network) {
-                if needs_allocation(network) {
-                    return Err(not_allocated(draft, network));
-                }
-                let wanted = config.and_then(|config| config.addresses.first());
-                addresses.push(match wanted.filter(|address| !address.is_empty()) {
-                    Some(wanted) => Self::this_address(draft, network, wanted)?,
-                    None => self.next_address(draft, network)?,
-                });
-            }
-            list.push(NetworkAttachment {
-                network: Network::clone(network),
-                addresses,
-                aliases: config.map(|config| config.aliases.clone()).unwrap_or_default(),
-                driver_attachment_opts: config
-                    .map(|config| config.driver_opts.clone())
-                    .unwrap_or_default(),
-            });
+/// The networks a task will be on. Its addresses come with its node.
+fn attachments(
+    draft: &Draft,
+    task: &Task,
+    of_service: Option<&[Arc<Network>]>,
+) -> Result<Vec<NetworkAttachment>, AllocError> {
+    let own;
+    let networks = match of_service {
+        Some(networks) => networks,
+        None => {
+            let ids = task.spec.networks.iter().map(|config| config.target.as_str());
+            own = ids
+                .map(|id| {
+                    (draft.network(&NetworkId::from(id)).cloned())
+                        .ok_or_else(|| AllocError::NetworkMissing(id.to_owned()))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            &own
         }
-        Ok(list)
+    };
+    let mut list = Vec::with_capacity(networks.len());
+    for network in networks {
+        if !is_predefined(network) && needs_allocation(network) {
+            return Err(not_allocated(draft, network));
+        }
+        let config = task.spec.networks.iter().find(|config| config.target == network.id.as_str());
+        list.push(NetworkAttachment {
+            network: Network::clone(network),
+            addresses: Vec::new(),
+            aliases: config.map(|config| config.aliases.clone()).unwrap_or_default(),
+            driver_attachment_opts: config
+                .map(|config| config.driver_opts.clone())
+                .unwrap_or_default(),
+        });
     }
+    Ok(list)
 }
 
 fn settle(

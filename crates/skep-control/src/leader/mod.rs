@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_types::{Nanos, NodeId, NodeState, ServiceId, TaskId, Timestamp, Version};
 
-use crate::allocator::Allocator;
+use crate::allocator::{Allocator, Spare};
 use crate::orchestrator::{self, Updater, Wake};
 use crate::{Action, Changes, Draft, ObjectKey, Rng, Store, scheduler};
 use dirty::Dirty;
@@ -100,14 +100,14 @@ impl Leader {
 
         roles::follow_wishes(&mut draft);
         orchestrator::orphan_lost_tasks(&mut draft, &self.down_since, &mut wake);
-        self.allocator.networks_and_services(&mut draft, &dirty.services);
+        self.allocator.networks_and_services(&mut draft, &dirty.nodes, &dirty.services);
         self.orchestrate(&mut draft, &dirty.services, rng);
         let attachments: Vec<TaskId> = dirty.attachments.iter().cloned().collect();
         orchestrator::remove_stray_tasks(&mut draft, &attachments);
         self.allocator.tasks(&mut draft);
-        scheduler::schedule(&mut draft);
+        scheduler::schedule(&mut draft, &mut self.allocator);
         let nodes = with_changed_tasks(&draft, &dirty.nodes);
-        self.allocator.nodes(&mut draft, &nodes);
+        self.allocator.nodes(&mut draft, &nodes, Spare::Free);
 
         let actions = draft.finish();
         self.remember(store, dirty, &actions);

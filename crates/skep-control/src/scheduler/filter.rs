@@ -1,12 +1,15 @@
-use skep_types::{MountType, NodeAvailability, NodeState, PREDEFINED_LABEL, PublishMode, Task};
+use skep_types::{
+    MountType, Network, NodeAvailability, NodeState, PREDEFINED_LABEL, PublishMode, Task,
+};
 
 use super::constraint::{self, normal_arch};
 use super::generic;
 use super::nodes::NodeInfo;
+use crate::allocator::{Room, no_address};
 
 /// Why a node cannot take a task, in the order of the checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Failure {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure<'t> {
     NotReady,
     Resources,
     Plugin,
@@ -14,9 +17,25 @@ pub(crate) enum Failure {
     Platform,
     HostPort,
     MaxReplicas,
+    /// This network has none left for the task there.
+    Addresses(&'t Network),
 }
 
-impl Failure {
+impl Failure<'_> {
+    /// The place among the checks.
+    pub fn order(self) -> u8 {
+        match self {
+            Self::NotReady => 0,
+            Self::Resources => 1,
+            Self::Plugin => 2,
+            Self::Constraint => 3,
+            Self::Platform => 4,
+            Self::HostPort => 5,
+            Self::MaxReplicas => 6,
+            Self::Addresses(_) => 7,
+        }
+    }
+
     /// What the task's status says when `count` nodes fail this way.
     pub fn text(self, count: usize) -> String {
         let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
@@ -28,12 +47,17 @@ impl Failure {
             Self::Platform => format!("unsupported platform on {nodes}"),
             Self::HostPort => format!("host-mode port already in use on {nodes}"),
             Self::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+            Self::Addresses(network) => no_address(network).to_string(),
         }
     }
 }
 
 /// The first check that the node fails; `None` if it can take the task.
-pub(crate) fn first_failure(node: &NodeInfo, task: &Task) -> Option<Failure> {
+pub(crate) fn first_failure<'t>(
+    node: &NodeInfo,
+    room: &Room<'_>,
+    task: &'t Task,
+) -> Option<Failure<'t>> {
     if !is_ready(node) {
         Some(Failure::NotReady)
     } else if !has_resources(node, task) {
@@ -49,13 +73,16 @@ pub(crate) fn first_failure(node: &NodeInfo, task: &Task) -> Option<Failure> {
     } else if !below_max_replicas(node, task) {
         Some(Failure::MaxReplicas)
     } else {
-        None
+        room.lacking(&node.node, task).map(Failure::Addresses)
     }
 }
 
 /// The checks whose answer can change as tasks are placed.
-pub(crate) fn still_fits(node: &NodeInfo, task: &Task) -> bool {
-    has_resources(node, task) && has_host_ports(node, task) && below_max_replicas(node, task)
+pub(crate) fn still_fits(node: &NodeInfo, room: &Room<'_>, task: &Task) -> bool {
+    has_resources(node, task)
+        && has_host_ports(node, task)
+        && below_max_replicas(node, task)
+        && room.lacking(&node.node, task).is_none()
 }
 
 fn is_ready(node: &NodeInfo) -> bool {

@@ -5,7 +5,8 @@ use skep_types::{Nanos, Node, NodeId, PlacementPreference, ServiceId, Task, Task
 
 use super::filter::{Failure, first_failure, still_fits};
 use super::nodes::Nodes;
-use super::{assign, explain};
+use super::{ASSIGNED, assign, explain, refusal};
+use crate::allocator::Room;
 use crate::{Draft, Store};
 
 /// A node on which the service failed this often within [`FAILURE_WINDOW`] comes last.
@@ -17,7 +18,12 @@ const FAILURE_WINDOW: Nanos = Nanos::from_secs(5 * 60);
 type Rank = (bool, u64, u64, NodeId);
 
 /// Places tasks that all ask for the same.
-pub(super) fn place(draft: &mut Draft, nodes: &mut Nodes, tasks: Vec<Arc<Task>>) {
+pub(super) fn place(
+    draft: &mut Draft,
+    nodes: &mut Nodes,
+    room: &mut Room<'_>,
+    tasks: Vec<Arc<Task>>,
+) {
     let Some(sample) = tasks.first().map(Arc::clone) else { return };
     let failing = failing_nodes(draft, &sample.service_id, draft.now());
     let preferences = sample.spec.placement.as_ref().map_or(&[][..], |p| &p.preferences);
@@ -25,23 +31,24 @@ pub(super) fn place(draft: &mut Draft, nodes: &mut Nodes, tasks: Vec<Arc<Task>>)
     for info in nodes.iter() {
         let path = path(&info.node, preferences);
         tree.count(&path, info.tasks_of(&sample.service_id));
-        if first_failure(info, &sample).is_none() {
+        if first_failure(info, room, &sample).is_none() {
             let rank = rank(nodes, &failing, &sample, &info.node.id);
             tree.insert(path, rank);
         }
     }
-    let mut refusal = None;
+    let mut reason = None;
     for task in tasks {
-        let chosen = tree.choose(|id| nodes.get(id).is_some_and(|info| still_fits(info, &task)));
+        let chosen =
+            tree.choose(|id| nodes.get(id).is_some_and(|info| still_fits(info, room, &task)));
         match chosen {
             Some((path, id)) => {
-                assign(draft, nodes, &task, &id, "scheduler assigned task to node");
+                assign(draft, nodes, room, &task, &id, ASSIGNED);
                 tree.count(&path, 1);
                 tree.insert(path, rank(nodes, &failing, &task, &id));
             }
             None => {
-                let reason = refusal.get_or_insert_with(|| reasons(nodes, &task));
-                explain(draft, &task, reason);
+                let reason = reason.get_or_insert_with(|| reasons(nodes, room, &task));
+                explain(draft, &task, reason.clone());
             }
         }
     }
@@ -54,17 +61,14 @@ fn rank(nodes: &Nodes, failing: &BTreeSet<NodeId>, task: &Task, id: &NodeId) -> 
 }
 
 /// Why no node fits, the most frequent reason first.
-fn reasons(nodes: &Nodes, task: &Task) -> String {
-    let mut counts: BTreeMap<Failure, usize> = BTreeMap::new();
-    for info in nodes.iter() {
-        if let Some(failure) = first_failure(info, task) {
-            *counts.entry(failure).or_default() += 1;
-        }
+fn reasons(nodes: &Nodes, room: &Room<'_>, task: &Task) -> String {
+    let mut counts: BTreeMap<u8, (Failure<'_>, usize)> = BTreeMap::new();
+    for failure in nodes.iter().filter_map(|info| first_failure(info, room, task)) {
+        counts.entry(failure.order()).or_insert((failure, 0)).1 += 1;
     }
-    let mut counts: Vec<(Failure, usize)> = counts.into_iter().collect();
-    counts.sort_by_key(|(failure, count)| (std::cmp::Reverse(*count), *failure));
-    let texts: Vec<String> = counts.iter().map(|(failure, count)| failure.text(*count)).collect();
-    texts.join("; ")
+    let mut counts: Vec<_> = counts.into_values().collect();
+    counts.sort_by_key(|(failure, count)| (std::cmp::Reverse(*count), failure.order()));
+    refusal(&counts)
 }
 
 fn failing_nodes(store: &Store, service: &ServiceId, now: Timestamp) -> BTreeSet<NodeId> {

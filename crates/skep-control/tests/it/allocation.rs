@@ -2,8 +2,7 @@
 
 use skep_control::admission;
 use skep_types::{
-    EndpointSpec, NetworkId, NetworkSpec, PortConfig, Protocol, PublishMode, ResolutionMode, Task,
-    VXLAN_ID_LIST,
+    NetworkId, NetworkSpec, PortConfig, Protocol, PublishMode, ResolutionMode, Task, VXLAN_ID_LIST,
 };
 
 use crate::sim::Sim;
@@ -93,46 +92,6 @@ fn freed_addresses_are_given_again_last() {
     let second = sim.create(spec);
     sim.run(10);
     assert_eq!(sim.service(&second).endpoint.virtual_ips[0].addr, "10.0.1.5/24");
-}
-
-#[test]
-fn a_full_network_says_so_in_the_task_and_recovers() {
-    let mut sim = Sim::new(1, 1);
-    let mut spec = network("small");
-    spec.ipam = Some(skep_types::IpamOptions {
-        configs: vec![skep_types::IpamConfig {
-            subnet: "10.9.0.0/29".to_owned(),
-            ..skep_types::IpamConfig::default()
-        }],
-        ..skep_types::IpamOptions::default()
-    });
-    let net = create_network(&mut sim, spec);
-    let mut spec = replicated("web", 6);
-    spec.endpoint_spec =
-        Some(EndpointSpec { mode: ResolutionMode::Dnsrr, ..EndpointSpec::default() });
-    on_network(&mut spec, "small");
-    let web = sim.create(spec);
-    sim.run(10);
-    // .1 is the gateway; five tasks fill the rest, so that the node itself gets none.
-    let waiting: Vec<_> = sim
-        .wanted(&web)
-        .into_iter()
-        .filter(|task| task.status.state == skep_types::TaskState::New)
-        .collect();
-    assert_eq!(waiting.len(), 1);
-    assert_eq!(
-        waiting[0].status.err,
-        format!("no available IPv4 addresses on this network's address pools: small ({net})")
-    );
-    sim.update(&web, |spec| {
-        spec.mode = skep_types::ServiceMode::Replicated(skep_types::ReplicatedService {
-            replicas: Some(3),
-        });
-    });
-    sim.run(10);
-    assert_eq!(sim.running(&web).len(), 3);
-    let node = sim.store.node(&sim.nodes[0]).unwrap();
-    assert!(node.attachments.iter().any(|a| a.network.id == net), "the node got an address too");
 }
 
 #[test]

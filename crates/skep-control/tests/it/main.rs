@@ -1,6 +1,7 @@
 //! The control core from outside: each file shows one behaviour, `chaos` all of them together under
 //! random events with invariants after every log entry.
 
+mod addresses;
 mod allocation;
 mod chaos;
 mod deletion;

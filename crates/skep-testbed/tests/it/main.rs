@@ -1,6 +1,7 @@
 //! The whole product, driven by the stock `docker` client on hosts in namespaces.
 
 mod across;
+mod addresses;
 mod attachable;
 mod bad_input;
 mod bed;
