@@ -1,14 +1,14 @@
 //! Several hosts: the mesh between them, and how soon all know what one did.
 
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use skep_testbed::{Bed, Daemon, Host, Image, executable, until};
 
 use crate::mesh::{cable, compare};
 use crate::start::{grow, replicas as converged};
 use crate::table::{Table, median};
+use crate::watch::Watch;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Changes of a service that are timed.
@@ -80,7 +80,7 @@ fn remote_mesh(table: &mut Table, swarm: &Swarm) -> Result<()> {
     until("the published port", LIMIT, || {
         swarm.client.sh(&format!("curl -sf -m 2 {published}"))?.text()
     })?;
-    let direct = format!("http://{}/", cable(holder, &swarm.client)?);
+    let direct = format!("http://{}/", cable(holder, &swarm.client, Some(entered))?);
     compare(table, "a task on another host", &swarm.client, holder, &published, &direct)?;
     swarm.manager().docker(&["service", "rm", "web"])?;
     Ok(())
@@ -97,6 +97,8 @@ fn spread(table: &mut Table, swarm: &Swarm) -> Result<()> {
 
 /// From `service scale` until every host's load balancer has the change.
 fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
+    let watches = watch(&swarm.hosts)?;
+    let begin = SystemTime::now();
     swarm.manager().docker(&[
         "service",
         "create",
@@ -113,21 +115,15 @@ fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
         "sleep",
         "3600",
     ])?;
-    for watch in watch(swarm, 2)? {
-        seen(watch)?;
-    }
+    since(begin, &watches, 2)?;
+    converged(swarm.manager(), "2/2")?;
     let mut up = Vec::new();
     let mut down = Vec::new();
     for _ in 0..CHANGES / 2 {
         for (replicas, times) in [(3, &mut up), (2, &mut down)] {
-            let watches = watch(swarm, replicas)?;
-            let begin = now()?;
+            let begin = SystemTime::now();
             swarm.manager().docker(&["service", "scale", "-d", &format!("web={replicas}")])?;
-            let mut last = begin;
-            for watch in watches {
-                last = last.max(seen(watch)?);
-            }
-            times.push(last - begin);
+            times.push(since(begin, &watches, replicas)?);
             converged(swarm.manager(), &format!("{replicas}/{replicas}"))?;
         }
     }
@@ -149,36 +145,25 @@ fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// A shell on each host that ends when the load balancer has so many tasks, and says when.
-fn watch(swarm: &Swarm, tasks: usize) -> Result<Vec<Child>> {
-    let script = format!(
-        "while [ \"$(nsenter --net=/run/docker/netns/ingress_sbox nft list chain ip skep tcp-8080 2>/dev/null | \
-         grep -o '10\\.0\\.0\\.[0-9]*' | sort -u | wc -l)\" != {tasks} ]; do sleep 0.005; done; date +%s.%N"
-    );
-    swarm
-        .hosts
-        .iter()
-        .map(|host| {
-            host.command("timeout", &["60", "sh", "-c", &script])
-                .stdout(Stdio::piped())
-                .spawn()
-                .context("watch a load balancer")
-        })
-        .collect()
+/// Listeners on these hosts.
+fn watch(hosts: &[Host]) -> Result<Vec<Watch>> {
+    hosts.iter().map(Watch::start).collect()
 }
 
-/// Seconds since 1970.
-fn seen(watch: Child) -> Result<f64> {
-    let said = String::from_utf8(watch.wait_with_output()?.stdout)?;
-    said.trim().parse().context("a load balancer did not get the change within a minute")
-}
-
-fn now() -> Result<f64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64())
+/// Seconds from `begin` until the last of them had so many tasks.
+fn since(begin: SystemTime, watches: &[Watch], tasks: usize) -> Result<f64> {
+    let mut last = begin;
+    for watch in watches {
+        last = last.max(watch.has(tasks)?);
+    }
+    Ok(last.duration_since(begin)?.as_secs_f64())
 }
 
 /// A host dies with everything on it.
 fn death(table: &mut Table, swarm: &Swarm) -> Result<()> {
+    // The dead host's own listener would die with it.
+    let watches = watch(&swarm.hosts[..2])?;
+    let created = SystemTime::now();
     swarm.manager().docker(&[
         "service",
         "create",
@@ -193,24 +178,11 @@ fn death(table: &mut Table, swarm: &Swarm) -> Result<()> {
         "sleep",
         "3600",
     ])?;
-    for watch in watch(swarm, 3)? {
-        seen(watch)?;
-    }
-    let watches = watch(swarm, 2)?;
-    let begin = now()?;
-    let started = Instant::now();
+    since(created, &watches, 3)?;
+    let (begin, started) = (SystemTime::now(), Instant::now());
     swarm.hosts[2].sh("kill -9 -1")?;
-    let mut last = begin;
-    // The dead host's own watch died with it.
-    for watch in watches.into_iter().take(2) {
-        last = last.max(seen(watch)?);
-    }
-    table.row(
-        "a host killed: out of rotation on the others",
-        &format!("{:.1} s", last - begin),
-        None,
-        "3 s",
-    );
+    let out = since(begin, &watches, 2)?;
+    table.row("a host killed: out of rotation on the others", &format!("{out:.1} s"), None, "3 s");
     until("its task to run elsewhere", LIMIT, || {
         let running = swarm.manager().sh(
             "docker service ps web --filter desired-state=running --format '{{.Node}} {{.CurrentState}}' \

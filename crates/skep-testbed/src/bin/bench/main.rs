@@ -1,23 +1,26 @@
 //! `make bench`: what skep costs, beside a real Docker daemon in the same run where one is unpacked.
 //!
 //! Prints a table in Markdown for `docs/performance.md`. Ratios between two columns of one run mean
-//! something; single absolute times on a shared machine do not.
+//! something; single absolute times on a shared machine do not. With arguments, only these parts:
+//! `one` (one host beside Docker), `mesh` (one host's), `hosts` (three and ten hosts).
 
 mod hosts;
 mod memory;
 mod mesh;
 mod start;
 mod table;
+mod watch;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use skep_testbed::{Bed, Host, Image, Peer, executable};
 
 use table::Table;
 
 const PEER: &str = "target/peer";
+const PARTS: [&str; 3] = ["one", "mesh", "hosts"];
 
 fn main() -> ExitCode {
     match run() {
@@ -30,12 +33,30 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        bail!("there is no part {unknown}; there are {}", PARTS.join(", "));
+    }
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    let mut table = Table::default();
+    if wanted("one") {
+        one(&mut table)?;
+    }
+    if wanted("mesh") {
+        mesh::alone(&mut table)?;
+    }
+    if wanted("hosts") {
+        hosts::measure(&mut table)?;
+    }
+    table.print()
+}
+
+/// What one host costs.
+fn one(table: &mut Table) -> Result<()> {
     let mut bed = Bed::new(&executable("skep")?)?;
     let ours = bed.host("skep")?;
-    let client = bed.host("client")?;
     let daemon = ours.daemon(&["--log-level", "warn"])?;
     prepare(&bed, &ours)?;
-    ours.import(&bed, &Image::nginx())?;
 
     let theirs = match Path::new(PEER).exists() {
         true => {
@@ -48,21 +69,17 @@ fn run() -> Result<()> {
     };
     let peer = theirs.as_ref().map(|(host, _)| host);
 
-    let mut table = Table::default();
-    memory::daemon(&mut table, ("idle daemon in a swarm", "30 MB"), &daemon, peer)?;
-    start::run_to_end(&mut table, &ours, peer)?;
-    start::scale(&mut table, &ours, peer)?;
+    memory::daemon(table, ("idle daemon in a swarm", "30 MB"), &daemon, peer)?;
+    start::run_to_end(table, &ours, peer)?;
+    start::scale(table, &ours, peer)?;
     let later = "the same after 70 containers came and went";
-    memory::daemon(&mut table, (later, "-"), &daemon, peer)?;
-    memory::shims(&mut table, &ours, peer)?;
-    mesh::measure(&mut table, &ours, &client)?;
-    drop((daemon, theirs, bed));
-    hosts::measure(&mut table)?;
-    table.print()
+    memory::daemon(table, (later, "-"), &daemon, peer)?;
+    memory::shims(table, &ours, peer)?;
+    Ok(())
 }
 
 /// An image and a swarm of one.
-fn prepare(bed: &Bed, host: &Host) -> Result<()> {
+pub fn prepare(bed: &Bed, host: &Host) -> Result<()> {
     host.import(bed, &Image::busybox())?;
     host.docker(&["swarm", "init", "--advertise-addr", "eth0"]).context("make a swarm")?;
     Ok(())

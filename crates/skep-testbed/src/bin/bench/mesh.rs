@@ -4,24 +4,33 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use skep_testbed::{Host, until};
+use skep_testbed::{Bed, Host, Image, executable, until};
 
+use crate::prepare;
 use crate::table::{Table, median};
 
 const ROUNDS: usize = 5;
 /// Megabytes that are transferred in bulk.
 const BULK: u32 = 256;
+/// How often in one measurement: congestion control needs a while to find the rate.
+const TIMES: usize = 6;
 const SERVICE: &str = "label=com.docker.swarm.service.name=web";
 
-pub fn measure(table: &mut Table, node: &Host, client: &Host) -> Result<()> {
+/// A task on the host that is asked.
+pub fn alone(table: &mut Table) -> Result<()> {
+    let mut bed = Bed::new(&executable("skep")?)?;
+    let node = &bed.host("skep")?;
+    let client = &bed.host("client")?;
+    let _daemon = node.daemon(&["--log-level", "warn"])?;
+    prepare(&bed, node)?;
+    node.import(&bed, &Image::nginx())?;
     node.docker(&["service", "create", "-d", "--name", "web", "-p", "8080:80", "nginx"])?;
     let published = format!("http://{}:8080/", node.address());
     until("the published port", Duration::from_secs(30), || {
         client.sh(&format!("curl -sf -m 2 {published}"))?.text()
     })?;
-    let direct = format!("http://{}/", cable(node, client)?);
+    let direct = format!("http://{}/", cable(node, client, None)?);
     compare(table, "a task on the entered host", client, node, &published, &direct)?;
-    node.docker(&["service", "rm", "web"])?;
     Ok(())
 }
 
@@ -81,8 +90,9 @@ pub fn compare(
 }
 
 /// Gives the task an address of its own over a cable from its host, which the client reaches by plain
-/// routing: the same links, without the mesh. Returns that address.
-pub fn cable(node: &Host, client: &Host) -> Result<String> {
+/// routing: the same links, without the mesh. The way leads through `entered` in both directions where
+/// the mesh is entered on another host. Returns that address.
+pub fn cable(node: &Host, client: &Host, entered: Option<&Host>) -> Result<String> {
     let task = node.docker(&["ps", "-q", "--filter", SERVICE])?;
     let pid = node.docker(&["inspect", "--format", "{{.State.Pid}}", &task])?;
     let back = client.address();
@@ -95,7 +105,16 @@ pub fn cable(node: &Host, client: &Host) -> Result<String> {
              ip route add {back} via 192.0.2.1'"
     ))?
     .text()?;
-    client.sh(&format!("ip route replace 192.0.2.2 via {}", node.address()))?.text()?;
+    if let Some(entered) = entered {
+        entered.sh(&format!("ip route replace 192.0.2.2 via {}", node.address()))?.text()?;
+        node.sh(&format!(
+            "ip rule add from 192.0.2.2 lookup 77 && ip route replace default via {} table 77",
+            entered.address()
+        ))?
+        .text()?;
+    }
+    let first = entered.unwrap_or(node).address();
+    client.sh(&format!("ip route replace 192.0.2.2 via {first}"))?.text()?;
     Ok("192.0.2.2".to_owned())
 }
 
@@ -131,9 +150,16 @@ fn milliseconds(text: &str) -> Option<f64> {
     Some(number.parse::<f64>().ok()? * factor)
 }
 
-/// Bytes per second.
+/// Bytes per second, over one connection.
 fn bulk(client: &Host, url: &str) -> Result<f64> {
-    let text =
-        client.sh(&format!("curl -sf -o /dev/null -w '%{{speed_download}}' {url}big"))?.text()?;
-    text.trim().parse().with_context(|| format!("curl said {text}"))
+    let line = format!(
+        "curl -sf -w '%{{time_total}}\\n'{}",
+        format!(" -o /dev/null {url}big").repeat(TIMES)
+    );
+    let text = client.sh(&line)?.text()?;
+    let mut seconds = 0.0;
+    for one in text.lines() {
+        seconds += one.parse::<f64>().with_context(|| format!("curl said {text}"))?;
+    }
+    Ok(f64::from(BULK) * 1_048_576.0 * TIMES as f64 / seconds)
 }
