@@ -1,8 +1,9 @@
 //! The conversation with the other nodes, as the handle offers it.
 
+use super::talk::Talk;
 use super::{Inner, Net};
 use crate::error::Result;
-use crate::gossip::{GossipSettings, Others, Talk};
+use crate::gossip::{GossipSettings, Others};
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::state::lock;
 use crate::world::World;
@@ -75,28 +76,28 @@ impl Net {
     }
 
     /// Changes what others are known to have done.
-    pub(crate) fn acknowledgements(&self, change: impl FnOnce(&mut Others)) {
+    pub(super) fn acknowledgements(&self, change: impl FnOnce(&mut Others)) {
         self.inner.others.send_modify(change);
     }
 
     /// Takes note of a node's gossip name.
-    pub(crate) fn node_up(&self, address: IpAddr, name: &str) {
+    pub(super) fn node_up(&self, address: IpAddr, name: &str) {
         lock(&self.shared().nodes).insert(address, name.to_owned());
     }
 
     /// Forgets it, unless another life of the node is at the address already.
-    pub(crate) fn node_gone(&self, address: IpAddr, name: &str) {
+    pub(super) fn node_gone(&self, address: IpAddr, name: &str) {
         let mut nodes = lock(&self.shared().nodes);
         if nodes.get(&address).is_some_and(|known| known == name) {
             nodes.remove(&address);
         }
     }
 
-    pub(crate) fn read_world<T>(&self, read: impl FnOnce(&World) -> T) -> T {
+    pub(super) fn read_world<T>(&self, read: impl FnOnce(&World) -> T) -> T {
         self.shared().read(read)
     }
 
-    pub(crate) fn downgrade(&self) -> WeakNet {
+    pub(super) fn downgrade(&self) -> WeakNet {
         WeakNet(std::sync::Arc::downgrade(&self.inner))
     }
 }

@@ -4,10 +4,10 @@ mod gossip;
 mod networks;
 mod sandboxes;
 mod swarm;
+mod talk;
 mod trace;
 
 pub use crate::controller::ReconcileReport;
-pub use gossip::WeakNet;
 
 use crate::apply::{Netlink, Nft, Spaces, links, routes};
 use crate::checks::{self, Check};
@@ -15,16 +15,18 @@ use crate::config::NetConfig;
 use crate::controller::{Controller, Interest};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
-use crate::gossip::{Others, Talk};
+use crate::gossip::Others;
 use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;
 use crate::state::{Shared, lock};
 use crate::world::{Facts, World};
+use gossip::WeakNet;
 use rand::RngCore as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use talk::Talk;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 

@@ -1,0 +1,317 @@
+//! The conversation with the other nodes: keeps the network room and gossip's tables the same.
+
+use super::{Net, WeakNet};
+use crate::error::{NetError, Result};
+use crate::gossip::runner::{Runner, Wish};
+use crate::gossip::{GossipSettings, PORT, applied, metrics, tables};
+use crate::ids::{EndpointId, NetworkId};
+use crate::model::RemoteChange;
+use crate::world::World;
+use skep_gossip::{EntryId, Event, NodeName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// How long a good-bye may take.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+/// From the first contact after a start until what only an earlier daemon had heard is given up:
+/// time for the exchange of whole tables.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the entries of a daemon that was started again stay in force: time for the new one to
+/// say the same. A host that is dead is another matter, and out at once.
+const RETURN: Duration = Duration::from_secs(2);
+/// Bundles of events taken over at once.
+const BATCH: usize = 1024;
+
+/// Gossip at work.
+pub struct Talk {
+    settings: GossipSettings,
+    runner: Arc<Runner>,
+    task: JoinHandle<()>,
+}
+
+impl Talk {
+    /// Starts to listen and to speak.
+    pub async fn start(net: &Net, settings: GossipSettings) -> Result<Self> {
+        let (sender, events) = mpsc::unbounded_channel();
+        let identity = settings.identity();
+        let runner = Runner::start(&identity, Some(settings.keyring()?), sender).await.map_err(
+            |source| NetError::Gossip { address: SocketAddr::new(settings.listen, PORT), source },
+        )?;
+        let runner = Arc::new(runner);
+        runner.wish(Wish::Bootstrap(settings.bootstrap()));
+        let alone = settings.peers.iter().all(|peer| *peer == settings.advertise);
+        let host = Host {
+            net: net.downgrade(),
+            name: identity.name,
+            runner: Arc::clone(&runner),
+            networks: BTreeSet::new(),
+            said: BTreeMap::new(),
+            own: applied::Own::default(),
+            stale: net.read_world(remembered),
+            give_up_at: alone.then(|| Instant::now() + GRACE),
+            parting: BTreeMap::new(),
+        };
+        let task = tokio::spawn(host.run(events, net.records_changed()));
+        Ok(Self { settings, runner, task })
+    }
+
+    /// Whether nothing but keys and peers differs, which can change while it runs.
+    pub fn takes(&self, settings: &GossipSettings) -> bool {
+        self.settings.identity() == settings.identity()
+    }
+
+    /// Uses other keys and peers.
+    pub fn update(&mut self, settings: GossipSettings) -> Result<()> {
+        if settings.keys != self.settings.keys {
+            self.runner.wish(Wish::Keys(settings.keyring()?));
+        }
+        self.runner.wish(Wish::Bootstrap(settings.bootstrap()));
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Says good-bye and ends.
+    pub async fn leave(self) {
+        self.runner.leave(GOOD_BYE).await;
+    }
+
+    /// Counters as Prometheus text.
+    pub fn metrics(&self) -> String {
+        metrics::render(&self.runner.counters())
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Places of everything that other nodes said.
+fn remembered(world: &World) -> BTreeSet<(NetworkId, EndpointId)> {
+    let running = &world.running;
+    running.remote_endpoints.keys().chain(running.remote_peers.keys()).cloned().collect()
+}
+
+/// This host's side of the conversation.
+struct Host {
+    net: WeakNet,
+    name: NodeName,
+    runner: Arc<Runner>,
+    /// Networks this node takes part in.
+    networks: BTreeSet<NetworkId>,
+    /// What was said last.
+    said: BTreeMap<EntryId, Vec<u8>>,
+    own: applied::Own,
+    /// What an earlier daemon heard and this one has not heard yet.
+    stale: BTreeSet<(NetworkId, EndpointId)>,
+    give_up_at: Option<Instant>,
+    /// Entries whose owner's life ended and that the next one may have again, and until when that
+    /// is waited for.
+    parting: BTreeMap<EntryId, Instant>,
+}
+
+impl Host {
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Vec<Event>>,
+        mut changed: watch::Receiver<u64>,
+    ) {
+        let mut batch = Vec::new();
+        loop {
+            let Some(net) = self.net.upgrade() else { return };
+            self.say(&net).await;
+            drop(net);
+            let due = self.parting.values().chain(&self.give_up_at).min();
+            let wait = due.map(|at| at.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                count = events.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let Some(net) = self.net.upgrade() else { return };
+                    self.hear(&net, std::mem::take(&mut batch).into_iter().flatten().collect()).await;
+                }
+                result = changed.changed() => {
+                    if result.is_err() {
+                        return;
+                    }
+                }
+                () = sleep(wait) => {
+                    let Some(net) = self.net.upgrade() else { return };
+                    let now = Instant::now();
+                    if self.give_up_at.is_some_and(|at| at <= now) {
+                        self.give_up(&net).await;
+                    }
+                    self.part(&net, now).await;
+                }
+            }
+        }
+    }
+
+    /// Brings the tables to what this host has.
+    async fn say(&mut self, net: &Net) {
+        let (networks, records) = net.read_world(|world| {
+            let in_use = world.running.overlays.values().filter(|n| world.overlay_in_use(n));
+            (in_use.map(|n| n.id.clone()).collect::<BTreeSet<_>>(), world.local_records())
+        });
+        for network in networks.difference(&self.networks) {
+            self.runner.wish(Wish::Join(network.as_str().into()));
+        }
+        let mut wanted = tables::entries(&records);
+        wanted.retain(|id, _| networks.contains(&NetworkId::new(id.network.as_str())));
+        wanted.extend(self.own.entries(&self.name, &networks, Instant::now()));
+        for id in self.said.keys().filter(|id| !wanted.contains_key(*id)) {
+            self.runner.wish(Wish::Delete(id.clone()));
+        }
+        for (id, value) in wanted.iter().filter(|(id, value)| self.said.get(*id) != Some(*value)) {
+            self.runner.wish(Wish::Put(id.clone(), value.clone()));
+        }
+        self.said = wanted;
+        let parted: Vec<NetworkId> = self.networks.difference(&networks).cloned().collect();
+        self.networks = networks;
+        if parted.is_empty() {
+            return;
+        }
+        for network in &parted {
+            self.runner.wish(Wish::Part(network.as_str().into()));
+            net.acknowledgements(|others| others.forget(network));
+        }
+        let changes = parted.into_iter().map(RemoteChange::ForgetNetwork).collect();
+        self.apply(net, changes).await;
+    }
+
+    /// Takes over what others said.
+    async fn hear(&mut self, net: &Net, events: Vec<Event>) {
+        // The machine takes a node's entries away and then says that it left.
+        let ended: BTreeSet<NodeName> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::NodeLeft { name, .. } => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut changes = Vec::new();
+        let mut done = Vec::new();
+        for event in events {
+            let (id, value, owner) = match event {
+                Event::EntryCreated { id, value, owner }
+                | Event::EntryUpdated { id, value, owner } => (id, Some(value), owner),
+                Event::EntryDeleted { id, owner, .. } => (id, None, owner),
+                Event::NodeUp { name, address, .. } => {
+                    tracing::info!(node = %name, %address, "gossip: a node is there");
+                    net.node_up(address.ip(), name.as_str());
+                    if !self.stale.is_empty() && self.give_up_at.is_none() {
+                        self.give_up_at = Some(Instant::now() + GRACE);
+                    }
+                    continue;
+                }
+                Event::NodeDown { name, address, .. } => {
+                    tracing::warn!(node = %name, %address, "gossip: a node does not answer");
+                    net.node_gone(address.ip(), name.as_str());
+                    continue;
+                }
+                Event::NodeLeft { name, address, .. } => {
+                    tracing::info!(node = %name, %address, "gossip: a node left");
+                    net.node_gone(address.ip(), name.as_str());
+                    continue;
+                }
+                Event::LeaveDone => continue,
+            };
+            let network = NetworkId::new(id.network.as_str());
+            if id.table.as_str() == applied::TABLE {
+                net.acknowledgements(|others| {
+                    if !others.take(network, owner.clone(), value.as_deref()) {
+                        tracing::warn!(node = %owner, "gossip: an unreadable report");
+                    }
+                });
+                continue;
+            }
+            if value.is_none() && ended.contains(&owner) {
+                self.parting.insert(id, Instant::now() + RETURN);
+                continue;
+            }
+            self.parting.remove(&id);
+            match tables::change(&id, value.as_deref()) {
+                Some(Ok(change)) => {
+                    let endpoint = EndpointId::new(id.key.as_str());
+                    self.stale.remove(&(network.clone(), endpoint.clone()));
+                    if let RemoteChange::Endpoint(_, _, record) = &change {
+                        let serves = record.as_ref().is_some_and(|record| !record.disabled);
+                        done.push((network, endpoint, serves));
+                    }
+                    changes.push(change);
+                }
+                Some(Err(why)) => {
+                    tracing::warn!(node = %owner, ?id, why, "gossip: an unreadable record");
+                }
+                None => {}
+            }
+        }
+        if self.apply(net, changes).await {
+            let now = Instant::now();
+            for (network, endpoint, serves) in done {
+                self.own.note(network, endpoint, serves, now);
+            }
+        }
+    }
+
+    /// Whether the kernel has it all.
+    async fn apply(&self, net: &Net, changes: Vec<RemoteChange>) -> bool {
+        if changes.is_empty() {
+            return true;
+        }
+        match net.apply_remote(changes).await {
+            Ok(()) => true,
+            Err(error) => {
+                // The namespaces concerned are tried again by themselves.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "gossip: what other nodes said is not fully in the kernel"
+                );
+                false
+            }
+        }
+    }
+
+    /// Lets go of what no new life of its owner came back for.
+    async fn part(&mut self, net: &Net, now: Instant) {
+        let due: Vec<EntryId> =
+            self.parting.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        self.parting.retain(|_, at| *at > now);
+        // Without a value there is nothing that could be unreadable.
+        let changes = due.iter().filter_map(|id| tables::change(id, None)?.ok()).collect();
+        self.apply(net, changes).await;
+    }
+
+    /// Forgets what nobody says any more.
+    async fn give_up(&mut self, net: &Net) {
+        self.give_up_at = None;
+        let stale = std::mem::take(&mut self.stale);
+        if stale.is_empty() {
+            return;
+        }
+        tracing::info!(
+            records = stale.len(),
+            "gossip: forgetting what only an earlier daemon had heard"
+        );
+        let changes = stale.into_iter().flat_map(|(network, endpoint)| {
+            [
+                RemoteChange::Endpoint(network.clone(), endpoint.clone(), None),
+                RemoteChange::Peer(network, endpoint, None),
+            ]
+        });
+        self.apply(net, changes.collect()).await;
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
