@@ -20,7 +20,7 @@ fn a_tiny_network_runs_what_fits_and_says_what_does_not() -> Result<()> {
         three.docker(
             0,
             &format!(
-                "service create -d --name {name} --network tiny --endpoint-mode dnsrr \
+                "service create -d --name {name} --network tiny --endpoint-mode dnsrr --stop-signal KILL \
                  --replicas {replicas} busybox sleep 1000"
             ),
         )
