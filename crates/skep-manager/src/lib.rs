@@ -31,7 +31,7 @@ mod shared;
 mod store;
 
 pub use control::*;
-pub use manager::{Manager, ManagerConfig, ManagerStart, ManagerStartError, NewSwarm};
+pub use manager::{HostRoutes, Manager, ManagerConfig, ManagerStart, ManagerStartError, NewSwarm};
 pub use raft::{
     KeyFileError, LogError, RaftStartError, SealError, SnapshotError, StateMachineError,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use skep_control::admission::{self, ClusterSeed};
 use skep_control::{Action, Store};
 use skep_pki::{CertError, TlsHandle, TlsIncoming};
-use skep_types::{Node, NodeId};
+use skep_types::{HostRoute, Node, NodeId};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,7 +40,12 @@ pub struct ManagerConfig {
     /// Opens a locked raft log.
     pub unlock_key: Option<Vec<u8>>,
     pub start: ManagerStart,
+    /// Which routes this host has now: subnets of the swarm's networks go round them while it leads.
+    pub host_routes: HostRoutes,
 }
+
+/// Answers at once; asked whenever a subnet is to be chosen.
+pub type HostRoutes = Arc<dyn Fn() -> Vec<HostRoute> + Send + Sync>;
 
 /// How a manager begins.
 pub enum ManagerStart {
@@ -124,6 +129,7 @@ impl Manager {
             sessions: Sessions::new(),
             reports: StatusReports::new(),
             logs: LogBroker::new(),
+            host_routes: config.host_routes,
             leading: watch::Sender::new(false),
             stop: CancellationToken::new(),
         });

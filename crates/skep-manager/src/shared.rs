@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::{Sessions, StatusReports};
 use crate::logs::LogBroker;
+use crate::manager::HostRoutes;
 use crate::raft::Raft;
 use crate::store::{StoreCell, Writer};
 
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub sessions: Sessions,
     pub reports: StatusReports,
     pub logs: LogBroker,
+    pub host_routes: HostRoutes,
     /// True while this manager leads and its loops run.
     pub leading: watch::Sender<bool>,
     /// Cancelled when the manager stops.

@@ -8,7 +8,7 @@
 //! back and compared instead of trusted. When the kernel tells that somebody else
 //! changed a namespace, that one is compared soon.
 
-use crate::apply::{Sign, Spaces, links, mtu_of};
+use crate::apply::{Sign, Spaces, links, mtu_of, routes};
 use crate::error::{NetError, Result};
 use crate::model::{BlockedPort, BlockedPorts, Protocol};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
@@ -250,7 +250,14 @@ impl Worker {
         if verify {
             self.look_around();
         }
-        let plans = match self.prepare() {
+        let rerouted = match doubt {
+            Doubt::All => true,
+            Doubt::Of(names) => names.contains(&NsName::Host),
+        };
+        if rerouted {
+            self.read_routes();
+        }
+        let plans = match self.prepare(rerouted) {
             Ok(plans) => plans,
             Err(error) => {
                 tracing::error!(
@@ -296,7 +303,7 @@ impl Worker {
     }
 
     /// Holds ports, stores the state, makes the plans.
-    fn prepare(&mut self) -> Result<HostPlan> {
+    fn prepare(&mut self, rerouted: bool) -> Result<HostPlan> {
         let mut state = self.shared.lock();
         let wanted = if state.world.running.cluster.is_some() {
             state.world.services().mesh
@@ -309,6 +316,9 @@ impl Worker {
         self.tell_blocked(&wanted, &refused);
         let version = state.version;
         let changed = self.stored.as_ref().is_none_or(|(stored, _)| *stored != version);
+        if changed || rerouted {
+            self.tell_collisions(state.world.collisions());
+        }
         let plans = plan::plan(&state.world);
         let copy = changed.then(|| (state.world.networks.clone(), state.world.running.clone()));
         drop(state);
@@ -356,6 +366,17 @@ impl Worker {
             *before = now;
             news
         });
+    }
+
+    /// Says which networks hide a route of the host, or the other way round, as far as that is news.
+    fn tell_collisions(&self, now: Vec<String>) {
+        let before = std::mem::replace(&mut lock(&self.shared.problems).collisions, now.clone());
+        for collision in now.iter().filter(|c| !before.contains(c)) {
+            tracing::warn!(collision, "a network and a route of this host overlap");
+        }
+        for collision in before.iter().filter(|c| !now.contains(c)) {
+            tracing::info!(collision, "a network and a route of this host overlap no more");
+        }
     }
 
     fn apply(&mut self, plans: &HostPlan, which: &BTreeSet<NsName>, doubt: &Doubt) -> Results {
@@ -423,6 +444,21 @@ impl Worker {
         self.applied.remove(name);
         self.failed.insert(name.clone(), Instant::now() + RETRY);
         lock(&self.shared.problems).namespaces.insert(name.clone(), chain(error));
+    }
+
+    /// Refreshes the host's routes.
+    fn read_routes(&mut self) {
+        let bridges = self.shared.read(|world| world.bridge_names());
+        let Some(netlink) = self.spaces.host_netlink() else { return };
+        match routes::of_host(netlink, &bridges) {
+            Ok(routes) => self.shared.lock().world.facts.host_routes = routes,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the host's routes"
+                );
+            }
+        }
     }
 
     /// Refreshes what is known of the host: the underlay's MTU.

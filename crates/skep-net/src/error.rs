@@ -78,6 +78,17 @@ pub enum NetError {
         /// What is there: a network's name or a route.
         other: String,
     },
+    /// The subnet collides with a route of this host.
+    #[error(
+        "invalid pool request: Pool overlaps with other one on this address space: {pool} with {route}: \
+         choose another subnet, or take the route away first"
+    )]
+    PoolRouted {
+        /// What was asked for.
+        pool: Cidr,
+        /// What is there.
+        route: skep_types::HostRoute,
+    },
     /// Every default pool is taken.
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted,
@@ -320,6 +331,7 @@ impl NetError {
             | Self::NetworkOfSwarm(_)
             | Self::NotAttachable(_)
             | Self::PoolOverlaps { .. }
+            | Self::PoolRouted { .. }
             | Self::AddressInUse { .. }
             | Self::EndpointExists { .. }
             | Self::NotConnected { .. }

@@ -31,6 +31,8 @@ pub struct State {
 #[derive(Debug, Default)]
 pub struct Problems {
     pub namespaces: BTreeMap<NsName, String>,
+    /// Networks and routes of the host that keep something from each other.
+    pub collisions: Vec<String>,
     pub other: Vec<String>,
 }
 

@@ -1,4 +1,6 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use skep_types::HostRoute;
 
 use crate::NodeError;
 
@@ -8,6 +10,7 @@ const MAX_SUBNET_SIZE: u32 = 29;
 /// VXLAN's own port.
 pub(crate) const DEFAULT_DATA_PATH_PORT: u32 = 4789;
 pub(crate) const DEFAULT_SUBNET_SIZE: u32 = 24;
+const DEFAULT_POOL: &str = "10.0.0.0/8";
 /// Of VXLAN; below are reserved ports, above are the host's ephemeral ones.
 const DATA_PATH_PORTS: std::ops::RangeInclusive<u32> = 1024..=49151;
 
@@ -62,6 +65,36 @@ pub(crate) fn check_pools(
     Ok((texts, size))
 }
 
+/// Refuses pools (canonical; none for the default) of which this host's routes leave no piece: the
+/// swarm's first network, the ingress network, would get no subnet.
+pub(crate) fn check_pool_routes(
+    pools: &[String],
+    subnet_size: u32,
+    routes: &[HostRoute],
+) -> Result<(), NodeError> {
+    let default = [DEFAULT_POOL.to_owned()];
+    let pools = if pools.is_empty() { &default } else { pools };
+    let size = u8::try_from(subnet_size).unwrap_or(u8::MAX);
+    let mut first = None;
+    for pool in pools {
+        let (start, len) = parse(pool)?;
+        // A pool smaller than its pieces is refused elsewhere.
+        for number in 0..subnet_size.checked_sub(len).map_or(0, |bits| 1_u32 << bits) {
+            let piece = Ipv4Addr::from(start + (number << (32 - subnet_size)));
+            match routes.iter().find(|route| route.forbids(piece, size)) {
+                None => return Ok(()),
+                Some(route) => first = first.or(Some(route)),
+            }
+        }
+    }
+    let Some(route) = first else { return Ok(()) };
+    Err(NodeError::Invalid(format!(
+        "the swarm's networks would get no subnet from the address pool {}, which lies in what this \
+         host reaches elsewhere ({route}): choose another with --default-addr-pool",
+        pools.join(", ")
+    )))
+}
+
 fn parse(text: &str) -> Result<(u32, u32), NodeError> {
     let bad = || NodeError::Invalid(format!("invalid CIDR address: {text}"));
     let (ip, len) = text.split_once('/').ok_or_else(bad)?;
@@ -109,6 +142,42 @@ mod tests {
         assert!(pools(&["10.0.0.0/26"], 24).is_err());
         assert!(pools(&["10.0.0.0/8"], 30).is_err());
         assert!(pools(&["fd00::/64"], 0).is_err());
+    }
+
+    #[test]
+    fn a_pool_that_leads_elsewhere_as_a_whole_is_refused() {
+        let route = |destination: &str, prefix: u8, connected: bool| HostRoute {
+            destination: destination.parse().unwrap(),
+            prefix,
+            interface: "eth1".to_owned(),
+            connected,
+        };
+        let all = [route("10.0.0.0", 8, true)];
+        let vpn = route("10.0.0.0", 8, false);
+        let halves = [route("10.20.0.0", 17, true), route("10.20.128.0", 17, true)];
+        // Pools, size, routes; whether there is a piece.
+        let cases: [(&[&str], u32, &[HostRoute], bool); 9] = [
+            (&[], 24, &[], true),
+            (&[], 24, &[vpn], true),
+            (&[], 24, &all, false),
+            (&["10.20.0.0/16"], 24, &all, false),
+            (&["10.20.0.0/16", "172.30.0.0/16"], 24, &all, true),
+            (&["10.20.0.0/16"], 24, &halves, false),
+            (&["10.20.0.0/16"], 24, &halves[..1], true),
+            (&["10.20.0.0/24"], 24, &[route("10.20.0.7", 32, false)], false),
+            (&["10.20.0.0/24"], 29, &[route("10.20.0.7", 32, false)], true),
+        ];
+        for (pools, size, routes, allowed) in cases {
+            let texts: Vec<String> = pools.iter().map(|t| (*t).to_owned()).collect();
+            let found = check_pool_routes(&texts, size, routes).map_err(|e| e.to_string());
+            assert_eq!(found.is_ok(), allowed, "{pools:?} {size} {routes:?}");
+            if let Err(text) = found {
+                assert!(
+                    text.contains("over eth1") && text.contains("--default-addr-pool"),
+                    "{text}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -88,6 +88,10 @@ async fn serve(
         data_root: settings.data_root.clone(),
         default_advertise_addr: String::new(),
         is_own_interface: Arc::new(is_own_interface),
+        host_routes: {
+            let net = engine.net().clone();
+            Arc::new(move || net.routes_beside_overlays())
+        },
         executor: Arc::clone(&executor) as _,
         host: Arc::clone(&executor) as _,
     })

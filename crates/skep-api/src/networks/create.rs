@@ -23,6 +23,10 @@ pub(super) async fn create(
         let control = app.control()?;
         name_is_free(&app, &name).await?;
         let spec = swarm_spec(request)?;
+        // What is no subnet is refused with everything else by the manager.
+        let configs = spec.ipam.iter().flat_map(|ipam| &ipam.configs);
+        let subnets: Vec<_> = configs.filter_map(|config| config.subnet.parse().ok()).collect();
+        app.engine.net().check_overlay(&subnets).await?;
         let network = finish(async move { control.create_network(spec).await }).await?;
         announce(&app, NETWORK, "create", network.id.as_str(), &name);
         return created(&value!({ "Id": network.id, "Warning": "" }));

@@ -37,5 +37,7 @@ pub(super) async fn init(State(app): State<App>, JsonBody(body): JsonBody<InitBo
         availability: body.availability,
         spec: body.spec,
     };
+    // The pool must not be one that leads elsewhere.
+    app.engine.net().read_routes().await?;
     json(&finish(async move { app.swarm.init(request).await }).await?)
 }

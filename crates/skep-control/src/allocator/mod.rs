@@ -17,10 +17,11 @@ mod tasks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use skep_types::{NetworkId, NodeId, Protocol, ServiceId};
+use skep_types::{HostRoute, NetworkId, NodeId, Protocol, ServiceId};
 use thiserror::Error;
 
 pub(crate) use addresses::no_address;
+pub(crate) use networks::needs_allocation;
 pub(crate) use room::Room;
 
 use crate::Draft;
@@ -88,9 +89,10 @@ impl Allocator {
         draft: &mut Draft,
         nodes: &BTreeSet<NodeId>,
         services: &BTreeSet<ServiceId>,
+        routes: &[HostRoute],
     ) {
         self.exhausted.clear();
-        self.allocate_networks(draft);
+        self.allocate_networks(draft, routes);
         self.nodes(draft, nodes, Spare::Keep);
         let retry = std::mem::take(&mut self.blocked_services);
         for id in services.union(&retry) {

@@ -1,8 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use skep_types::{Driver, IpamConfig, IpamOptions, Network, NetworkId, StringMap, VXLAN_ID_LIST};
+use skep_types::{
+    Driver, HostRoute, IpamConfig, IpamOptions, Network, NetworkId, StringMap, VXLAN_ID_LIST,
+};
 
 use super::{AllocError, Allocator};
 use crate::admission::{VNI_RANGE, is_predefined};
@@ -10,7 +13,7 @@ use crate::store::index::vnis;
 use crate::{Draft, Store};
 
 impl Allocator {
-    pub(super) fn allocate_networks(&mut self, draft: &mut Draft) {
+    pub(super) fn allocate_networks(&mut self, draft: &mut Draft, routes: &[HostRoute]) {
         let waiting: Vec<Arc<Network>> =
             draft.networks().filter(|network| needs_allocation(network)).cloned().collect();
         if waiting.is_empty() {
@@ -21,7 +24,7 @@ impl Allocator {
         ordered.sort_by_key(|n| (!n.spec.ingress, n.meta.created_at, n.meta.version));
         let mut in_use = InUse::new(draft);
         for network in ordered {
-            match self.allocate(draft, &network, &mut in_use) {
+            match self.allocate(draft, &network, &mut in_use, routes) {
                 Ok(allocated) => draft.put(allocated),
                 Err(error) => {
                     tracing::debug!(network.id = %network.id, %error, "network waits");
@@ -35,6 +38,7 @@ impl Allocator {
         store: &Store,
         network: &Network,
         in_use: &mut InUse,
+        routes: &[HostRoute],
     ) -> Result<Network, AllocError> {
         let name = &network.spec.annotations.name;
         let wanted = network.spec.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
@@ -48,7 +52,7 @@ impl Allocator {
             configs.push((subnet, config.clone()));
         }
         if configs.is_empty() {
-            let subnet = self.next_subnet(store, in_use, name)?;
+            let subnet = self.next_subnet(store, in_use, routes, name)?;
             configs.push((subnet, IpamConfig::default()));
         }
         let chosen = &network.spec.driver_configuration.options;
@@ -70,11 +74,13 @@ impl Allocator {
         Ok(allocated)
     }
 
-    /// The next free subnet of the pools, one after the other.
+    /// The next free subnet of the pools, one after the other: one that no route of the leader's host
+    /// touches, or else one that none forbids.
     fn next_subnet(
         &mut self,
         store: &Store,
         in_use: &InUse,
+        routes: &[HostRoute],
         name: &str,
     ) -> Result<Ipv4Net, AllocError> {
         let none = || AllocError::NoSubnet(name.to_owned());
@@ -87,17 +93,17 @@ impl Allocator {
             .last_subnet
             .or_else(|| in_use.subnets.iter().filter_map(|net| number_of(&pools, size, net)).max());
         let start = last.map_or(0, |last| last + 1);
-        (start..total)
-            .chain(0..start.min(total))
-            .find_map(|number| {
+        let free = |avoid: fn(&HostRoute, Ipv4Addr, u8) -> bool| {
+            (start..total).chain(0..start.min(total)).find_map(|number| {
                 let net = piece(&pools, size, number)?;
-                (!in_use.overlaps(&net)).then_some((number, net))
+                let routed = |route| avoid(route, net.network(), net.prefix_len());
+                (!in_use.overlaps(&net) && !routes.iter().any(routed)).then_some((number, net))
             })
-            .map(|(number, net)| {
-                self.last_subnet = Some(number);
-                net
-            })
-            .ok_or_else(none)
+        };
+        let found = free(HostRoute::touches).or_else(|| free(HostRoute::forbids));
+        let (number, net) = found.ok_or_else(none)?;
+        self.last_subnet = Some(number);
+        Ok(net)
     }
 
     fn vnis(
@@ -132,7 +138,7 @@ impl Allocator {
     }
 }
 
-pub(super) fn needs_allocation(network: &Network) -> bool {
+pub(crate) fn needs_allocation(network: &Network) -> bool {
     !is_predefined(network) && network.driver_state.name.is_empty()
 }
 

@@ -5,9 +5,9 @@ mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_types::{Nanos, NodeId, NodeState, ServiceId, TaskId, Timestamp, Version};
+use skep_types::{HostRoute, Nanos, NodeId, NodeState, ServiceId, TaskId, Timestamp, Version};
 
-use crate::allocator::{Allocator, Spare};
+use crate::allocator::{Allocator, Spare, needs_allocation};
 use crate::orchestrator::{self, Updater, Wake};
 use crate::{Action, Changes, Draft, ObjectKey, Rng, Store, scheduler};
 use dirty::Dirty;
@@ -58,6 +58,7 @@ pub struct Leader {
     down_since: BTreeMap<NodeId, Timestamp>,
     next_full_pass: Option<Timestamp>,
     looked_before: bool,
+    routes: Vec<HostRoute>,
 }
 
 impl Default for Leader {
@@ -78,7 +79,18 @@ impl Leader {
             down_since: BTreeMap::new(),
             next_full_pass: None,
             looked_before: false,
+            routes: Vec::new(),
         }
+    }
+
+    /// Tells the routes of this leader's host, which subnets chosen from now on go round.
+    pub fn know_routes(&mut self, routes: Vec<HostRoute>) {
+        self.routes = routes;
+    }
+
+    /// Whether the next step has a subnet to choose.
+    pub fn has_networks_to_allocate(store: &Store) -> bool {
+        store.networks().any(|network| needs_allocation(network))
     }
 
     /// Tells what was applied (everything, one's own actions too), so that the next step looks at what
@@ -100,7 +112,12 @@ impl Leader {
 
         roles::follow_wishes(&mut draft);
         orchestrator::orphan_lost_tasks(&mut draft, &self.down_since, &mut wake);
-        self.allocator.networks_and_services(&mut draft, &dirty.nodes, &dirty.services);
+        self.allocator.networks_and_services(
+            &mut draft,
+            &dirty.nodes,
+            &dirty.services,
+            &self.routes,
+        );
         self.orchestrate(&mut draft, &dirty.services, rng);
         let attachments: Vec<TaskId> = dirty.attachments.iter().cloned().collect();
         orchestrator::remove_stray_tasks(&mut draft, &attachments);

@@ -2,7 +2,8 @@
 
 use skep_control::admission;
 use skep_types::{
-    NetworkId, NetworkSpec, PortConfig, Protocol, PublishMode, ResolutionMode, Task, VXLAN_ID_LIST,
+    HostRoute, NetworkId, NetworkSpec, PortConfig, Protocol, PublishMode, ResolutionMode, Task,
+    VXLAN_ID_LIST,
 };
 
 use crate::sim::Sim;
@@ -55,6 +56,40 @@ fn the_first_numbers_of_a_swarm() {
     let task = &sim.tasks(&web)[0];
     assert_eq!(task.endpoint.as_ref(), Some(&service.endpoint));
     assert_eq!(task.networks_attachments[0].network.spec.annotations.name, "ingress");
+}
+
+#[test]
+fn subnets_go_round_the_routes_of_the_leader_s_host() {
+    let route = |destination: &str, prefix, connected| HostRoute {
+        destination: destination.parse().unwrap(),
+        prefix,
+        interface: "eth1".to_owned(),
+        connected,
+    };
+    // Routes; what the next three networks get.
+    let cases: [(&[HostRoute], [&str; 3]); 4] = [
+        (&[], ["10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"]),
+        (
+            &[route("10.0.1.0", 24, true), route("10.0.3.9", 32, false)],
+            ["10.0.2.0/24", "10.0.4.0/24", "10.0.5.0/24"],
+        ),
+        // The whole pool is routed: what is no interface's subnet has to do.
+        (
+            &[route("10.0.0.0", 8, false), route("10.0.2.0", 23, true)],
+            ["10.0.1.0/24", "10.0.4.0/24", "10.0.5.0/24"],
+        ),
+        (&[route("10.0.0.0", 8, true)], ["", "", ""]),
+    ];
+    for (routes, expected) in cases {
+        let mut sim = Sim::new(1, 1);
+        sim.leader.know_routes(routes.to_vec());
+        let found = ["a", "b", "c"].map(|name| {
+            let id = create_network(&mut sim, network(name));
+            let ipam = sim.store.network(&id).unwrap().ipam.as_ref();
+            ipam.map(|ipam| ipam.configs[0].subnet.clone()).unwrap_or_default()
+        });
+        assert_eq!(found, expected, "{routes:?}");
+    }
 }
 
 #[test]

@@ -91,7 +91,7 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
             loops.spawn(async move { ($name, $body.await) });
         }};
     }
-    run!("steps", |s, w| steps::run(&s.cell, &s.writer, &w));
+    run!("steps", |s, w| steps::run(&s.cell, &s.writer, &s.host_routes, &w));
     run!("signer", |s, w| ca::run_signer(&s.cell, &s.writer, &w));
     run!("watchdog", |s, w| watchdog::run(&s.sessions, &s.logs, &s.writer, &w));
     run!("statuses", |s, w| s.reports.run(&s.writer, s.node_id.clone(), &w));

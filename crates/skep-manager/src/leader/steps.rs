@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance;
+use crate::manager::HostRoutes;
 use crate::store::{StoreCell, Watched, WriteError, Writer, now};
 
 /// Shortest time between two steps. The first change after a quiet time is answered at once; a burst
@@ -23,13 +24,14 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn run(
     cell: &StoreCell,
     writer: &Writer,
+    routes: &HostRoutes,
     stop: &CancellationToken,
 ) -> Result<(), WriteError> {
     let (_, mut watcher) = cell.watch();
     let leader = Arc::new(Mutex::new(Leader::new()));
     loop {
         let started = Instant::now();
-        let next = step(&leader, writer).await?;
+        let next = step(&leader, writer, routes).await?;
         if next == Next::Now {
             continue;
         }
@@ -75,10 +77,18 @@ fn observe(leader: &Mutex<Leader>, watched: &Watched) {
     }
 }
 
-async fn step(leader: &Arc<Mutex<Leader>>, writer: &Writer) -> Result<Next, WriteError> {
+async fn step(
+    leader: &Arc<Mutex<Leader>>,
+    writer: &Writer,
+    routes: &HostRoutes,
+) -> Result<Next, WriteError> {
     let leader = leader.clone();
+    let routes = Arc::clone(routes);
     let written = writer.write(move |store, now| {
         let mut leader = leader.lock().unwrap_or_else(PoisonError::into_inner);
+        if Leader::has_networks_to_allocate(store) {
+            leader.know_routes(routes());
+        }
         let mut step = leader.step(store, now, &mut chance::fill);
         let more = step.actions.len() > MAX_ACTIONS;
         step.actions.truncate(MAX_ACTIONS);

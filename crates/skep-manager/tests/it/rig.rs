@@ -130,6 +130,7 @@ async fn start(dir: &Path, credentials: Credentials, start: ManagerStart) -> (Ma
         tls: TlsHandle::new(credentials),
         unlock_key: None,
         start,
+        host_routes: std::sync::Arc::new(Vec::new),
     };
     (Manager::start(config).await.unwrap(), addr)
 }

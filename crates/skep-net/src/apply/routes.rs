@@ -1,18 +1,19 @@
 //! Routes and the rules that choose a table by mark. Ours are told from others' by
 //! the protocol number that routes carry.
 
-use super::links::Links;
+use super::links::{self, Links};
 use super::netlink::{Mode, Netlink};
 use super::{Applied, refused};
 use crate::cidr::Cidr;
 use crate::error::Result;
-use crate::plan::{MARK_BASE, MARK_MASK, RoutePlan};
+use crate::plan::{ALIAS, MARK_BASE, MARK_MASK, NsName, RoutePlan};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::collections::BTreeSet;
+use skep_types::HostRoute;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 /// "Who made this route": a number that no routing daemon uses.
@@ -147,27 +148,42 @@ pub fn marks(netlink: &mut Netlink, namespace: &str, wanted: &[u32]) -> Applied 
     Ok(changed)
 }
 
-/// Destinations of the namespace's main table whose interface is not among `except`.
-pub fn destinations(
-    netlink: &mut Netlink,
-    namespace: &str,
-    except: &BTreeSet<u32>,
-) -> Result<Vec<Cidr>> {
+/// The main table of the host without default routes and without those over our own bridges, which are
+/// told by their names or, where the network is not stored (the very first start may have been
+/// interrupted), by their mark.
+pub fn of_host(netlink: &mut Netlink, bridges: &BTreeSet<String>) -> Result<Vec<HostRoute>> {
+    let namespace = NsName::Host.to_string();
+    let links = links::read(netlink, &namespace)?;
+    let names: BTreeMap<u32, &String> = links.iter().map(|(name, l)| (l.index, name)).collect();
+    let ours: BTreeSet<u32> = (links.iter())
+        .filter(|(name, link)| bridges.contains(*name) || link.alias.starts_with(ALIAS))
+        .map(|(_, link)| link.index)
+        .collect();
     let mut found = Vec::new();
-    for message in read(netlink, namespace)? {
+    for message in read(netlink, &namespace)? {
         if table(&message) != u32::from(RouteHeader::RT_TABLE_MAIN) {
             continue;
         }
-        let ours = message
-            .attributes
-            .iter()
-            .any(|a| matches!(a, RouteAttribute::Oif(i) if except.contains(i)));
+        let link = message.attributes.iter().find_map(|a| match a {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
         let destination = message.attributes.iter().find_map(|a| match a {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
             _ => None,
         });
-        if let (Some(address), false) = (destination, ours) {
-            found.extend(Cidr::new(address, message.header.destination_prefix_length));
+        if let Some(destination) = destination
+            && link.is_none_or(|link| !ours.contains(&link))
+        {
+            found.push(HostRoute {
+                destination,
+                prefix: message.header.destination_prefix_length,
+                interface: link
+                    .and_then(|link| names.get(&link))
+                    .map_or_else(String::new, |n| n.to_string()),
+                connected: message.header.protocol == RouteProtocol::Kernel
+                    && message.header.scope == RouteScope::Link,
+            });
         }
     }
     Ok(found)

@@ -102,7 +102,8 @@ impl Net {
     }
 
     /// What is wrong at the moment and was not repaired, for people: ports of the
-    /// routing mesh that something else holds, namespaces that could not be applied.
+    /// routing mesh that something else holds, namespaces that could not be applied, networks that
+    /// hide a route of the host.
     pub fn problems(&self) -> Vec<String> {
         let problems = lock(&self.inner.shared.problems);
         let blocked = self.shared().blocked.borrow();
@@ -116,7 +117,8 @@ impl Net {
             .namespaces
             .iter()
             .map(|(name, error)| format!("network namespace {name}: {error}"));
-        ports.chain(spaces).chain(problems.other.iter().cloned()).collect()
+        let collisions = problems.collisions.iter().cloned();
+        ports.chain(spaces).chain(collisions).chain(problems.other.iter().cloned()).collect()
     }
 
     /// The ports of the routing mesh that something else on this host holds, as they change. Each is
@@ -224,7 +226,7 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
     let mut world = World::new(facts);
     world.networks = networks;
     world.running = running;
-    world.facts.host_routes = host_routes(&world)?;
+    world.facts.host_routes = routes::of_host(&mut open_netlink()?, &world.bridge_names())?;
     let bridge = &config.default_bridge;
     let options = BTreeMap::from([
         (option_keys::BRIDGE_NAME.to_owned(), bridge.name.clone()),
@@ -250,28 +252,13 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
     Ok((Shared::new(config, handles, world), spaces, checks))
 }
 
-/// Destinations of the host's routes, except over our own bridges. Opens its own
-/// netlink connection in the calling thread's namespace. Blocks.
-fn host_routes(world: &World) -> Result<Vec<crate::cidr::Cidr>> {
-    let host = "host";
-    let mut netlink = Netlink::open().map_err(|source| NetError::Netlink {
+/// A connection to the kernel in the calling thread's namespace.
+fn open_netlink() -> Result<Netlink> {
+    Netlink::open().map_err(|source| NetError::Netlink {
         action: "open netlink".to_owned(),
-        namespace: host.to_owned(),
+        namespace: NsName::Host.to_string(),
         source,
-    })?;
-    let found = links::read(&mut netlink, host)?;
-    let ours: BTreeSet<u32> = world
-        .networks
-        .values()
-        .filter_map(|n| found.get(&n.bridge_name()))
-        .map(|l| l.index)
-        .collect();
-    // The bridge of a network yet to be stored (the very first start may have been
-    // interrupted) is ours by its mark.
-    let marked =
-        found.values().filter(|l| l.alias.starts_with(crate::plan::ALIAS)).map(|l| l.index);
-    let except = ours.into_iter().chain(marked).collect();
-    routes::destinations(&mut netlink, host, &except)
+    })
 }
 
 /// 32 bytes of chance as 64 hex characters.

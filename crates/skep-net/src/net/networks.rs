@@ -1,31 +1,27 @@
 //! Networks: make, find, look into, remove.
 
-use super::{Net, host_routes, new_network_id, now_unix_nanos};
-use crate::cidr::Mac;
+use super::{Net, new_network_id, now_unix_nanos, open_netlink};
+use crate::apply::routes;
+use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::model::{Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope};
 use crate::plan::NsName;
 use crate::state::lock;
 use crate::world::{GATEWAY_NETWORK, INGRESS_SANDBOX, World};
+use skep_types::HostRoute;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 impl Net {
     /// Makes a local network.
     pub async fn create_network(&self, request: NetworkCreate) -> Result<Network> {
-        let inner = std::sync::Arc::clone(&self.inner);
         // Routes may have come since the last time, and a pool must not hide them.
-        let network = spawn_blocking(move || {
-            let world = inner.shared.read(World::clone);
-            let routes = host_routes(&world)?;
-            inner.shared.change(|state| {
-                state.world.facts.host_routes = routes;
-                state.world.create_network(new_network_id(), now_unix_nanos(), request)
-            })
-        })
-        .await
-        .map_err(|_| NetError::Closed)??;
+        self.read_routes().await?;
+        let network = self.shared().change(|state| {
+            state.world.create_network(new_network_id(), now_unix_nanos(), request)
+        })?;
         if let Err(error) = self.converge([NsName::Host]).await {
             self.shared()
                 .change(|state| state.world.remove_network(network.id.as_str()).map(|_| ()))?;
@@ -33,6 +29,31 @@ impl Net {
             return Err(error);
         }
         Ok(network)
+    }
+
+    /// Reads the host's routes, which are otherwise read at intervals and when one goes.
+    pub async fn read_routes(&self) -> Result<()> {
+        let shared = Arc::clone(&self.inner.shared);
+        spawn_blocking(move || {
+            let bridges = shared.read(World::bridge_names);
+            let routes = routes::of_host(&mut open_netlink()?, &bridges)?;
+            shared.lock().world.facts.host_routes = routes;
+            Ok(())
+        })
+        .await
+        .map_err(|_| NetError::Closed)?
+    }
+
+    /// What subnets of overlays must not collide with on this host, as last read: its routes, and
+    /// `docker_gwbridge`.
+    pub fn routes_beside_overlays(&self) -> Vec<HostRoute> {
+        self.shared().read(World::routes_beside_overlays)
+    }
+
+    /// Refuses subnets of an overlay to be that collide with what is on this host now.
+    pub async fn check_overlay(&self, subnets: &[Cidr]) -> Result<()> {
+        self.read_routes().await?;
+        self.shared().read(|world| subnets.iter().try_for_each(|s| world.check_overlay(s)))
     }
 
     /// All networks, local ones and the overlays known here, by name.

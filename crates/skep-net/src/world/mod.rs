@@ -8,6 +8,7 @@ mod endpoints;
 mod names;
 mod networks;
 mod overlays;
+mod routes;
 mod services;
 #[cfg(test)]
 pub mod tests;
@@ -23,6 +24,7 @@ use crate::model::{
     SandboxSpec, ServiceAttachment,
 };
 use serde::{Deserialize, Serialize};
+use skep_types::HostRoute;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -40,8 +42,8 @@ pub struct Facts {
     pub underlay_mtu: u16,
     /// Pools for local subnets.
     pub pools: Vec<AddressPool>,
-    /// Destinations of the host's routes that are not our own.
-    pub host_routes: Vec<Cidr>,
+    /// The host's routes that are not our own.
+    pub host_routes: Vec<HostRoute>,
     /// Where ports are published when nothing is said.
     pub default_binding: Ipv4Addr,
     /// Ports of the routing mesh that something else on this host holds.

@@ -148,6 +148,7 @@ impl World {
             for spec in &request.ipam {
                 let subnet = check_subnet(spec)?;
                 self.check_overlap(&subnet.subnet)?;
+                self.check_routes(&subnet.subnet, request.options.get(option_keys::BRIDGE_NAME))?;
                 if let Some(other) = subnets.iter().find(|s| s.subnet.overlaps(&subnet.subnet)) {
                     return Err(NetError::PoolOverlaps {
                         pool: subnet.subnet,
@@ -234,25 +235,24 @@ impl World {
         Ok(())
     }
 
-    /// The next free subnet of the pools, first address as gateway.
+    /// The next free subnet of the pools, first address as gateway: one that no route of the host
+    /// touches, or else one that none forbids.
     fn next_subnet(&self) -> Result<Subnet> {
-        for pool in &self.facts.pools {
-            for n in 0.. {
-                let Some(subnet) = pool.base.subnet(pool.size, n) else { break };
-                let routed =
-                    self.facts.host_routes.iter().any(|r| r.prefix() > 0 && r.overlaps(&subnet));
-                if !routed && self.check_overlap(&subnet).is_ok() {
-                    let gateway = Ipv4Addr::from(subnet.first().saturating_add(1));
-                    return Ok(Subnet {
-                        subnet,
-                        ip_range: None,
-                        gateway: Some(gateway),
-                        auxiliary: BTreeMap::new(),
-                    });
-                }
-            }
-        }
-        Err(NetError::PoolsExhausted)
+        let routes = &self.facts.host_routes;
+        let touched = |s: &Cidr| routes.iter().any(|r| r.touches(s.addr(), s.prefix()));
+        let forbidden = |s: &Cidr| routes.iter().any(|r| r.forbids(s.addr(), s.prefix()));
+        let subnet = self
+            .free_subnet(touched)
+            .or_else(|| self.free_subnet(forbidden))
+            .ok_or(NetError::PoolsExhausted)?;
+        let gateway = Ipv4Addr::from(subnet.first().saturating_add(1));
+        Ok(Subnet { subnet, ip_range: None, gateway: Some(gateway), auxiliary: BTreeMap::new() })
+    }
+
+    fn free_subnet(&self, avoid: impl Fn(&Cidr) -> bool) -> Option<Cidr> {
+        let mut pieces = (self.facts.pools.iter())
+            .flat_map(|pool| (0..).map_while(|n| pool.base.subnet(pool.size, n)));
+        pieces.find(|subnet| !avoid(subnet) && self.check_overlap(subnet).is_ok())
     }
 
     fn check_overlap(&self, subnet: &Cidr) -> Result<()> {

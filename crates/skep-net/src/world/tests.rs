@@ -10,7 +10,7 @@ pub fn world() -> World {
         mtu: 1500,
         underlay_mtu: 1500,
         pools: AddressPool::docker_defaults(),
-        host_routes: vec!["172.19.0.0/24".parse().unwrap(), "0.0.0.0/0".parse().unwrap()],
+        host_routes: vec![route("172.19.0.0/24", "eth1", true), route("0.0.0.0/0", "eth0", false)],
         default_binding: Ipv4Addr::UNSPECIFIED,
         blocked_ports: BTreeSet::new(),
     });
@@ -22,6 +22,16 @@ pub fn world() -> World {
         .ensure_predefined("b0".repeat(32).into(), 0, "bridge", Driver::Bridge, options, None)
         .unwrap();
     world
+}
+
+pub fn route(destination: &str, interface: &str, connected: bool) -> HostRoute {
+    let destination: Cidr = destination.parse().unwrap();
+    HostRoute {
+        destination: destination.addr(),
+        prefix: destination.prefix(),
+        interface: interface.to_owned(),
+        connected,
+    }
 }
 
 pub fn spec(number: u32) -> SandboxSpec {
@@ -77,6 +87,100 @@ fn pools_go_round_networks_and_routes() {
     assert_eq!(world.find_network("n0").unwrap().name, "n0");
     assert_eq!(world.find_network("n1-00").unwrap().name, "n1");
     assert!(matches!(world.find_network("n"), Err(NetError::NetworkAmbiguous { matches: 3, .. })));
+}
+
+#[test]
+fn routes_of_the_host_are_gone_round_and_not_hidden() {
+    let (eth, vpn) = (true, false);
+    type Routes<'a> = &'a [(&'a str, bool)];
+    // Routes; what a network without a subnet gets.
+    let automatic: [(Routes<'_>, Option<&str>); 7] = [
+        (&[], Some("172.18.0.0/16")),
+        (&[("0.0.0.0/1", vpn), ("128.0.0.0/1", vpn)], Some("172.18.0.0/16")),
+        (&[("172.18.7.0/24", vpn), ("172.16.0.0/13", eth)], Some("172.24.0.0/16")),
+        (&[("172.16.0.0/12", vpn)], Some("192.168.0.0/20")),
+        (&[("172.16.0.0/12", vpn), ("192.168.0.0/20", eth)], Some("192.168.16.0/20")),
+        // All of them are routed somewhere: then a piece of a wide route, and not an interface's subnet.
+        (&[("172.16.0.0/12", vpn), ("192.168.0.0/16", eth)], Some("172.18.0.0/16")),
+        (&[("172.16.0.0/12", eth), ("192.168.0.0/16", eth)], None),
+    ];
+    let routes = |list: Routes<'_>| -> Vec<HostRoute> {
+        list.iter().map(|(destination, connected)| route(destination, "x", *connected)).collect()
+    };
+    for (list, expected) in automatic {
+        let mut world = world();
+        world.facts.host_routes = routes(list);
+        match (create(&mut world, "n", None), expected) {
+            (Ok(network), Some(expected)) => {
+                assert_eq!(network.subnets[0].subnet.to_string(), expected, "{list:?}");
+            }
+            (Err(NetError::PoolsExhausted), None) => {}
+            (other, _) => panic!("{list:?}: {other:?}"),
+        }
+    }
+    // Route, subnet, whether a user may have it nevertheless, and what is then said.
+    let explicit = [
+        ("10.1.0.0/24", vpn, "10.1.0.0/24", false),
+        ("10.1.0.0/24", vpn, "10.1.0.0/16", false),
+        ("10.1.0.0/16", eth, "10.1.3.0/24", false),
+        ("10.0.0.0/8", vpn, "10.1.3.0/24", true),
+        ("0.0.0.0/0", vpn, "10.1.3.0/24", true),
+    ];
+    for (destination, connected, subnet, allowed) in explicit {
+        let mut world = world();
+        world.facts.host_routes = routes(&[(destination, connected)]);
+        let made = create(&mut world, "n", Some(subnet));
+        assert_eq!(made.is_ok(), allowed, "{destination} {subnet}");
+        if let Err(error) = made {
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "invalid pool request: Pool overlaps with other one on this address space: {subnet} \
+                     with this host's route to {destination} over x: choose another subnet, or take \
+                     the route away first"
+                )
+            );
+            assert_eq!(error.kind(), crate::error::ErrorKind::Forbidden);
+            assert_eq!(world.networks.len(), 1);
+        } else if destination == "10.0.0.0/8" {
+            assert_eq!(
+                world.collisions(),
+                [format!(
+                    "network n ({subnet}) and this host's route to 10.0.0.0/8 over x overlap: \
+                     addresses in both are reached on one side only; give the network or the route \
+                     another subnet"
+                )]
+            );
+        } else {
+            assert_eq!(world.collisions(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_bridge_that_was_there_brings_its_route() {
+    let mut world = world();
+    world.facts.host_routes = vec![route("10.1.0.0/24", "br-lab", true)];
+    assert!(create(&mut world, "n", Some("10.1.0.0/24")).is_err());
+    let request = NetworkCreate {
+        name: "n".to_owned(),
+        ipam: vec![IpamSpec { subnet: "10.1.0.0/24".parse().ok(), ..IpamSpec::default() }],
+        options: BTreeMap::from([(option_keys::BRIDGE_NAME.to_owned(), "br-lab".to_owned())]),
+        ..NetworkCreate::default()
+    };
+    world.create_network("n".repeat(64).into(), 0, request).unwrap();
+}
+
+#[test]
+fn overlays_stay_away_from_routes_and_the_way_out() {
+    let mut world = world();
+    world.facts.host_routes = vec![route("10.1.0.0/16", "eth1", true)];
+    world.ensure_gateway_network("9".repeat(64).into(), 0).unwrap();
+    let check = |subnet: &str| world.check_overlay(&subnet.parse().unwrap());
+    assert!(check("10.1.2.0/24").is_err());
+    assert!(check("10.2.0.0/24").is_ok());
+    let error = check("172.18.0.0/24").unwrap_err().to_string();
+    assert!(error.contains("172.18.0.0/16 over docker_gwbridge"), "{error}");
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use super::SwarmNode;
 use super::member::{Member, bind, internal, now};
 use super::slot::Slot;
-use crate::pool::{DEFAULT_DATA_PATH_PORT, check_data_path_port, check_pools};
+use crate::pool::{DEFAULT_DATA_PATH_PORT, check_data_path_port, check_pool_routes, check_pools};
 use crate::state::{Folder, Phase, State};
 use crate::{InitRequest, NodeError, NotManager};
 
@@ -42,6 +43,7 @@ impl SwarmNode {
         let state = self.state_for(&request)?;
         check_data_path_port(request.data_path_port)?;
         let (pools, subnet_size) = check_pools(&request.default_addr_pool, request.subnet_size)?;
+        check_pool_routes(&pools, subnet_size, &(self.config.host_routes)())?;
         let listener = bind(state.listen_addr).await?;
         self.put(Slot::Pending);
         match self.found(request, state, pools, subnet_size, listener).await {
@@ -138,6 +140,7 @@ impl SwarmNode {
             tls: tls.clone(),
             unlock_key: None,
             start: ManagerStart::NewSwarm(Box::new(NewSwarm { seed, node })),
+            host_routes: Arc::clone(&self.config.host_routes),
         };
         let manager = Manager::start(config).await.map_err(|error| match error {
             ManagerStartError::Refused(refused) => NodeError::Invalid(refused.message),

@@ -3,7 +3,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use skep_agent::Executor;
-use skep_manager::Control;
+use skep_manager::{Control, HostRoutes};
 use skep_types::NodeId;
 use tokio::sync::Mutex;
 
@@ -24,6 +24,9 @@ pub struct NodeConfig {
     pub default_advertise_addr: String,
     /// True for links made by this daemon (bridges, gateways), whose addresses are never advertised.
     pub is_own_interface: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Where this host's networks and routes lead to already: subnets of a swarm that it manages go
+    /// round that.
+    pub host_routes: HostRoutes,
     /// What runs tasks.
     pub executor: Arc<dyn Executor>,
     /// What else on this host has to know of its membership.

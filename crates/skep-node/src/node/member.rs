@@ -89,6 +89,7 @@ impl Member {
                 tls: tls.clone(),
                 unlock_key,
                 start,
+                host_routes: Arc::clone(&node.config.host_routes),
             };
             Some(Manager::start(config).await.map_err(|error| {
                 if error.is_locked() || error.is_wrong_key() {

@@ -60,6 +60,7 @@ pub async fn start(folder: &Path, world: &Arc<World>, hostname: &'static str) ->
         data_root: folder.to_owned(),
         default_advertise_addr: String::new(),
         is_own_interface: Arc::new(|_| false),
+        host_routes: Arc::new(Vec::new),
         executor: host.clone(),
         host,
     };

@@ -16,6 +16,7 @@ mod networks;
 mod reboot;
 mod reports;
 mod routed;
+mod routes;
 mod service_manager;
 mod services;
 mod several;
