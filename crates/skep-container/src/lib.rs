@@ -28,6 +28,7 @@
 //!
 //! Rootless user namespaces are out of scope.
 
+mod blocking;
 pub mod cgroup;
 mod client;
 mod error;

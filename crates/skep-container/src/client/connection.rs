@@ -56,6 +56,18 @@ pub(super) async fn open(bundle: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd())).await
 }
 
+/// Whether a connection failed because no shim listens.
+pub(super) fn is_gone(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
 impl Connection {
     /// Takes over a fresh connection.
     pub(super) fn new(stream: UnixStream) -> Arc<Self> {

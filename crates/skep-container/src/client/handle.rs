@@ -10,13 +10,15 @@ use oci_spec::runtime::LinuxResources;
 use tokio::sync::broadcast;
 
 use super::attach::{AttachOptions, Attached};
-use super::connection::{self, Connection, NoAnswer};
+use super::bundle;
+use super::connection::{self, Connection, NoAnswer, is_gone};
 use super::descriptors;
 use super::requests::ExecRequest;
+use crate::blocking::blocking;
 use crate::cgroup::{Cgroup, CgroupError, Stats};
 use crate::error::{ControlError, DeleteError, StartError};
 use crate::proto::{
-    self, Command, Event, ExecSpec, ExecState, ExitStatus, FromShim, Refusal, Reply, Request, Size,
+    Command, Event, ExecSpec, ExecState, ExitStatus, FromShim, Refusal, Reply, Request, Size,
     State, Status, Target,
 };
 
@@ -260,7 +262,7 @@ impl Handle {
             Ok(()) | Err(ControlError::Gone { .. }) => {}
             Err(source) => return Err(DeleteError::Shim { id: self.id().to_owned(), source }),
         }
-        super::runtime::remove_remains(self.id(), self.bundle(), &self.inner.cgroup).await
+        bundle::remove_remains(self.id(), self.bundle(), &self.inner.cgroup).await
     }
 
     async fn run(
@@ -365,7 +367,7 @@ impl Handle {
     }
 
     async fn exit_on_disk(&self, op: &'static str) -> Result<Option<ExitStatus>, ControlError> {
-        read_exit(self.bundle()).await.map_err(|e| self.io(op, e))
+        bundle::read_exit(self.bundle()).await.map_err(|e| self.io(op, e))
     }
 
     fn io(&self, op: &'static str, source: io::Error) -> ControlError {
@@ -374,34 +376,5 @@ impl Handle {
 
     fn nonsense(&self, op: &'static str) -> ControlError {
         ControlError::Protocol { id: self.id().to_owned(), op }
-    }
-}
-
-/// The exit status in a bundle, if it has one.
-pub(super) async fn read_exit(bundle: &Path) -> io::Result<Option<ExitStatus>> {
-    match tokio::fs::read(bundle.join(proto::EXIT_FILE)).await {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// Whether a connection failed because no shim listens.
-pub(super) fn is_gone(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::NotFound
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-    )
-}
-
-/// Runs blocking work aside. A panic in it is passed on.
-pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(f).await {
-        Ok(value) => value,
-        Err(e) => std::panic::resume_unwind(e.into_panic()),
     }
 }

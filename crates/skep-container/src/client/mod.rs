@@ -1,6 +1,7 @@
 //! The daemon's side: starting shims, talking to them, deleting what they leave.
 
 mod attach;
+mod bundle;
 mod connection;
 mod descriptors;
 mod handle;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::LinuxNamespaceType;
 
-use super::connection::{self, Connection};
-use super::handle::{Handle, blocking, is_gone, read_exit};
+use super::bundle;
+use super::connection::{self, Connection, is_gone};
+use super::handle::Handle;
 use super::requests::CreateRequest;
 use crate::cgroup::Cgroup;
 use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
@@ -37,7 +38,7 @@ impl Runtime {
         let id = request.id.clone();
         let config = prepare(&mut request)?;
         let bundle = request.bundle.clone();
-        write_bundle(&id, &bundle, &config, &request.spec).await?;
+        bundle::write(&id, &bundle, &config, &request.spec).await?;
         self.spawn_shim(&id, &bundle).await?;
 
         let control = |source| CreateError::Control { id: id.clone(), source };
@@ -74,7 +75,7 @@ impl Runtime {
     /// Finds a container which an earlier daemon created. Works after its end too, from the exit
     /// status on disk.
     pub async fn connect(&self, id: &str, bundle: &Path) -> Result<Handle, ConnectError> {
-        let config = match read_config(bundle).await {
+        let config = match bundle::read_config(bundle).await {
             Ok(config) => config,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(ConnectError::Unknown { id: id.to_owned(), bundle: bundle.to_owned() });
@@ -107,7 +108,7 @@ impl Runtime {
             Err(e) if is_gone(&e) => {}
             Err(source) => return Err(ConnectError::Io { id: id.to_owned(), source }),
         }
-        match read_exit(bundle).await {
+        match bundle::read_exit(bundle).await {
             Ok(Some(_)) => Ok(handle(None)),
             Ok(None) => {
                 Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() })
@@ -119,8 +120,8 @@ impl Runtime {
     /// Ends and removes what is left of a container without a shim ([`ConnectError::ShimLost`], or a
     /// create that the daemon did not survive). Does nothing if nothing is left.
     pub async fn clean_up(&self, id: &str, bundle: &Path) -> Result<(), DeleteError> {
-        match read_config(bundle).await {
-            Ok(config) => remove_remains(id, bundle, &Cgroup::at(&config.cgroup)).await,
+        match bundle::read_config(bundle).await {
+            Ok(config) => bundle::remove_remains(id, bundle, &Cgroup::at(&config.cgroup)).await,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(DeleteError::File { path: bundle.join(proto::CONFIG_FILE), source }),
         }
@@ -183,73 +184,4 @@ fn prepare(request: &mut CreateRequest) -> Result<ShimConfig, CreateError> {
         init: request.init,
         own_pid_namespace,
     })
-}
-
-async fn write_bundle(
-    id: &str,
-    bundle: &Path,
-    config: &ShimConfig,
-    spec: &Spec,
-) -> Result<(), CreateError> {
-    let encode = |what, source| CreateError::Encode { id: id.to_owned(), what, source };
-    let spec = serde_json::to_vec(spec).map_err(|e| encode("spec", e))?;
-    let config = serde_json::to_vec(config).map_err(|e| encode("shim settings", e))?;
-    let bundle = bundle.to_owned();
-    blocking(move || {
-        use std::os::unix::fs::DirBuilderExt;
-        let at = |path: PathBuf| move |source| CreateError::Bundle { path, source };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&bundle)
-            .map_err(at(bundle.clone()))?;
-        remove_files(&bundle).map_err(|(path, source)| CreateError::Bundle { path, source })?;
-        for (name, bytes) in [(proto::SPEC_FILE, &spec), (proto::CONFIG_FILE, &config)] {
-            let path = bundle.join(name);
-            std::fs::write(&path, bytes).map_err(at(path.clone()))?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn read_config(bundle: &Path) -> io::Result<ShimConfig> {
-    let bytes = tokio::fs::read(bundle.join(proto::CONFIG_FILE)).await?;
-    Ok(serde_json::from_slice(&bytes)?)
-}
-
-/// Kills what is left in the control groups, removes them and our files in the bundle.
-pub(super) async fn remove_remains(
-    id: &str,
-    bundle: &Path,
-    cgroup: &Cgroup,
-) -> Result<(), DeleteError> {
-    let (id, bundle, cgroup) = (id.to_owned(), bundle.to_owned(), cgroup.clone());
-    blocking(move || {
-        cgroup.kill_and_remove().map_err(|source| DeleteError::Cgroup { id, source })?;
-        remove_files(&bundle).map_err(|(path, source)| DeleteError::File { path, source })
-    })
-    .await
-}
-
-/// Removes everything this crate puts into a bundle. The settings go last: as long as they are
-/// there, a repeated clean-up finds the control group.
-fn remove_files(bundle: &Path) -> Result<(), (PathBuf, io::Error)> {
-    let gone = |path: PathBuf, result: io::Result<()>| match result {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err((path, e)),
-        _ => Ok(()),
-    };
-    let state = bundle.join(crate::launch::STATE_DIR);
-    gone(state.clone(), std::fs::remove_dir_all(&state))?;
-    for name in [
-        proto::SOCKET,
-        crate::shim::LOG_FILE,
-        proto::EXIT_FILE,
-        proto::SPEC_FILE,
-        proto::CONFIG_FILE,
-    ] {
-        let path = bundle.join(name);
-        gone(path.clone(), std::fs::remove_file(&path))?;
-    }
-    Ok(())
 }

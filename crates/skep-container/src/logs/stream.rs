@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::LogError;
 use super::cursor::Cursor;
 use super::entry::LogEntry;
+use crate::blocking::blocking;
 use crate::proto::JsonFileConfig;
 
 /// Batches read ahead of a slow consumer.
@@ -122,13 +123,6 @@ fn watch(config: &JsonFileConfig) -> Result<AsyncFd<OwnedFd>, LogError> {
 fn drain(watch: &OwnedFd) {
     let mut events = [0; 4096];
     while nix::unistd::read(watch, &mut events).is_ok_and(|count| count > 0) {}
-}
-
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(f).await {
-        Ok(value) => value,
-        Err(e) => std::panic::resume_unwind(e.into_panic()),
-    }
 }
 
 impl Stream for LogStream {
