@@ -14,7 +14,8 @@ use skep_types::{
 use tokio::net::TcpListener;
 
 use super::SwarmNode;
-use super::member::{Member, bind, internal, now};
+use super::clock::now;
+use super::member::{Member, bind, internal};
 use super::slot::Slot;
 use crate::pool::{DEFAULT_DATA_PATH_PORT, check_data_path_port, check_pool_routes, check_pools};
 use crate::state::{Folder, Phase, State};

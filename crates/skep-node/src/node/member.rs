@@ -6,13 +6,13 @@ use std::time::Duration;
 use skep_agent::{Agent, AgentConfig, Link, ManagerAddress, SessionView};
 use skep_manager::{Control, Manager, ManagerConfig, ManagerStart};
 use skep_pki::TlsHandle;
-use skep_types::{NodeId, Timestamp};
-use time::OffsetDateTime;
+use skep_types::NodeId;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::SwarmNode;
+use super::clock::now;
 use super::{remotes, renewal};
 use crate::address::DEFAULT_PORT;
 use crate::state::State;
@@ -38,10 +38,6 @@ struct ManagerPart {
     leading: watch::Receiver<bool>,
     failure: watch::Receiver<Option<String>>,
     running: Mutex<Option<Manager>>,
-}
-
-pub(super) fn now() -> Timestamp {
-    Timestamp::new(OffsetDateTime::now_utc())
 }
 
 pub(super) fn internal<E>(action: &'static str) -> impl FnOnce(E) -> NodeError

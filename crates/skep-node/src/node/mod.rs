@@ -1,6 +1,7 @@
 //! The handle on this host's membership, and what it consists of while it lasts.
 
 mod attach;
+mod clock;
 mod found;
 mod handle;
 mod info;

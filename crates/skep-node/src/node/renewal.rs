@@ -9,7 +9,7 @@ use skep_pki::{Credentials, TlsHandle, TrustRoot, renewal_delay};
 use skep_types::IssuanceState;
 use tokio::sync::watch;
 
-use super::member::now;
+use super::clock::now;
 
 /// Docker's pause before it follows a manager's wish for a new certificate.
 const WISH_PAUSE: Duration = Duration::from_millis(500);
