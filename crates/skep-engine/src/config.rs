@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use skep_net::{AddressPool, DefaultBridge};
 
-/// Settings of one host's engine, at its start: [`crate::Reloadable`] names those that may change later. [`EngineConfig::new`] gives Docker's defaults.
+/// Settings of one host's engine, at its start: [`Reloadable`] names those that may change later.
+/// [`EngineConfig::new`] gives Docker's defaults.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
     /// Lasting state: `containers/`, `volumes/`, `image/`, `network/`, `engine-id`.
@@ -99,5 +100,30 @@ impl EngineConfig {
 
     pub(crate) fn bundles_dir(&self) -> PathBuf {
         self.exec_root.join("containers")
+    }
+}
+
+/// The part of an [`EngineConfig`] that [`crate::Engine::reload`] changes. All else takes a new start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloadable {
+    /// `key=value` labels of this host.
+    pub labels: Vec<String>,
+    /// Registries spoken to without verified TLS: `host[:port]` or CIDR.
+    pub insecure_registries: Vec<String>,
+    /// Base URLs tried before Docker Hub.
+    pub registry_mirrors: Vec<String>,
+    /// Shown by `info`.
+    pub debug: bool,
+}
+
+impl Reloadable {
+    /// What an engine is started with.
+    pub(crate) fn of(config: &EngineConfig) -> Self {
+        Self {
+            labels: config.labels.clone(),
+            insecure_registries: config.insecure_registries.clone(),
+            registry_mirrors: config.registry_mirrors.clone(),
+            debug: config.debug,
+        }
     }
 }

@@ -11,12 +11,11 @@ use skep_net::{DnsOptions, Net, NetConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Reloadable};
 use crate::container::{Execs, Registry};
 use crate::error::{EngineError, Result};
 use crate::events::Bus;
 use crate::provider::NetworkProvider;
-use crate::reload::Reloadable;
 use crate::util;
 use crate::volume::Volumes;
 

@@ -32,7 +32,7 @@ mod system;
 mod util;
 mod volume;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, Reloadable};
 pub use container::{Attachment, CreateExtras, Glance, HealthStatus, Phase, random_name};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, NotRunningText, Result, report};
@@ -40,5 +40,4 @@ pub use filters::Filters;
 pub use image::{ImageListOptions, ImageRemoveOptions, ProgressStream, PullOptions};
 pub use options::*;
 pub use provider::{NetworkGrant, NetworkProvider, NetworkWish};
-pub use reload::Reloadable;
 pub use skep_container::{Size, StdStream};

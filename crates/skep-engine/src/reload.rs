@@ -5,34 +5,9 @@ use std::sync::PoisonError;
 use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type};
 use skep_image::RegistryConfig;
 
-use crate::config::EngineConfig;
+use crate::config::Reloadable;
 use crate::engine::Engine;
 use crate::error::Result;
-
-/// The part of an [`EngineConfig`] that [`Engine::reload`] changes. All else takes a new start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reloadable {
-    /// `key=value` labels of this host.
-    pub labels: Vec<String>,
-    /// Registries spoken to without verified TLS: `host[:port]` or CIDR.
-    pub insecure_registries: Vec<String>,
-    /// Base URLs tried before Docker Hub.
-    pub registry_mirrors: Vec<String>,
-    /// Shown by `info`.
-    pub debug: bool,
-}
-
-impl Reloadable {
-    /// What an engine is started with.
-    pub(crate) fn of(config: &EngineConfig) -> Self {
-        Self {
-            labels: config.labels.clone(),
-            insecure_registries: config.insecure_registries.clone(),
-            registry_mirrors: config.registry_mirrors.clone(),
-            debug: config.debug,
-        }
-    }
-}
 
 impl Engine {
     /// What holds at the moment.

@@ -11,9 +11,9 @@ use bollard_stubs::models::{
 use skep_container::cgroup::Layout;
 
 use super::{cpus, hostname, memory_total};
+use crate::config::Reloadable;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::reload::Reloadable;
 use crate::util;
 
 impl Engine {
