@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    load::Found,
+    found::Found,
     spool::{Spool, invalid},
 };
 use crate::{

@@ -6,7 +6,9 @@ use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
 use super::{
-    docker, oci,
+    docker,
+    found::Found,
+    oci,
     spool::{Member, Spool, invalid},
 };
 use crate::{
@@ -21,15 +23,6 @@ use crate::{
     reference::Reference,
     store::{Images, NewImage, NewLayer, Work},
 };
-
-/// One image of an archive, its parts found.
-pub(super) struct Found {
-    pub(super) config: Vec<u8>,
-    /// Layers, bottom first: members with the media type their manifest gives, if any.
-    pub(super) layers: Vec<(Member, Option<String>)>,
-    pub(super) manifest: Option<(String, Vec<u8>)>,
-    pub(super) names: Vec<Reference>,
-}
 
 impl Images {
     /// `docker load`: an archive made by `docker save`, or an OCI image layout; plain, gzip or zstd,

@@ -5,6 +5,7 @@
 //! within an archive can reach anything on this host.
 
 mod docker;
+mod found;
 mod import;
 mod load;
 mod oci;

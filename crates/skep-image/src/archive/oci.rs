@@ -1,7 +1,7 @@
 //! OCI image layouts in a tar archive (OCI image specification, `image-layout.md`).
 
 use super::{
-    load::Found,
+    found::Found,
     spool::{Spool, blob_name, invalid},
 };
 use crate::{
