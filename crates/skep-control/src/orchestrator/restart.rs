@@ -10,8 +10,10 @@ use skep_types::{
 };
 
 use super::Wake;
+use super::dirty::is_up_to_date;
 use super::new_task::{self, running_state};
-use super::slot::{self, Slot, SlotKey, age, is_wanted, must_move, want};
+use super::slot::{self, Slot, SlotKey, age, is_wanted, want};
+use crate::scheduler::constraint;
 use crate::{Draft, Rng, Store};
 
 const DEFAULT_DELAY: Nanos = Nanos::from_secs(5);
@@ -39,6 +41,23 @@ pub(crate) fn tend(
             new_task::create(draft, service, key, TaskState::Ready, rng);
         }
     }
+}
+
+/// Whether the task must leave its node: the node is gone, down or drained, or no longer satisfies the
+/// constraints. These are the service's, if the task is as the service wants it: a change of placement
+/// alone does not reach the task's own spec.
+fn must_move(store: &Store, service: &Service, task: &Task) -> bool {
+    if task.node_id.is_empty() {
+        return false;
+    }
+    let Some(node) = store.node(&task.node_id) else { return true };
+    if node.status.state == NodeState::Down || node.spec.availability == NodeAvailability::Drain {
+        return true;
+    }
+    let spec =
+        if is_up_to_date(store, service, task) { &service.spec.task_template } else { &task.spec };
+    let constraints = spec.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
+    !constraint::all_fit(constraints, node)
 }
 
 /// Whether the newest task of a slot deserves a successor. Judged at the moment of its end, so that

@@ -1,13 +1,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skep_types::{
-    NodeAvailability, NodeId, NodeState, Service, ServiceId, Task, TaskId, TaskState,
-};
+use skep_types::{NodeId, ServiceId, Task, TaskId, TaskState};
 
-use super::dirty::is_up_to_date;
-
-use crate::scheduler::constraint;
 use crate::{Draft, Store};
 
 /// What a task is an instance of: a number for replicated services, a node for global ones.
@@ -56,21 +51,4 @@ pub(crate) fn has_wanted(slot: &[Arc<Task>]) -> bool {
 /// Raises the desired state; it is never lowered.
 pub(crate) fn want(draft: &mut Draft, id: &TaskId, state: TaskState) {
     draft.task_mut(id, |task| task.desired_state = task.desired_state.max(state));
-}
-
-/// Whether the task must leave its node: the node is gone, down or drained, or no longer satisfies the
-/// constraints. These are the service's, if the task is as the service wants it: a change of placement
-/// alone does not reach the task's own spec.
-pub(crate) fn must_move(store: &Store, service: &Service, task: &Task) -> bool {
-    if task.node_id.is_empty() {
-        return false;
-    }
-    let Some(node) = store.node(&task.node_id) else { return true };
-    if node.status.state == NodeState::Down || node.spec.availability == NodeAvailability::Drain {
-        return true;
-    }
-    let spec =
-        if is_up_to_date(store, service, task) { &service.spec.task_template } else { &task.spec };
-    let constraints = spec.placement.as_ref().map_or(&[][..], |placement| &placement.constraints);
-    !constraint::all_fit(constraints, node)
 }
