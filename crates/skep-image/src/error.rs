@@ -5,36 +5,12 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    dockerfile::ChangeError, reference::ReferenceError, registry::RegistryError, rw::RwError,
-    unpack::UnpackError,
+    dockerfile::error::ChangeError, kind::Kind, platform::PlatformError, reference::ReferenceError,
+    registry::error::RegistryError, report::report, rw::error::RwError, unpack::error::UnpackError,
 };
 
 /// Result of an image operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// What the caller should do about an error; the API maps it to Docker's HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// The named object does not exist (404).
-    NotFound,
-    /// The operation contradicts the present state (409).
-    Conflict,
-    /// The caller's input is wrong and repeating it will not help (400).
-    InvalidParameter,
-    /// Missing or refused credentials (401).
-    Unauthorized,
-    /// Known identity, but not allowed (403).
-    Forbidden,
-    /// A remote side cannot be reached or is overloaded; later may help (503; Docker says 500).
-    Unavailable,
-    /// Valid, but this program does not do it (501).
-    NotImplemented,
-    /// The caller went away.
-    Cancelled,
-    /// This host failed: disk, memory, kernel (500).
-    System,
-}
 
 /// Failure of an operation of [`crate::Images`].
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +39,8 @@ pub enum Error {
         reason: &'static str,
     },
     /// A malformed `--platform`.
-    #[error("invalid platform {0:?}: use os/architecture or os/architecture/variant")]
-    Platform(String),
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// The image exists, for another platform only.
     #[error(
         "image with reference {reference} was found but does not provide the specified platform ({platform})"
@@ -252,16 +228,4 @@ impl Error {
     pub fn report(&self) -> String {
         report(self)
     }
-}
-
-/// The whole chain of an error in one line, outermost first, joined with ": ".
-pub fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

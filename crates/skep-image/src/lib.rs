@@ -25,6 +25,7 @@
 //! ```
 
 mod archive;
+mod blocking;
 mod compress;
 mod config;
 mod digest;
@@ -32,11 +33,13 @@ pub mod dockerfile;
 mod error;
 pub mod fuzz;
 mod image;
+mod kind;
 mod manifest;
 mod platform;
 mod progress;
 pub mod reference;
 pub mod registry;
+mod report;
 pub mod rw;
 mod settings;
 mod store;
@@ -47,16 +50,18 @@ pub mod unpack;
 pub use archive::ImportOptions;
 pub use config::{HealthConfig, History, ImageConfig, RootFs, RunConfig};
 pub use digest::{ChainId, DiffId, Digest, DigestError, ImageId};
-pub use error::{ArchiveError, Conflict, Error, Kind, Result, Shared, report};
+pub use error::{ArchiveError, Conflict, Error, Result, Shared};
 pub use image::{
     Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser,
     LabelFilter, ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, RemoveOptions, Removed,
 };
+pub use kind::Kind;
 pub use manifest::{Descriptor, media_type};
-pub use platform::Platform;
+pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, PullEvent, Pushed};
 pub use reference::{AnyReference, Reference, ReferenceError};
 pub use registry::Credentials;
+pub use report::report;
 pub use rw::{CommitOptions, MountOptions, RwLayer};
 pub use settings::{Limits, RegistryConfig, Retry, Settings};
 pub use store::Images;

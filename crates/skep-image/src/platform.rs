@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-
 /// Operating system, processor architecture and its variant, in Go's words (`linux/arm/v7`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
@@ -19,6 +17,11 @@ pub struct Platform {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
+
+/// A malformed `--platform`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid platform {0:?}: use os/architecture or os/architecture/variant")]
+pub struct PlatformError(String);
 
 impl Platform {
     /// The platform this program was built for.
@@ -38,9 +41,9 @@ impl Platform {
     /// Parses `os/arch[/variant]`, or one of both alone, completed from the host.
     ///
     /// # Errors
-    /// [`Error::Platform`] when empty, with odd characters or with too many parts.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let bad = || Error::Platform(text.into());
+    /// [`PlatformError`] when empty, with odd characters or with too many parts.
+    pub fn parse(text: &str) -> Result<Self, PlatformError> {
+        let bad = || PlatformError(text.into());
         let parts: Vec<&str> = text.split('/').collect();
         let odd = |p: &&str| {
             p.is_empty() || !p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))

@@ -82,7 +82,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         if let Some(wanted) = platform.filter(|p| !p.is_empty()) {
-            let wanted = Platform::parse(wanted)?;
+            let wanted = Platform::parse(wanted).map_err(skep_image::Error::from)?;
             if wanted.rank(&image.config.platform()).is_none() {
                 return Err(EngineError::NotFound(format!(
                     "image with reference {name} was found but does not provide the specified platform ({wanted})"

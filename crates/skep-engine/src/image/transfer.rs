@@ -31,7 +31,7 @@ impl Engine {
             Some(tag) => format!("{}:{tag}", options.name),
         })?;
         let platform = match options.platform.as_deref().filter(|p| !p.is_empty()) {
-            Some(text) => Some(Platform::parse(text)?),
+            Some(text) => Some(Platform::parse(text).map_err(skep_image::Error::from)?),
             None => None,
         };
         let (progress, events) = Progress::channel();
@@ -197,7 +197,7 @@ impl Engine {
             None => None,
         };
         let platform = match platform.filter(|p| !p.is_empty()) {
-            Some(text) => Some(Platform::parse(text)?),
+            Some(text) => Some(Platform::parse(text).map_err(skep_image::Error::from)?),
             None => None,
         };
         let name = reference.as_ref().map(Reference::familiar);

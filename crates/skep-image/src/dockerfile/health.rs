@@ -1,6 +1,7 @@
 //! `HEALTHCHECK [options] CMD …` and `HEALTHCHECK NONE`.
 
-use super::{ChangeError, bad, list};
+use super::error::{ChangeError, bad};
+use super::words::list;
 use crate::config::HealthConfig;
 
 pub(super) fn parse(rest: &str) -> Result<HealthConfig, ChangeError> {

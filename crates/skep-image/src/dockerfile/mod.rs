@@ -3,40 +3,16 @@
 //!
 //! Source of the grammar: Docker's Dockerfile reference.
 
+pub(crate) mod error;
 mod health;
 mod ports;
 mod words;
 
-use crate::config::RunConfig;
-use words::{expand, split};
+pub use error::ChangeError;
 
-/// Why an instruction is wrong; Docker's texts where it has one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangeError {
-    /// No Dockerfile instruction.
-    #[error("dockerfile parse error on line 1: unknown instruction: {0}")]
-    Unknown(String),
-    /// An instruction that cannot change an existing image.
-    #[error("{0} is not a valid change command")]
-    NotAChange(String),
-    /// Nothing follows the instruction.
-    #[error("{0} requires at least one argument")]
-    MissingArgument(&'static str),
-    /// More follows than there may be.
-    #[error("{0} requires exactly one argument")]
-    OneArgument(&'static str),
-    /// Wrong argument.
-    #[error("{instruction}: {argument:?}: {reason}")]
-    Argument {
-        /// Instruction.
-        instruction: &'static str,
-        /// What was given.
-        argument: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-}
+use crate::config::RunConfig;
+use error::bad;
+use words::{expand, list, split};
 
 /// Applies instructions in order.
 ///
@@ -138,14 +114,6 @@ fn shell(config: &RunConfig, line: &str) -> Vec<String> {
     words
 }
 
-/// A JSON list of strings; anything else is meant otherwise.
-fn list(text: &str) -> Option<Vec<String>> {
-    if !text.starts_with('[') {
-        return None;
-    }
-    serde_json::from_str(text).ok()
-}
-
 /// `name=value …`, or `name value with spaces`.
 fn pairs(
     instruction: &'static str,
@@ -175,10 +143,6 @@ fn required(instruction: &'static str, words: Vec<String>) -> Result<Vec<String>
 
 fn single<'a>(instruction: &'static str, rest: &'a str) -> Result<&'a str, ChangeError> {
     if rest.is_empty() { Err(ChangeError::OneArgument(instruction)) } else { Ok(rest) }
-}
-
-fn bad(instruction: &'static str, argument: &str, reason: &'static str) -> ChangeError {
-    ChangeError::Argument { instruction, argument: argument.into(), reason }
 }
 
 fn trigger(rest: &str) -> Result<String, ChangeError> {

@@ -1,6 +1,6 @@
 //! `EXPOSE 80`, `80/udp`, `8000-8010/tcp`.
 
-use super::{ChangeError, bad};
+use super::error::{ChangeError, bad};
 
 pub(super) fn add(ports: &mut Vec<String>, text: &str) -> Result<(), ChangeError> {
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));

@@ -92,6 +92,14 @@ fn variable(chars: &[char], at: usize, env: &[String], out: &mut String) -> usiz
     end
 }
 
+/// A JSON list of strings; anything else is meant otherwise.
+pub(super) fn list(text: &str) -> Option<Vec<String>> {
+    if !text.starts_with('[') {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

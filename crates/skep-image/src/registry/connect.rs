@@ -72,31 +72,6 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct ConnectError {
-    text: String,
-    kind: io::ErrorKind,
-}
-
-impl ConnectError {
-    pub(super) fn new(error: &io::Error) -> Self {
-        Self { text: crate::error::report(error), kind: error.kind() }
-    }
-
-    /// Nobody is there to be overloaded or slow: the name or address is wrong, or the service is
-    /// down. Waiting long does not help.
-    pub(super) fn is_nobody(&self) -> bool {
-        matches!(
-            self.kind,
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-        )
-    }
-}
-
 /// A name that no resolver knows, or no resolver to ask.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot look up {host}")]
@@ -125,7 +100,7 @@ async fn connect(uri: Uri, trust: Trust) -> io::Result<Stream> {
     }
     let authority = uri.authority().map(|a| a.as_str().to_owned()).unwrap_or_default();
     let config =
-        crate::store::blocking_io(move || trust.config(&authority).map_err(io::Error::other))
+        crate::blocking::blocking_io(move || trust.config(&authority).map_err(io::Error::other))
             .await?;
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let tls = TlsConnector::from(config).connect(name, tcp).await?;

@@ -3,10 +3,11 @@
 use std::sync::{Arc, PoisonError, Weak};
 
 use http::{Method, StatusCode, header};
-use tokio::{io::AsyncWriteExt, sync::watch, task::AbortHandle};
+use tokio::{io::AsyncWriteExt, sync::watch};
 
 use super::{
     Registry, RegistryError,
+    running::{Download, Stage},
     session::{Answer, Ask, Session},
 };
 use crate::{
@@ -15,37 +16,6 @@ use crate::{
     manifest::Descriptor,
     store::Work,
 };
-
-/// How far a download is.
-#[derive(Debug, Clone)]
-pub(super) enum Stage {
-    Waiting,
-    /// Bytes so far.
-    Running(u64),
-    Verifying,
-    /// In the content store; stays as long as the [`Download`] does.
-    Done,
-    Failed(Shared),
-}
-
-/// A running or finished download. Whoever holds it keeps it going; when the last one drops it, it
-/// stops and what it had is removed.
-pub(super) struct Download {
-    stage: watch::Receiver<Stage>,
-    task: AbortHandle,
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Download {
-    pub(super) fn stage(&self) -> watch::Receiver<Stage> {
-        self.stage.clone()
-    }
-}
 
 impl Registry {
     /// Joins the download of a blob, or starts it. `true`: it was started here, with this session's
@@ -109,7 +79,7 @@ async fn fetch(
                 if failures >= error.attempts(retry.attempts) {
                     return Err(error.into());
                 }
-                let error = crate::error::report(&error);
+                let error = crate::report::report(&error);
                 tracing::info!(blob = %blob.digest, done = part.done, error, "download interrupted, trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(retry.longest_pause);

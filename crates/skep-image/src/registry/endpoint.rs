@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::Uri;
 
-use super::RegistryError;
+use super::error::RegistryError;
 use crate::{reference::DEFAULT_DOMAIN, settings::RegistryConfig};
 
 /// Where Docker Hub really is.

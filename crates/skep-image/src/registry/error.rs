@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::connect::ConnectError;
-use crate::{digest::Digest, error::Kind, manifest::ManifestError};
+use crate::{digest::Digest, kind::Kind, manifest::ManifestError, report::report};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -191,6 +190,31 @@ impl RegistryError {
             }
             _ => configured,
         }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct ConnectError {
+    text: String,
+    kind: io::ErrorKind,
+}
+
+impl ConnectError {
+    pub(super) fn new(error: &io::Error) -> Self {
+        Self { text: report(error), kind: error.kind() }
+    }
+
+    /// Nobody is there to be overloaded or slow: the name or address is wrong, or the service is
+    /// down. Waiting long does not help.
+    pub(super) fn is_nobody(&self) -> bool {
+        matches!(
+            self.kind,
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        )
     }
 }
 

@@ -8,11 +8,12 @@ mod auth;
 mod connect;
 mod download;
 mod endpoint;
-mod error;
+pub(crate) mod error;
 mod fetch;
 mod login;
 mod pull;
 mod push;
+mod running;
 mod session;
 mod tls;
 mod upload;
@@ -34,8 +35,8 @@ use crate::{
     settings::{RegistryConfig, Settings},
 };
 use connect::Client;
-use download::Download;
 use endpoint::Rules;
+use running::Download;
 
 /// Who asks a registry.
 #[derive(Clone, Default, PartialEq, Eq)]

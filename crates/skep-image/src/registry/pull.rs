@@ -13,11 +13,12 @@ use tokio::sync::watch;
 
 use super::{
     Credentials, RegistryError,
-    download::{Download, Stage},
     fetch::Fetched,
+    running::{Download, Stage},
     session::Session,
 };
 use crate::{
+    blocking::blocking,
     config::ImageConfig,
     digest::{ChainId, DiffId},
     error::{Error, Result},
@@ -26,7 +27,7 @@ use crate::{
     platform::Platform,
     progress::Progress,
     reference::Reference,
-    store::{Images, NewImage, NewLayer, Work, blocking},
+    store::{Images, NewImage, NewLayer, Work},
 };
 
 /// Indexes within indexes.

@@ -11,13 +11,14 @@ use super::{
     session::{Ask, Session, full},
 };
 use crate::{
+    blocking::blocking,
     compress::Compression,
     digest::{DiffId, Digest, Hashing},
     error::{Error, Result},
     manifest::{Descriptor, Manifest, media_type},
     progress::{Event, Progress, Pushed},
     reference::Reference,
-    store::{Images, Inner, Record, Work, blocking},
+    store::{Images, Inner, Record, Work},
 };
 
 /// What a push sends.

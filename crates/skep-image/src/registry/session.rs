@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::{
     Credentials, RegistryError,
     auth::{Challenge, TokenAnswer, TokenRequest, basic, secret},
-    connect::{Body, ConnectError},
+    connect::Body,
     endpoint::Endpoint,
+    error::ConnectError,
     url,
 };
 use crate::store::Inner;

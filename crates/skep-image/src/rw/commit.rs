@@ -4,7 +4,7 @@ use std::io::Write;
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::RwError;
+use super::error::RwError;
 use crate::{
     compress::Compression,
     config::{History, ImageConfig, RunConfig},

@@ -6,6 +6,7 @@
 
 mod changes;
 mod commit;
+pub(crate) mod error;
 mod mount;
 mod size;
 
@@ -16,11 +17,12 @@ use std::{
 };
 
 pub use commit::CommitOptions;
+pub use error::RwError;
 pub use mount::MountOptions;
 
 use crate::{
     digest::{ChainId, ImageId},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     store::{Images, Inner, trash},
     stream::ByteStream,
     tar::pack::{PackOptions, pack},
@@ -39,52 +41,6 @@ pub struct RwLayer {
     pub work: PathBuf,
     /// Where the root file system appears.
     pub merged: PathBuf,
-}
-
-/// Why a container file system operation failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RwError {
-    /// No such read-write layer.
-    #[error("no read-write layer for container {0}")]
-    NotFound(String),
-    /// There is one already.
-    #[error("container {0} already has a read-write layer")]
-    Exists(String),
-    /// A name that cannot be a folder's.
-    #[error("invalid container id {0:?}")]
-    Name(String),
-    /// It is in use.
-    #[error("the file system of container {0} is in use")]
-    Busy(String),
-    /// The kernel or the disk said no.
-    #[error("cannot {action} {}", path.display())]
-    Io {
-        /// Verb.
-        action: &'static str,
-        /// File.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl RwError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::NotFound(_) => Kind::NotFound,
-            Self::Exists(_) | Self::Busy(_) => Kind::Conflict,
-            Self::Name(_) => Kind::InvalidParameter,
-            Self::Io { .. } => Kind::System,
-        }
-    }
-
-    fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { action, path, source }
-    }
 }
 
 impl Images {

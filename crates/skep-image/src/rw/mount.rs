@@ -20,7 +20,7 @@ use rustix::{
     },
 };
 
-use super::{RwError, RwLayer};
+use super::{RwLayer, error::RwError};
 
 /// How a container's root is mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

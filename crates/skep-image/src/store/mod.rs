@@ -28,8 +28,9 @@ pub(crate) use state::{Record, State};
 pub(crate) use work::Work;
 
 use crate::{
+    blocking::blocking,
     digest::ChainId,
-    error::{Error, Result},
+    error::Result,
     registry::Registry,
     settings::{RegistryConfig, Settings},
 };
@@ -65,8 +66,9 @@ impl Images {
     /// Images with missing parts are left out with a warning. Blocking.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it open, [`Error::Store`] and [`Error::Damaged`]
-    /// when it cannot be read, [`Error::Registry`] for settings that make no sense.
+    /// [`crate::Error::Locked`] if another process has it open, [`crate::Error::Store`] and
+    /// [`crate::Error::Damaged`] when it cannot be read, [`crate::Error::Registry`] for settings that
+    /// make no sense.
     pub fn open_with(root: PathBuf, settings: Settings) -> Result<Self> {
         open::open(root, settings).map(|inner| Self { inner: Arc::new(inner) })
     }
@@ -75,7 +77,7 @@ impl Images {
     /// from the next transfer on. `certs_dir` stays what it was.
     ///
     /// # Errors
-    /// [`Error::Registry`] for settings that make no sense; the old ones hold then.
+    /// [`crate::Error::Registry`] for settings that make no sense; the old ones hold then.
     pub fn set_registries(&self, config: &RegistryConfig) -> Result<()> {
         self.inner.registry.set_rules(config)
     }
@@ -88,22 +90,6 @@ impl Images {
     {
         let inner = Arc::clone(&self.inner);
         blocking(move || work(&inner)).await
-    }
-}
-
-/// Runs blocking work on the runtime's pool.
-pub(crate) async fn blocking<T, F>(work: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            // A broken invariant stays one; it must not look like a failed operation.
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::Cancelled),
-        },
     }
 }
 
@@ -127,15 +113,4 @@ impl Inner {
 /// Nothing here panics between two steps of a change, so a poisoned lock still guards sound data.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs blocking work that fails with plain I/O errors on the runtime's pool.
-pub(crate) async fn blocking_io<T, F>(work: F) -> std::io::Result<T>
-where
-    T: Send + 'static,
-    F: FnOnce() -> std::io::Result<T> + Send + 'static,
-{
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

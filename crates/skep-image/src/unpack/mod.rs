@@ -6,19 +6,15 @@
 //! reached, also when several members conspire.
 
 mod entry;
+pub(crate) mod error;
 mod tree;
 mod whiteout;
 
-use std::{
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::{io::Read, path::Path};
 
-use crate::{
-    error::Kind,
-    settings::Limits,
-    tar::{Reader, TarError},
-};
+pub use error::UnpackError;
+
+use crate::{settings::Limits, tar::Reader};
 use tree::Tree;
 
 /// How a stream is unpacked.
@@ -42,83 +38,6 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of file contents, hard links counted once.
     pub bytes: u64,
-}
-
-/// Why a stream cannot be unpacked. What was made before stays; the caller removes it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UnpackError {
-    /// The bytes are no tar stream.
-    #[error("{0}")]
-    Malformed(String),
-    /// The stream broke off or could not be decompressed.
-    #[error("cannot read the layer")]
-    Read(#[source] io::Error),
-    /// A name climbs out of the target.
-    #[error("{0:?} points outside of the target")]
-    Escape(String),
-    /// A member that cannot be made.
-    #[error("invalid entry {path:?}: {reason}")]
-    Entry {
-        /// Its path.
-        path: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// More entries than allowed.
-    #[error("more than {0} entries")]
-    TooManyEntries(u64),
-    /// The disk would be full.
-    #[error("not enough space: {free} bytes free, {needed} needed")]
-    NoSpace {
-        /// Free bytes.
-        free: u64,
-        /// Bytes needed, with the reserve.
-        needed: u64,
-    },
-    /// The content is not what its digest says.
-    #[error("the content has the digest {actual} instead of {expected}")]
-    Digest {
-        /// Digest it should have.
-        expected: String,
-        /// Digest it has.
-        actual: String,
-    },
-    /// Compression that is not read here.
-    #[error("unsupported compression: {0}")]
-    Compression(&'static str),
-    /// A system call failed.
-    #[error("cannot {action} {}", path.display())]
-    Io {
-        /// Verb.
-        action: &'static str,
-        /// Path within the target.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl UnpackError {
-    /// What kind of failure this is.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::NoSpace { .. } => Kind::System,
-            Self::Io { source, .. } if source.raw_os_error().is_some() => Kind::System,
-            Self::Compression(_) => Kind::NotImplemented,
-            _ => Kind::InvalidParameter,
-        }
-    }
-}
-
-impl From<TarError> for UnpackError {
-    fn from(error: TarError) -> Self {
-        match error {
-            TarError::Read(source) => Self::Read(source),
-            malformed => Self::Malformed(malformed.to_string()),
-        }
-    }
 }
 
 /// Unpacks an uncompressed tar stream into the folder `target`, which must exist. Reads to the end

@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{UnpackError, UnpackOptions};
+use super::{UnpackOptions, error::UnpackError};
 use crate::store::trash;
 
 /// Bytes written between two looks at the free space.

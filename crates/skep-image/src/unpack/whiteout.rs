@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::{
-    UnpackError,
+    error::UnpackError,
     tree::{Place, Tree, entry as invalid, failed},
 };
 

@@ -1,0 +1,54 @@
+//! Why a container file system operation failed.
+
+use std::{io, path::PathBuf};
+
+use crate::kind::Kind;
+
+/// Why a container file system operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RwError {
+    /// No such read-write layer.
+    #[error("no read-write layer for container {0}")]
+    NotFound(String),
+    /// There is one already.
+    #[error("container {0} already has a read-write layer")]
+    Exists(String),
+    /// A name that cannot be a folder's.
+    #[error("invalid container id {0:?}")]
+    Name(String),
+    /// It is in use.
+    #[error("the file system of container {0} is in use")]
+    Busy(String),
+    /// The kernel or the disk said no.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// Verb.
+        action: &'static str,
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RwError {
+    /// What kind of failure this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Exists(_) | Self::Busy(_) => Kind::Conflict,
+            Self::Name(_) => Kind::InvalidParameter,
+            Self::Io { .. } => Kind::System,
+        }
+    }
+
+    pub(super) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
