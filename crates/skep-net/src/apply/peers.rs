@@ -1,4 +1,5 @@
-//! Remote endpoints on a VXLAN device: permanent neighbour and forwarding entries.
+//! Remote endpoints on a VXLAN device: permanent neighbour and forwarding entries; and none of others
+//! on the bridge above.
 
 use super::netlink::{Mode, Netlink};
 use super::{Applied, refused};
@@ -49,6 +50,40 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
                 ))?;
             changed += 1;
         }
+    }
+    Ok(changed)
+}
+
+/// Removes lasting entries that somebody made in the forwarding tables of an overlay's bridges. A bridge
+/// learns by itself who is behind its ports, and has of itself one lasting entry for the Ethernet address
+/// of each link, `own`; any other leads packets astray for good.
+pub fn unlearn(netlink: &mut Netlink, namespace: &str, own: &BTreeSet<Mac>) -> Applied {
+    let mut changed = 0;
+    for message in list(netlink, namespace, AddressFamily::Bridge)? {
+        let of_bridge =
+            message.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
+        let lasting =
+            matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
+        let (_, Some(mac)) = who(&message) else { continue };
+        if !of_bridge || !lasting || own.contains(&mac) {
+            continue;
+        }
+        let mut doomed = NeighbourMessage::default();
+        doomed.header.family = AddressFamily::Bridge;
+        doomed.header.ifindex = message.header.ifindex;
+        // A port's entry is asked of its bridge, the bridge's own of itself.
+        doomed.header.flags =
+            if message.attributes.contains(&NeighbourAttribute::Controller(message.header.ifindex))
+            {
+                NeighbourFlags::Own
+            } else {
+                NeighbourFlags::Controller
+            };
+        doomed.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        netlink
+            .request(RouteNetlinkMessage::DelNeighbour(doomed), Mode::Change)
+            .map_err(refused(namespace, format!("remove the lasting entry of {mac}")))?;
+        changed += 1;
     }
     Ok(changed)
 }

@@ -6,6 +6,7 @@ use super::reaper::Reaper;
 use super::routes::Connected;
 use super::watch::{Listener, Watch};
 use super::{conntrack, nft, peers, refused, routes, sysctl};
+use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
@@ -411,6 +412,10 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
         if let Some(link) = found.get(&vxlan.name) {
             changed += peers::apply(&mut space.netlink, &label, link.index, vxlan)?;
         }
+    }
+    if matches!(space.name, NsName::Overlay(_)) {
+        let own = found.values().filter_map(|l| <[u8; 6]>::try_from(&l.mac[..]).ok()).map(Mac);
+        changed += peers::unlearn(&mut space.netlink, &label, &own.collect())?;
     }
     let rules = write_rules(space, plan, context)?;
     changed += rules;

@@ -420,6 +420,30 @@ fn overlays_follow_the_mtu_of_the_hosts_cable() {
 }
 
 #[test]
+fn lasting_entries_of_others_leave_the_bridges() {
+    on_a_host("swarm::lasting_entries_of_others_leave_the_bridges", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let task = task(&host, &net, 1).await;
+        net.enable_service(&task).await.expect("enable");
+        let ask = curl(&format!("http://{HOST}:8091"));
+        host.client(&ask);
+        assert_eq!(net.reconcile().await.repairs, 0);
+        // The mesh's own address leads to the bridge itself, the task's to the tunnel.
+        let overlay = host.enter("1-yewz22nd9r");
+        run(&format!("{overlay} bridge fdb replace 02:42:0a:00:00:04 dev br0 self permanent"));
+        run(&format!("{overlay} bridge fdb replace 02:42:0a:00:00:65 dev vxlan0 master static"));
+        host.try_client(&ask).expect_err("led astray");
+        assert_eq!(net.reconcile().await.repairs, 2);
+        let table = run(&format!("{overlay} bridge fdb show"));
+        assert!(!table.contains("02:42:0a:00:00:04 dev br0"), "{table}");
+        assert!(!table.contains("static"), "{table}");
+        host.client(&ask);
+        assert_eq!(net.reconcile().await.repairs, 0);
+    });
+}
+
+#[test]
 fn host_mode_only_writes_files() {
     on_a_host("swarm::host_mode_only_writes_files", |host: Host| async move {
         let net = host.start().await;
