@@ -54,11 +54,12 @@ impl Image {
             .change("EXPOSE 8000")
     }
 
-    /// Debian's nginx on port 80, which answers every path with one line of text.
+    /// Debian's nginx on port 80, which answers every path with one line of text. Files are sent as its
+    /// own settings have it.
     pub fn nginx() -> Self {
         let settings = "daemon off;\nworker_processes 1;\npid /tmp/nginx.pid;\nerror_log stderr;\n\
              events { worker_connections 1024; }\n\
-             http { access_log off; keepalive_requests 1000000;\n\
+             http { access_log off; keepalive_requests 1000000; sendfile on; tcp_nopush on;\n\
              client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f;\n\
              uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s;\n\
              server { listen 80 backlog=4096; location / { return 200 \"$hostname $remote_addr\\n\"; }\n\

@@ -53,7 +53,15 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
         }
         // One chain per port keeps the turn of every other port when one changes.
         let name = format!("{protocol}-{port}");
-        plan.rules.chain(&name).rule(turns(&mesh.backends));
+        // The port in the container at once, where it is the same for all: a task that has nothing to
+        // translate has less to do for each packet.
+        let rule = match mesh.target() {
+            Some(target) => {
+                format!("meta l4proto {protocol} {}:{target}", turns(&mesh.backends))
+            }
+            None => turns(&mesh.backends),
+        };
+        plan.rules.chain(&name).rule(rule);
         ports.push(format!("{protocol} . {port} : goto {name}"));
     }
     if !ports.is_empty() {

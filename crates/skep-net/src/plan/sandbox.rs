@@ -86,8 +86,8 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
     }
 }
 
-/// Ports of the routing mesh arrive at the ingress address as published and are
-/// redirected to the port in the container. Which node's load balancer sent a
+/// Ports of the routing mesh arrive at the ingress address as the port in the container,
+/// or as published (from Docker's nodes, and while tasks differ) and are then redirected. Which node's load balancer sent a
 /// connection is told by the Ethernet source, remembered as the connection's mark,
 /// and replies go back through that one, because only it can undo its translation.
 /// Nothing else is let in or out over the ingress network.
@@ -146,12 +146,7 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
     }
     let input = plan.rules.base("input", "filter", "input", 0);
     input.rule(format!("iifname \"{interface}\" ct state established,related accept"));
-    input.rule(format!("iifname \"{interface}\" ct status dnat accept"));
-    // A redirection to the port it came to changes nothing, and the kernel then does not count the
-    // connection as translated.
-    for port in
-        endpoint.service.iter().flat_map(|s| &s.ingress_ports).filter(|p| p.published == p.target)
-    {
+    for port in endpoint.service.iter().flat_map(|s| &s.ingress_ports) {
         input.rule(format!(
             "iifname \"{interface}\" ip daddr {address} {} dport {} accept",
             port.protocol, port.target

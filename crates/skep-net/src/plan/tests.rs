@@ -118,7 +118,9 @@ fn the_mesh_of_a_swarm_of_one() {
     assert_eq!(names.len(), 1 + 2 + 1 + 1 + 3, "{names:?}");
     let mesh = plans[&NsName::Ingress].rules.replace();
     assert!(
-        mesh.contains("tcp-8080 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }"),
+        mesh.contains(
+            "tcp-8080 meta l4proto tcp dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }:80"
+        ),
         "{mesh}"
     );
     assert!(!mesh.contains("10.0.0.13"), "{mesh}");
@@ -146,6 +148,29 @@ fn the_mesh_of_a_swarm_of_one() {
     let addresses: Vec<String> =
         balancer.cables[0].addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.1.2/24", "10.0.1.9/32"]);
+}
+
+#[test]
+fn tasks_that_differ_redirect_the_published_port_themselves() {
+    let mut world = swarm();
+    let second = spec(2).id;
+    let sandbox = world.running.sandboxes.get_mut(&second).expect("the second task");
+    for endpoint in &mut sandbox.endpoints {
+        for port in endpoint.service.iter_mut().flat_map(|s| &mut s.ingress_ports) {
+            port.target = 81;
+        }
+    }
+    let plans = plan(&world);
+    let mesh = plans[&NsName::Ingress].rules.replace();
+    let rule = "tcp-8080 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }\n";
+    assert!(mesh.contains(rule), "{mesh}");
+    let task = plans[&NsName::Sandbox(second)].rules.replace();
+    for rule in [
+        "ip daddr 10.0.0.12 tcp dport 8080 redirect to :81",
+        "ip daddr 10.0.0.12 tcp dport 81 accept",
+    ] {
+        assert!(task.contains(rule), "{task}");
+    }
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Walker<'_> {
             self.nobody(&mesh.service.clone(), mesh.leaving.len());
             return None;
         }
-        Some(mesh.backends.iter().map(|a| (*a, port)).collect())
+        let target = mesh.target().unwrap_or(port);
+        Some(mesh.backends.iter().map(|a| (*a, target)).collect())
     }
 
     /// A task redirects its published port; a client leads a virtual address to a task.

@@ -30,6 +30,19 @@ pub struct MeshPort {
     pub backends: BTreeSet<Ipv4Addr>,
     /// Ingress addresses that only keep their connections.
     pub leaving: BTreeSet<Ipv4Addr>,
+    /// Ports in the containers that get new connections: several while an update changes it.
+    targets: BTreeSet<u16>,
+}
+
+impl MeshPort {
+    /// The one port that all tasks in rotation have this one redirected to. Where they differ, each of
+    /// them knows best.
+    pub fn target(&self) -> Option<u16> {
+        match self.targets.first() {
+            Some(target) if self.targets.len() == 1 => Some(*target),
+            _ => None,
+        }
+    }
 }
 
 /// Every service on every overlay.
@@ -80,8 +93,12 @@ impl World {
                     let mesh = services.mesh.entry((port.protocol, port.published)).or_default();
                     mesh.service_id = record.service_id.clone();
                     mesh.service = record.service_name.clone();
-                    let side = if record.disabled { &mut mesh.leaving } else { &mut mesh.backends };
-                    side.insert(record.endpoint_ip);
+                    if record.disabled {
+                        mesh.leaving.insert(record.endpoint_ip);
+                    } else {
+                        mesh.backends.insert(record.endpoint_ip);
+                        mesh.targets.insert(port.target);
+                    }
                 }
             }
         }

@@ -128,6 +128,13 @@ fn the_mesh_takes_turns_and_shows_the_client() {
             assert!(!found.contains("inet6"), "{found}");
         }
         assert!(run(&format!("{t1} ip route show default")).contains("via 172.18.0.1 dev eth2"));
+        // Docker's nodes send to the published port, ours to the container's; nobody to another.
+        let mesh = host.enter("ingress_sbox");
+        for port in [8091, 80] {
+            let said = run(&format!("{mesh} {}", curl(&format!("http://10.0.0.101:{port}"))));
+            assert!(said.starts_with("t1"), "{port}: {said}");
+        }
+        try_run(&format!("{mesh} curl -s -m 1 http://10.0.0.101:81")).expect_err("not published");
         // Nothing before the tasks are in rotation: refused, not left hanging.
         let error =
             host.try_client(&curl(&format!("http://{HOST}:8091"))).expect_err("not in rotation");

@@ -177,23 +177,11 @@ fn rules_that_somebody_took_are_named() {
                     missing(
                         Outcome::Refused,
                         "ingress_sbox",
-                        "no rule leads 172.18.0.2:8091/tcp on to 10.0.0.101:8091",
+                        "no rule leads 172.18.0.2:8091/tcp on to 10.0.0.101:80",
                     ),
                 )
                 .await;
         }
-        broken
-            .case(
-                &nft("010101010101", "flush chain ip skep nat-prerouting"),
-                "",
-                MESH,
-                missing(
-                    Outcome::Dropped,
-                    "010101010101",
-                    "no rule leads 10.0.0.101:8091/tcp on to 10.0.0.101:80",
-                ),
-            )
-            .await;
         broken
             .case(
                 &nft("010101010101", "flush chain ip skep way-back"),
