@@ -31,8 +31,9 @@ mod shared;
 mod store;
 
 pub use control::*;
-pub use manager::{HostRoutes, Manager, ManagerConfig, ManagerStart, ManagerStartError, NewSwarm};
+pub use manager::{Manager, ManagerConfig, ManagerStart, ManagerStartError, NewSwarm};
 pub use raft::{
     KeyFileError, LogError, RaftStartError, SealError, SnapshotError, StateMachineError,
 };
+pub use shared::HostRoutes;
 pub use store::{TransactionError, Watched, Watcher, WriteError};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use skep_control::admission::{self, ClusterSeed};
 use skep_control::{Action, Store};
 use skep_pki::{CertError, TlsHandle, TlsIncoming};
-use skep_types::{HostRoute, Node, NodeId};
+use skep_types::{Node, NodeId};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use crate::lock::keep_locked;
 use crate::logs::LogBroker;
 use crate::raft::{Begin, KeyFileError, Member, RaftNode, RaftStartError};
 use crate::rpc::{self, GrpcTransport};
-use crate::shared::Shared;
+use crate::shared::{HostRoutes, Shared};
 use crate::store::{Watcher, WriteError, Writer};
 
 /// Time for a sole manager to begin to lead; it needs milliseconds.
@@ -43,9 +43,6 @@ pub struct ManagerConfig {
     /// Which routes this host has now: subnets of the swarm's networks go round them while it leads.
     pub host_routes: HostRoutes,
 }
-
-/// Answers at once; asked whenever a subnet is to be chosen.
-pub type HostRoutes = Arc<dyn Fn() -> Vec<HostRoute> + Send + Sync>;
 
 /// How a manager begins.
 pub enum ManagerStart {

@@ -1,14 +1,18 @@
+use std::sync::Arc;
+
 use skep_control::Store;
 use skep_pki::TlsHandle;
-use skep_types::NodeId;
+use skep_types::{HostRoute, NodeId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::dispatcher::{Sessions, StatusReports};
 use crate::logs::LogBroker;
-use crate::manager::HostRoutes;
 use crate::raft::Raft;
 use crate::store::{StoreCell, Writer};
+
+/// Answers at once; asked whenever a subnet is to be chosen.
+pub type HostRoutes = Arc<dyn Fn() -> Vec<HostRoute> + Send + Sync>;
 
 /// What all parts of one manager share.
 pub(crate) struct Shared {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance;
-use crate::manager::HostRoutes;
+use crate::shared::HostRoutes;
 use crate::store::{StoreCell, Watched, WriteError, Writer, now};
 
 /// Shortest time between two steps. The first change after a quiet time is answered at once; a burst
