@@ -9,7 +9,7 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// An entry: for an address (neighbour) or for a node (forwarding), by Ethernet address.
@@ -55,9 +55,10 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
 }
 
 /// Removes lasting entries that somebody made in the forwarding tables of an overlay's bridges. A bridge
-/// learns by itself who is behind its ports, and has of itself one lasting entry for the Ethernet address
-/// of each link, `own`; any other leads packets astray for good.
-pub fn unlearn(netlink: &mut Netlink, namespace: &str, own: &BTreeSet<Mac>) -> Applied {
+/// learns by itself who is behind its ports, and has of itself one lasting entry at each link, for that
+/// link's own Ethernet address; any other leads packets astray for good. `links` are the links to look
+/// at, by index: what is at a port that is going goes with it.
+pub fn unlearn(netlink: &mut Netlink, namespace: &str, links: &BTreeMap<u32, Mac>) -> Applied {
     let mut changed = 0;
     for message in list(netlink, namespace, AddressFamily::Bridge)? {
         let of_bridge =
@@ -65,7 +66,8 @@ pub fn unlearn(netlink: &mut Netlink, namespace: &str, own: &BTreeSet<Mac>) -> A
         let lasting =
             matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
         let (_, Some(mac)) = who(&message) else { continue };
-        if !of_bridge || !lasting || own.contains(&mac) {
+        let strange = links.get(&message.header.ifindex).is_some_and(|own| *own != mac);
+        if !of_bridge || !lasting || !strange {
             continue;
         }
         let mut doomed = NeighbourMessage::default();
@@ -80,10 +82,15 @@ pub fn unlearn(netlink: &mut Netlink, namespace: &str, own: &BTreeSet<Mac>) -> A
                 NeighbourFlags::Controller
             };
         doomed.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-        netlink
-            .request(RouteNetlinkMessage::DelNeighbour(doomed), Mode::Change)
-            .map_err(refused(namespace, format!("remove the lasting entry of {mac}")))?;
-        changed += 1;
+        match netlink.request(RouteNetlinkMessage::DelNeighbour(doomed), Mode::Change) {
+            // It went by itself, or its link did.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV)) => {}
+            result => {
+                result.map_err(refused(namespace, format!("remove the lasting entry of {mac}")))?;
+                changed += 1;
+            }
+        }
     }
     Ok(changed)
 }

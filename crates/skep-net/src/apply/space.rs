@@ -414,7 +414,8 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
         }
     }
     if matches!(space.name, NsName::Overlay(_)) {
-        let own = found.values().filter_map(|l| <[u8; 6]>::try_from(&l.mac[..]).ok()).map(Mac);
+        let links = found.values();
+        let own = links.filter_map(|l| Some((l.index, Mac(<[u8; 6]>::try_from(&l.mac[..]).ok()?))));
         changed += peers::unlearn(&mut space.netlink, &label, &own.collect())?;
     }
     let rules = write_rules(space, plan, context)?;

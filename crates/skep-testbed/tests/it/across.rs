@@ -35,6 +35,19 @@ pub fn serves(three: &Several, client: &Host, port: u16, tasks: usize) -> Result
     Ok(())
 }
 
+/// Waits until no request to port 8000 of these hosts meets a task that is dead.
+pub fn only_living_answer(hosts: &[Host], client: &Host) -> Result<()> {
+    for host in hosts {
+        until("only living tasks to answer", Duration::from_secs(10), || {
+            for _ in 0..6 {
+                client.sh(&format!("curl -sSf -m 1 http://{}:8000/", host.address()))?.text()?;
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    Ok(())
+}
+
 /// A loop of requests to port 8000 of some hosts in turn, from outside.
 struct Load<'a> {
     client: &'a Host,
@@ -303,14 +316,7 @@ fn a_host_that_dies_leaves_rotation_everywhere() -> Result<()> {
     three.docker(0, "service create -q --name web --replicas 3 -p 8000:8000 whoami")?;
     serves(&three, &client, 8000, 3)?;
     three.crash(2)?;
-    for host in &three.hosts[..2] {
-        until("only living tasks to answer", Duration::from_secs(10), || {
-            for _ in 0..6 {
-                client.sh(&format!("curl -sSf -m 1 http://{}:8000/", host.address()))?.text()?;
-            }
-            Ok::<_, anyhow::Error>(())
-        })?;
-    }
+    only_living_answer(&three.hosts[..2], &client)?;
     three.converged("web", "3/3")
 }
 

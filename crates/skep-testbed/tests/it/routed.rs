@@ -1,12 +1,11 @@
 //! Hosts in different subnets with a router between them, and cables of different sizes.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use skep_testbed::{Bed, Host, Image, executable, until};
 
-use crate::across::serves;
+use crate::across::{only_living_answer, serves};
 use crate::fixture::LIMIT;
 use crate::several::Several;
 
@@ -52,14 +51,7 @@ fn subnets_with_a_router_between_them_make_one_swarm() -> Result<()> {
     traced(&three)?;
     // Gossip tells of a death before the manager has noticed it.
     three.crash(2)?;
-    for host in &three.hosts[..2] {
-        until("only living tasks to answer", Duration::from_secs(10), || {
-            for _ in 0..6 {
-                client.sh(&format!("curl -sSf -m 1 http://{}:8000/", host.address()))?.text()?;
-            }
-            Ok::<_, anyhow::Error>(())
-        })?;
-    }
+    only_living_answer(&three.hosts[..2], &client)?;
     Ok(())
 }
 
