@@ -3,7 +3,7 @@
 use super::netlink::{Mode, Netlink};
 use super::{Applied, refused};
 use crate::cidr::{Cidr, Mac};
-use crate::error::Result;
+use crate::error::{NetError, Result};
 use crate::plan::{BridgePlan, CablePlan, VxlanPlan};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
@@ -217,7 +217,15 @@ pub fn silence(netlink: &mut Netlink, namespace: &str, name: &str, link: &Link) 
         LinkInfo::PortData(InfoPortData::BridgePort(settings)),
     ];
     let link = Link { up: true, ..link.clone() };
-    adjust(netlink, namespace, (name, &link), vec![LinkAttribute::LinkInfo(infos)]).map(|_| ())
+    match adjust(netlink, namespace, (name, &link), vec![LinkAttribute::LinkInfo(infos)]) {
+        // It went with the namespace at its other end, which is as silent.
+        Err(NetError::Netlink { source, .. })
+            if source.raw_os_error() == Some(nix::libc::ENODEV) =>
+        {
+            Ok(())
+        }
+        result => result.map(|_| ()),
+    }
 }
 
 /// Brings a link up and gives it attributes that differ.
