@@ -87,8 +87,8 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
 }
 
 /// Ports of the routing mesh arrive at the ingress address as the port in the container,
-/// or as published (from Docker's nodes, and while tasks differ) and are then redirected. Which node's load balancer sent a
-/// connection is told by the Ethernet source, remembered as the connection's mark,
+/// or as published (from Docker's nodes, and while tasks differ) and are then redirected.
+/// Which node's load balancer sent a connection is told by the Ethernet source, remembered as the connection's mark,
 /// and replies go back through that one, because only it can undo its translation.
 /// Nothing else is let in or out over the ingress network.
 ///
