@@ -18,8 +18,16 @@ pub async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static)
 }
 
 /// 32 random bytes as 64 lower-case hex digits: ids of containers, execs, sandboxes and volumes.
+///
+/// A container's host name is the short id. One of digits alone would be read as an address by every
+/// resolver (`032614272775` is 214.49.117.253 in octal), so that none is handed out, as in Docker.
 pub fn random_id() -> String {
-    hex::encode(rand::random::<[u8; 32]>())
+    loop {
+        let id = hex::encode(rand::random::<[u8; 32]>());
+        if !short(&id).bytes().all(|b| b.is_ascii_digit()) {
+            return id;
+        }
+    }
 }
 
 /// RFC 3339 in UTC with nanoseconds, as Docker prints times.
@@ -53,4 +61,17 @@ pub fn replace_file(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> 
 /// First 12 characters of an id.
 pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_short_id_can_be_read_as_a_number() {
+        // One of 281 random ones could.
+        let wrong: Vec<String> =
+            (0..10_000).map(|_| random_id()).filter(|id| short(id).parse::<u64>().is_ok()).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
 }
