@@ -70,8 +70,10 @@ mod tests {
     #[test]
     fn no_short_id_can_be_read_as_a_number() {
         // One of 281 random ones could.
-        let wrong: Vec<String> =
-            (0..10_000).map(|_| random_id()).filter(|id| short(id).parse::<u64>().is_ok()).collect();
+        let wrong: Vec<String> = (0..10_000)
+            .map(|_| random_id())
+            .filter(|id| short(id).parse::<u64>().is_ok())
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

@@ -168,7 +168,7 @@ fn sum(ends: &[(Option<&Candidate>, &Verdict)]) -> Verdict {
         let text = match remote {
             0 => format!("all {good} addresses answer"),
             all if all == good => format!("all {good} addresses are on other hosts"),
-            some => format!("{} of {good} answer here, {some} are on other hosts", good - some),
+            some => format!("here: {} of {good}; on other hosts: {some}", good - some),
         };
         let outcome = if remote == good { Outcome::Remote } else { Outcome::Delivered };
         return Verdict { outcome, reason: Reason::Ok, at: String::new(), text };

@@ -341,7 +341,20 @@ impl<'a> Walker<'a> {
             }
             _ => {
                 let how = if manner == Manner::ByChance { "by chance" } else { "in turn" };
-                self.rule(by, format!("destination becomes one of {}, {how}", to.len()));
+                let count = to.len();
+                let same = to
+                    .first()
+                    .and_then(|(_, new)| *new)
+                    .filter(|new| *new != port && to.iter().all(|(_, other)| *other == Some(*new)));
+                self.rule(
+                    by,
+                    match same {
+                        Some(new) => {
+                            format!("destination becomes port {new} of one of {count}, {how}")
+                        }
+                        None => format!("destination becomes one of {count}, {how}"),
+                    },
+                );
                 let candidates = to.iter().map(|(a, _)| self.candidate(live, *a)).collect();
                 let taken = self.choose(ns, how, candidates)?;
                 match to.get(taken) {
