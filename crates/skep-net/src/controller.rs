@@ -8,7 +8,7 @@
 //! back and compared instead of trusted. When the kernel tells that somebody else
 //! changed a namespace, that one is compared soon.
 
-use crate::apply::{Sign, Spaces, links, mtu_of, routes};
+use crate::apply::{Sign, Spaces, host_routes, links, mtu_of};
 use crate::error::{NetError, Result};
 use crate::model::{BlockedPort, BlockedPorts, Protocol};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
@@ -450,7 +450,7 @@ impl Worker {
     fn read_routes(&mut self) {
         let bridges = self.shared.read(|world| world.bridge_names());
         let Some(netlink) = self.spaces.host_netlink() else { return };
-        match routes::of_host(netlink, &bridges) {
+        match host_routes::of_host(netlink, &bridges, &self.shared.config.resolv_conf) {
             Ok(routes) => self.shared.lock().world.facts.host_routes = routes,
             Err(error) => {
                 tracing::warn!(

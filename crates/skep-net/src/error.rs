@@ -81,7 +81,7 @@ pub enum NetError {
     /// The subnet collides with a route of this host.
     #[error(
         "invalid pool request: Pool overlaps with other one on this address space: {pool} with {route}: \
-         choose another subnet, or take the route away first"
+         choose another subnet, or take that away first"
     )]
     PoolRouted {
         /// What was asked for.

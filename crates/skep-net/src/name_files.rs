@@ -10,7 +10,7 @@ use crate::plan::RESOLVER;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 /// Lines of every container's hosts file.
@@ -79,15 +79,31 @@ pub fn resolv_conf(
         (SandboxMode::Isolated, true) => conf.embedded(RESOLVER.into()).render(),
         (SandboxMode::Isolated, false) => {
             let own = !spec.dns.servers.is_empty() || !daemon.servers.is_empty();
-            let mut plain = if own { conf } else { conf.without_loopback() };
-            if plain.servers.is_empty()
-                && let Some(text) = read(Path::new(BEHIND_STUB))?
-            {
-                plain.servers = ResolvConf::parse(&text).without_loopback().servers;
-            }
-            plain.render()
+            if own { conf.render() } else { without_stub(conf)?.render() }
         }
     })
+}
+
+/// The host's IPv4 name servers as others than the host reach them.
+pub fn name_servers(host: &Path) -> Result<Vec<Ipv4Addr>> {
+    let servers = without_stub(host_resolv_conf(host)?)?.servers.into_iter();
+    Ok(servers
+        .filter_map(|server| match server {
+            IpAddr::V4(server) => Some(server),
+            IpAddr::V6(_) => None,
+        })
+        .collect())
+}
+
+/// Without servers on loopback; if that leaves none, with those that systemd-resolved has behind its stub.
+fn without_stub(conf: ResolvConf) -> Result<ResolvConf> {
+    let mut conf = conf.without_loopback();
+    if conf.servers.is_empty()
+        && let Some(text) = read(Path::new(BEHIND_STUB))?
+    {
+        conf.servers = ResolvConf::parse(&text).without_loopback().servers;
+    }
+    Ok(conf)
 }
 
 /// Writes `resolv.conf`, unless somebody edited it since `last` was written.

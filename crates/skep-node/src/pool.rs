@@ -81,7 +81,7 @@ pub(crate) fn check_pool_routes(
         // A pool smaller than its pieces is refused elsewhere.
         for number in 0..subnet_size.checked_sub(len).map_or(0, |bits| 1_u32 << bits) {
             let piece = Ipv4Addr::from(start + (number << (32 - subnet_size)));
-            match routes.iter().find(|route| route.forbids(piece, size)) {
+            match routes.iter().find(|route| route.reserves(piece, size)) {
                 None => return Ok(()),
                 Some(route) => first = first.or(Some(route)),
             }
@@ -119,6 +119,7 @@ fn last(start: u32, len: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skep_types::RouteKind;
 
     fn pools(texts: &[&str], size: u32) -> Result<(Vec<String>, u32), String> {
         let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
@@ -146,17 +147,18 @@ mod tests {
 
     #[test]
     fn a_pool_that_leads_elsewhere_as_a_whole_is_refused() {
-        let route = |destination: &str, prefix: u8, connected: bool| HostRoute {
+        let (routed, connected) = (RouteKind::Routed, RouteKind::Connected);
+        let route = |destination: &str, prefix: u8, kind| HostRoute {
             destination: destination.parse().unwrap(),
             prefix,
             interface: "eth1".to_owned(),
-            connected,
+            kind,
         };
-        let all = [route("10.0.0.0", 8, true)];
-        let vpn = route("10.0.0.0", 8, false);
-        let halves = [route("10.20.0.0", 17, true), route("10.20.128.0", 17, true)];
+        let all = [route("10.0.0.0", 8, connected)];
+        let vpn = route("10.0.0.0", 8, routed);
+        let halves = [route("10.20.0.0", 17, connected), route("10.20.128.0", 17, connected)];
         // Pools, size, routes; whether there is a piece.
-        let cases: [(&[&str], u32, &[HostRoute], bool); 9] = [
+        let cases: [(&[&str], u32, &[HostRoute], bool); 10] = [
             (&[], 24, &[], true),
             (&[], 24, &[vpn], true),
             (&[], 24, &all, false),
@@ -164,8 +166,9 @@ mod tests {
             (&["10.20.0.0/16", "172.30.0.0/16"], 24, &all, true),
             (&["10.20.0.0/16"], 24, &halves, false),
             (&["10.20.0.0/16"], 24, &halves[..1], true),
-            (&["10.20.0.0/24"], 24, &[route("10.20.0.7", 32, false)], false),
-            (&["10.20.0.0/24"], 29, &[route("10.20.0.7", 32, false)], true),
+            (&["10.20.0.0/24"], 24, &[route("10.20.0.7", 32, routed)], false),
+            (&["10.20.0.0/24"], 29, &[route("10.20.0.7", 32, routed)], true),
+            (&["10.20.0.0/24"], 24, &[route("10.20.0.53", 32, RouteKind::NameServer)], false),
         ];
         for (pools, size, routes, allowed) in cases {
             let texts: Vec<String> = pools.iter().map(|t| (*t).to_owned()).collect();
@@ -173,7 +176,7 @@ mod tests {
             assert_eq!(found.is_ok(), allowed, "{pools:?} {size} {routes:?}");
             if let Err(text) = found {
                 assert!(
-                    text.contains("over eth1") && text.contains("--default-addr-pool"),
+                    text.contains(&routes[0].to_string()) && text.contains("--default-addr-pool"),
                     "{text}"
                 );
             }

@@ -43,7 +43,7 @@ pub use node::*;
 pub use port::*;
 pub use report::{errno_text, report};
 pub use resources::*;
-pub use route::HostRoute;
+pub use route::{HostRoute, RouteKind};
 pub use secret::*;
 pub use service::*;
 pub use state::{Mover, TaskState};

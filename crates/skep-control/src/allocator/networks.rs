@@ -75,7 +75,7 @@ impl Allocator {
     }
 
     /// The next free subnet of the pools, one after the other: one that no route of the leader's host
-    /// touches, or else one that none forbids.
+    /// touches, or else one that none reserves.
     fn next_subnet(
         &mut self,
         store: &Store,
@@ -100,7 +100,7 @@ impl Allocator {
                 (!in_use.overlaps(&net) && !routes.iter().any(routed)).then_some((number, net))
             })
         };
-        let found = free(HostRoute::touches).or_else(|| free(HostRoute::forbids));
+        let found = free(HostRoute::touches).or_else(|| free(HostRoute::reserves));
         let (number, net) = found.ok_or_else(none)?;
         self.last_subnet = Some(number);
         Ok(net)

@@ -2,8 +2,8 @@
 
 use skep_control::admission;
 use skep_types::{
-    HostRoute, NetworkId, NetworkSpec, PortConfig, Protocol, PublishMode, ResolutionMode, Task,
-    VXLAN_ID_LIST,
+    HostRoute, NetworkId, NetworkSpec, PortConfig, Protocol, PublishMode, ResolutionMode,
+    RouteKind, Task, VXLAN_ID_LIST,
 };
 
 use crate::sim::Sim;
@@ -60,25 +60,31 @@ fn the_first_numbers_of_a_swarm() {
 
 #[test]
 fn subnets_go_round_the_routes_of_the_leader_s_host() {
-    let route = |destination: &str, prefix, connected| HostRoute {
+    let (vpn, eth, dns) = (RouteKind::Routed, RouteKind::Connected, RouteKind::NameServer);
+    let route = |destination: &str, prefix, kind| HostRoute {
         destination: destination.parse().unwrap(),
         prefix,
         interface: "eth1".to_owned(),
-        connected,
+        kind,
     };
     // Routes; what the next three networks get.
-    let cases: [(&[HostRoute], [&str; 3]); 4] = [
+    let cases: [(&[HostRoute], [&str; 3]); 5] = [
         (&[], ["10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"]),
         (
-            &[route("10.0.1.0", 24, true), route("10.0.3.9", 32, false)],
+            &[route("10.0.1.0", 24, eth), route("10.0.3.9", 32, vpn)],
             ["10.0.2.0/24", "10.0.4.0/24", "10.0.5.0/24"],
         ),
         // The whole pool is routed: what is no interface's subnet has to do.
         (
-            &[route("10.0.0.0", 8, false), route("10.0.2.0", 23, true)],
+            &[route("10.0.0.0", 8, vpn), route("10.0.2.0", 23, eth)],
             ["10.0.1.0/24", "10.0.4.0/24", "10.0.5.0/24"],
         ),
-        (&[route("10.0.0.0", 8, true)], ["", "", ""]),
+        (&[route("10.0.0.0", 8, eth)], ["", "", ""]),
+        // A name server's subnet is not taken even then.
+        (
+            &[route("10.0.0.0", 8, vpn), route("10.0.2.53", 32, dns)],
+            ["10.0.1.0/24", "10.0.3.0/24", "10.0.4.0/24"],
+        ),
     ];
     for (routes, expected) in cases {
         let mut sim = Sim::new(1, 1);

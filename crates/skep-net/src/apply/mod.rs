@@ -1,6 +1,7 @@
 //! From plans to the kernel, by difference.
 
 mod conntrack;
+pub mod host_routes;
 pub mod links;
 mod netlink;
 mod nft;

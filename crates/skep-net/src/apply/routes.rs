@@ -1,19 +1,18 @@
 //! Routes and the rules that choose a table by mark. Ours are told from others' by
 //! the protocol number that routes carry.
 
-use super::links::{self, Links};
+use super::links::Links;
 use super::netlink::{Mode, Netlink};
 use super::{Applied, refused};
 use crate::cidr::Cidr;
 use crate::error::Result;
-use crate::plan::{ALIAS, MARK_BASE, MARK_MASK, NsName, RoutePlan};
+use crate::plan::{MARK_BASE, MARK_MASK, RoutePlan};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use skep_types::HostRoute;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 /// "Who made this route": a number that no routing daemon uses.
@@ -148,47 +147,6 @@ pub fn marks(netlink: &mut Netlink, namespace: &str, wanted: &[u32]) -> Applied 
     Ok(changed)
 }
 
-/// The main table of the host without default routes and without those over our own bridges, which are
-/// told by their names or, where the network is not stored (the very first start may have been
-/// interrupted), by their mark.
-pub fn of_host(netlink: &mut Netlink, bridges: &BTreeSet<String>) -> Result<Vec<HostRoute>> {
-    let namespace = NsName::Host.to_string();
-    let links = links::read(netlink, &namespace)?;
-    let names: BTreeMap<u32, &String> = links.iter().map(|(name, l)| (l.index, name)).collect();
-    let ours: BTreeSet<u32> = (links.iter())
-        .filter(|(name, link)| bridges.contains(*name) || link.alias.starts_with(ALIAS))
-        .map(|(_, link)| link.index)
-        .collect();
-    let mut found = Vec::new();
-    for message in read(netlink, &namespace)? {
-        if table(&message) != u32::from(RouteHeader::RT_TABLE_MAIN) {
-            continue;
-        }
-        let link = message.attributes.iter().find_map(|a| match a {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        });
-        let destination = message.attributes.iter().find_map(|a| match a {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
-            _ => None,
-        });
-        if let Some(destination) = destination
-            && link.is_none_or(|link| !ours.contains(&link))
-        {
-            found.push(HostRoute {
-                destination,
-                prefix: message.header.destination_prefix_length,
-                interface: link
-                    .and_then(|link| names.get(&link))
-                    .map_or_else(String::new, |n| n.to_string()),
-                connected: message.header.protocol == RouteProtocol::Kernel
-                    && message.header.scope == RouteScope::Link,
-            });
-        }
-    }
-    Ok(found)
-}
-
 /// The kernel's IPv4 routes of all tables.
 pub(super) fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
     let mut request = RouteMessage::default();
@@ -205,7 +163,7 @@ pub(super) fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMe
         .collect())
 }
 
-fn table(message: &RouteMessage) -> u32 {
+pub(super) fn table(message: &RouteMessage) -> u32 {
     message
         .attributes
         .iter()

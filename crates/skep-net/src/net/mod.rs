@@ -9,7 +9,7 @@ mod trace;
 
 pub use crate::controller::ReconcileReport;
 
-use crate::apply::{Netlink, Nft, Spaces, links, routes};
+use crate::apply::{Netlink, Nft, Spaces, host_routes, links};
 use crate::checks::{self, Check};
 use crate::config::NetConfig;
 use crate::controller::{Controller, Interest};
@@ -226,7 +226,8 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
     let mut world = World::new(facts);
     world.networks = networks;
     world.running = running;
-    world.facts.host_routes = routes::of_host(&mut open_netlink()?, &world.bridge_names())?;
+    world.facts.host_routes =
+        host_routes::of_host(&mut open_netlink()?, &world.bridge_names(), &config.resolv_conf)?;
     let bridge = &config.default_bridge;
     let options = BTreeMap::from([
         (option_keys::BRIDGE_NAME.to_owned(), bridge.name.clone()),

@@ -1,7 +1,7 @@
 //! Networks: make, find, look into, remove.
 
 use super::{Net, new_network_id, now_unix_nanos, open_netlink};
-use crate::apply::routes;
+use crate::apply::host_routes;
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::model::{Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope};
@@ -36,7 +36,8 @@ impl Net {
         let shared = Arc::clone(&self.inner.shared);
         spawn_blocking(move || {
             let bridges = shared.read(World::bridge_names);
-            let routes = routes::of_host(&mut open_netlink()?, &bridges)?;
+            let resolv_conf = &shared.config.resolv_conf;
+            let routes = host_routes::of_host(&mut open_netlink()?, &bridges, resolv_conf)?;
             shared.lock().world.facts.host_routes = routes;
             Ok(())
         })

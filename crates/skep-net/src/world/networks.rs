@@ -236,14 +236,14 @@ impl World {
     }
 
     /// The next free subnet of the pools, first address as gateway: one that no route of the host
-    /// touches, or else one that none forbids.
+    /// touches, or else one that none reserves.
     fn next_subnet(&self) -> Result<Subnet> {
         let routes = &self.facts.host_routes;
         let touched = |s: &Cidr| routes.iter().any(|r| r.touches(s.addr(), s.prefix()));
-        let forbidden = |s: &Cidr| routes.iter().any(|r| r.forbids(s.addr(), s.prefix()));
+        let reserved = |s: &Cidr| routes.iter().any(|r| r.reserves(s.addr(), s.prefix()));
         let subnet = self
             .free_subnet(touched)
-            .or_else(|| self.free_subnet(forbidden))
+            .or_else(|| self.free_subnet(reserved))
             .ok_or(NetError::PoolsExhausted)?;
         let gateway = Ipv4Addr::from(subnet.first().saturating_add(1));
         Ok(Subnet { subnet, ip_range: None, gateway: Some(gateway), auxiliary: BTreeMap::new() })

@@ -1,10 +1,10 @@
-//! Subnets against the routes that the host has anyhow.
+//! Subnets against what the host reaches anyhow.
 
 use super::{GATEWAY_NETWORK, World};
 use crate::cidr::Cidr;
 use crate::error::{NetError, Result};
 use crate::model::{Driver, Network};
-use skep_types::HostRoute;
+use skep_types::{HostRoute, RouteKind};
 use std::collections::BTreeSet;
 
 impl World {
@@ -36,7 +36,7 @@ impl World {
                 destination: subnet.subnet.network().addr(),
                 prefix: subnet.subnet.prefix(),
                 interface: GATEWAY_NETWORK.to_owned(),
-                connected: true,
+                kind: RouteKind::Connected,
             });
         }
         routes
@@ -58,10 +58,21 @@ impl World {
             for subnet in &network.subnets {
                 let s = subnet.subnet.network();
                 let touching = routes.iter().filter(|r| r.touches(s.addr(), s.prefix()));
-                found.extend(touching.map(|route| text(&network.name, &s, route)));
+                let hidden = touching.filter(|route| !self.serves_names(network, route));
+                found.extend(hidden.map(|route| text(&network.name, &s, route)));
             }
         }
         found
+    }
+
+    /// Whether the route is a name server that belongs in the local network: it listens at the gateway,
+    /// which is the host, or is a container.
+    fn serves_names(&self, network: &Network, server: &HostRoute) -> bool {
+        let at = server.destination;
+        server.kind == RouteKind::NameServer
+            && network.driver == Driver::Bridge
+            && (network.subnets.iter().any(|s| s.gateway == Some(at))
+                || self.endpoints_on(&network.id).any(|(_, e)| e.address.addr() == at))
     }
 }
 
@@ -70,14 +81,14 @@ type Text = fn(&str, &Cidr, &HostRoute) -> String;
 fn local_text(name: &str, subnet: &Cidr, route: &HostRoute) -> String {
     format!(
         "network {name} ({subnet}) and {route} overlap: addresses in both are reached on one side \
-         only; give the network or the route another subnet"
+         only; give one of the two another place"
     )
 }
 
 fn overlay_text(name: &str, subnet: &Cidr, route: &HostRoute) -> String {
     format!(
         "overlay network {name} ({subnet}) hides {route} from its containers: addresses in both are \
-         the network's for them; give the network or the route another subnet"
+         the network's for them; give one of the two another place"
     )
 }
 

@@ -3,6 +3,7 @@ use crate::config::AddressPool;
 use crate::error::NetError;
 use crate::model::{Driver, EndpointSpec, IpamSpec, NetworkCreate, SandboxMode, option_keys};
 use proptest::prelude::*;
+use skep_types::RouteKind;
 use std::collections::BTreeMap;
 
 pub fn world() -> World {
@@ -10,7 +11,10 @@ pub fn world() -> World {
         mtu: 1500,
         underlay_mtu: 1500,
         pools: AddressPool::docker_defaults(),
-        host_routes: vec![route("172.19.0.0/24", "eth1", true), route("0.0.0.0/0", "eth0", false)],
+        host_routes: vec![
+            route("172.19.0.0/24", "eth1", RouteKind::Connected),
+            route("0.0.0.0/0", "eth0", RouteKind::Routed),
+        ],
         default_binding: Ipv4Addr::UNSPECIFIED,
         blocked_ports: BTreeSet::new(),
     });
@@ -24,13 +28,13 @@ pub fn world() -> World {
     world
 }
 
-pub fn route(destination: &str, interface: &str, connected: bool) -> HostRoute {
+pub fn route(destination: &str, interface: &str, kind: RouteKind) -> HostRoute {
     let destination: Cidr = destination.parse().unwrap();
     HostRoute {
         destination: destination.addr(),
         prefix: destination.prefix(),
         interface: interface.to_owned(),
-        connected,
+        kind,
     }
 }
 
@@ -91,10 +95,11 @@ fn pools_go_round_networks_and_routes() {
 
 #[test]
 fn routes_of_the_host_are_gone_round_and_not_hidden() {
-    let (eth, vpn) = (true, false);
-    type Routes<'a> = &'a [(&'a str, bool)];
+    let (eth, vpn) = (RouteKind::Connected, RouteKind::Routed);
+    let (own, dns) = (RouteKind::Address, RouteKind::NameServer);
+    type Routes<'a> = &'a [(&'a str, RouteKind)];
     // Routes; what a network without a subnet gets.
-    let automatic: [(Routes<'_>, Option<&str>); 7] = [
+    let automatic: [(Routes<'_>, Option<&str>); 10] = [
         (&[], Some("172.18.0.0/16")),
         (&[("0.0.0.0/1", vpn), ("128.0.0.0/1", vpn)], Some("172.18.0.0/16")),
         (&[("172.18.7.0/24", vpn), ("172.16.0.0/13", eth)], Some("172.24.0.0/16")),
@@ -103,9 +108,16 @@ fn routes_of_the_host_are_gone_round_and_not_hidden() {
         // All of them are routed somewhere: then a piece of a wide route, and not an interface's subnet.
         (&[("172.16.0.0/12", vpn), ("192.168.0.0/16", eth)], Some("172.18.0.0/16")),
         (&[("172.16.0.0/12", eth), ("192.168.0.0/16", eth)], None),
+        (&[("172.18.255.1/32", own), ("172.19.0.0/24", own)], Some("172.20.0.0/16")),
+        (&[("172.18.0.53/32", dns)], Some("172.19.0.0/16")),
+        // Where all is routed, a name server's subnet is not taken even so.
+        (
+            &[("172.16.0.0/12", vpn), ("192.168.0.0/16", vpn), ("172.18.0.53/32", dns)],
+            Some("172.19.0.0/16"),
+        ),
     ];
     let routes = |list: Routes<'_>| -> Vec<HostRoute> {
-        list.iter().map(|(destination, connected)| route(destination, "x", *connected)).collect()
+        list.iter().map(|(destination, kind)| route(destination, "x", *kind)).collect()
     };
     for (list, expected) in automatic {
         let mut world = world();
@@ -125,10 +137,12 @@ fn routes_of_the_host_are_gone_round_and_not_hidden() {
         ("10.1.0.0/16", eth, "10.1.3.0/24", false),
         ("10.0.0.0/8", vpn, "10.1.3.0/24", true),
         ("0.0.0.0/0", vpn, "10.1.3.0/24", true),
+        ("10.1.3.0/24", own, "10.1.3.128/25", false),
+        ("10.1.3.9/32", own, "10.1.3.0/24", false),
     ];
-    for (destination, connected, subnet, allowed) in explicit {
+    for (destination, kind, subnet, allowed) in explicit {
         let mut world = world();
-        world.facts.host_routes = routes(&[(destination, connected)]);
+        world.facts.host_routes = routes(&[(destination, kind)]);
         let made = create(&mut world, "n", Some(subnet));
         assert_eq!(made.is_ok(), allowed, "{destination} {subnet}");
         if let Err(error) = made {
@@ -136,8 +150,8 @@ fn routes_of_the_host_are_gone_round_and_not_hidden() {
                 error.to_string(),
                 format!(
                     "invalid pool request: Pool overlaps with other one on this address space: {subnet} \
-                     with this host's route to {destination} over x: choose another subnet, or take \
-                     the route away first"
+                     with {}: choose another subnet, or take that away first",
+                    route(destination, "x", kind)
                 )
             );
             assert_eq!(error.kind(), crate::error::ErrorKind::Forbidden);
@@ -147,8 +161,8 @@ fn routes_of_the_host_are_gone_round_and_not_hidden() {
                 world.collisions(),
                 [format!(
                     "network n ({subnet}) and this host's route to 10.0.0.0/8 over x overlap: \
-                     addresses in both are reached on one side only; give the network or the route \
-                     another subnet"
+                     addresses in both are reached on one side only; give one of the two another \
+                     place"
                 )]
             );
         } else {
@@ -158,9 +172,33 @@ fn routes_of_the_host_are_gone_round_and_not_hidden() {
 }
 
 #[test]
+fn a_name_server_may_be_in_a_network_that_is_asked_for() {
+    let server = |address: &str| route(&format!("{address}/32"), "", RouteKind::NameServer);
+    let mut world = world();
+    world.facts.host_routes =
+        ["172.17.0.1", "10.1.3.1", "10.1.3.2", "10.1.3.9"].map(server).to_vec();
+    create(&mut world, "n", Some("10.1.3.0/24")).unwrap();
+    let spec = spec(1);
+    let id = spec.id.clone();
+    world.create_sandbox(spec).unwrap();
+    let wish = EndpointSpec { network: "n".into(), ..EndpointSpec::default() };
+    world.connect(&id, vec![wish], 0, &mut counter()).unwrap();
+    // What listens at a gateway, and a container, 10.1.3.2, are there on purpose.
+    assert_eq!(
+        world.collisions(),
+        [
+            "network n (10.1.3.0/24) and this host's name server 10.1.3.9 overlap: addresses in both are \
+          reached on one side only; give one of the two another place"
+        ]
+    );
+    world.facts.host_routes = vec![server("10.2.0.53")];
+    world.check_overlay(&"10.2.0.0/24".parse().unwrap()).unwrap();
+}
+
+#[test]
 fn a_bridge_that_was_there_brings_its_route() {
     let mut world = world();
-    world.facts.host_routes = vec![route("10.1.0.0/24", "br-lab", true)];
+    world.facts.host_routes = vec![route("10.1.0.0/24", "br-lab", RouteKind::Connected)];
     assert!(create(&mut world, "n", Some("10.1.0.0/24")).is_err());
     let request = NetworkCreate {
         name: "n".to_owned(),
@@ -174,7 +212,7 @@ fn a_bridge_that_was_there_brings_its_route() {
 #[test]
 fn overlays_stay_away_from_routes_and_the_way_out() {
     let mut world = world();
-    world.facts.host_routes = vec![route("10.1.0.0/16", "eth1", true)];
+    world.facts.host_routes = vec![route("10.1.0.0/16", "eth1", RouteKind::Connected)];
     world.ensure_gateway_network("9".repeat(64).into(), 0).unwrap();
     let check = |subnet: &str| world.check_overlay(&subnet.parse().unwrap());
     assert!(check("10.1.2.0/24").is_err());
