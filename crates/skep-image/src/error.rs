@@ -6,8 +6,9 @@ use std::{io, path::PathBuf};
 
 use crate::{
     dockerfile::error::ChangeError, kind::Kind, platform::PlatformError, reference::ReferenceError,
-    registry::error::RegistryError, report::report, rw::error::RwError, unpack::error::UnpackError,
+    registry::error::RegistryError, rw::error::RwError, unpack::error::UnpackError,
 };
+use skep_types::report;
 
 /// Result of an image operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -344,7 +344,7 @@ impl Worker {
                 let blocked = BlockedPort {
                     service: mesh.service_id.as_str().into(),
                     service_name: mesh.service.clone(),
-                    reason: chain(refused.get(key)?),
+                    reason: skep_types::report(refused.get(key)?),
                 };
                 Some((*key, blocked))
             })
@@ -443,7 +443,7 @@ impl Worker {
         // Unknown until it succeeds, so that it stays on the list.
         self.applied.remove(name);
         self.failed.insert(name.clone(), Instant::now() + RETRY);
-        lock(&self.shared.problems).namespaces.insert(name.clone(), chain(error));
+        lock(&self.shared.problems).namespaces.insert(name.clone(), skep_types::report(error));
     }
 
     /// Refreshes the host's routes.
@@ -513,16 +513,4 @@ fn answer_all(waiting: Vec<(Interest, Reply)>, error: &Arc<NetError>) {
         // Who stopped waiting does not need an answer.
         let _ = reply.send(Err(error));
     }
-}
-
-/// An error with its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

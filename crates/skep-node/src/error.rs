@@ -107,18 +107,6 @@ impl NodeError {
     }
 }
 
-/// An error with all its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
 /// This host's control API cannot be used; 503. The text is Docker's.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotManager {

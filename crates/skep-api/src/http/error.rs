@@ -1,5 +1,4 @@
 use std::error::Error;
-use std::fmt::Write as _;
 
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -52,21 +51,9 @@ impl ApiError {
     }
 
     /// An error with the text of its whole chain of causes.
-    pub fn from_chain(status: StatusCode, error: &dyn Error) -> Self {
-        Self::new(status, chain(error))
+    pub fn from_chain(status: StatusCode, error: &(dyn Error + 'static)) -> Self {
+        Self::new(status, skep_types::report(error))
     }
-}
-
-/// The error and its causes on one line, `outer: inner: innermost`.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 impl IntoResponse for ApiError {

@@ -11,7 +11,7 @@ mod version;
 mod view;
 
 pub(crate) use body::{JsonBody, RawJson, decode, decode_value};
-pub(crate) use error::{ApiError, ApiResult, chain};
+pub(crate) use error::{ApiError, ApiResult};
 pub(crate) use path::{Name, Rest};
 pub(crate) use query::Params;
 pub(crate) use respond::{created, json, no_content, text};

@@ -4,7 +4,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Value, json as value};
 use skep_engine::{EngineError, ProgressStream};
 
-use crate::http::{ApiResult, chain};
+use crate::http::ApiResult;
 use crate::stream::{JsonLine, json_lines};
 
 /// Progress as lines of JSON. What fails before there is any progress becomes the answer's status, as
@@ -26,7 +26,7 @@ pub(super) async fn answer(mut progress: ProgressStream) -> ApiResult<Response> 
 }
 
 fn failure(error: EngineError) -> JsonLine {
-    tracing::debug!(error = %chain(&error), "an image operation failed after its answer began");
+    tracing::debug!(error = %skep_types::report(&error), "an image operation failed after its answer began");
     JsonLine::error(&error.into())
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct BrokenOff(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 impl BrokenOff {
     pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        tracing::warn!(error = %crate::http::chain(&error), "an answer broke off");
+        tracing::warn!(error = %skep_types::report(&error), "an answer broke off");
         Self(Box::new(error))
     }
 }

@@ -84,7 +84,7 @@ fn resolve(
     let bytes = spool.bytes(&name, limits.manifest_bytes)?;
     let header = Some(entry.media_type.as_str()).filter(|t| !t.is_empty());
     let document = Document::parse(&bytes, header, limits.layers)
-        .map_err(|e| invalid(&name, &crate::report::report(&e)))?;
+        .map_err(|e| invalid(&name, &skep_types::report(&e)))?;
     match document {
         Document::Manifest(manifest) => Ok(Some((manifest.kind().to_owned(), bytes, manifest))),
         Document::Index(index) => match index.choose(platform) {

@@ -79,7 +79,7 @@ async fn fetch(
                 if failures >= error.attempts(retry.attempts) {
                     return Err(error.into());
                 }
-                let error = crate::report::report(&error);
+                let error = skep_types::report(&error);
                 tracing::info!(blob = %blob.digest, done = part.done, error, "download interrupted, trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(retry.longest_pause);

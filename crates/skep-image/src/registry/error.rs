@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::{digest::Digest, kind::Kind, manifest::ManifestError, report::report};
+use crate::{digest::Digest, kind::Kind, manifest::ManifestError};
+use skep_types::report;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 

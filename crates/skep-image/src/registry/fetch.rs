@@ -229,7 +229,7 @@ impl Images {
             match result {
                 Ok(value) => return Ok((session, value)),
                 Err(error) if mirror => {
-                    tracing::warn!(mirror = base, error = %crate::report::report(&error), "a mirror failed")
+                    tracing::warn!(mirror = base, error = %skep_types::report(&error), "a mirror failed")
                 }
                 Err(error) if error.is_passing() => first = telling(first, error),
                 Err(error) => return Err(error),

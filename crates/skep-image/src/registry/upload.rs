@@ -130,7 +130,7 @@ impl Session {
                     if error.is_passing() && failures + 1 < error.attempts(retry.attempts) =>
                 {
                     failures += 1;
-                    let text = crate::report::report(&error);
+                    let text = skep_types::report(&error);
                     tracing::info!(blob = %blob.digest, sent, error = text, "upload interrupted, trying again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(retry.longest_pause);

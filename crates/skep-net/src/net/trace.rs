@@ -64,7 +64,7 @@ impl Net {
             };
             match handle.run(|| survey(&nft, &name.to_string())) {
                 Ok(Ok(live)) => Ok(live),
-                Ok(Err(error)) => Err(chain(&error)),
+                Ok(Err(error)) => Err(skep_types::report(&error)),
                 Err(error) => Err(error.to_string()),
             }
         };
@@ -92,14 +92,4 @@ impl Net {
             found
         })
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

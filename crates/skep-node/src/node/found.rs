@@ -59,7 +59,7 @@ impl SwarmNode {
             Err(error) => {
                 // The cause matters more to the user than what cannot be cleaned up.
                 if let Err(error) = self.erase().await {
-                    let error = crate::error::chain(&error);
+                    let error = skep_types::report(&error);
                     tracing::error!(
                         error,
                         "cannot clean up after a failed init; the next start tries again"
@@ -201,7 +201,7 @@ impl SwarmNode {
                 if leads { Ok(id) } else { Err(NotManager::NoLeader.into()) }
             }
             Err(error) => {
-                self.put(Slot::Failed { state, error: crate::error::chain(&error) });
+                self.put(Slot::Failed { state, error: skep_types::report(&error) });
                 Err(error)
             }
         }

@@ -86,7 +86,7 @@ impl SwarmNode {
             Ok(member) => Slot::Active(Arc::new(member)),
             Err(NodeError::NotManager(NotManager::Locked)) => Slot::Locked(state),
             Err(error) => {
-                let error = crate::error::chain(&error);
+                let error = skep_types::report(&error);
                 tracing::error!(error, "cannot start this node's swarm membership");
                 Slot::Failed { state, error }
             }
@@ -111,7 +111,7 @@ impl SwarmNode {
             if matches!(node.slot(), Slot::Failed { .. })
                 && let Err(error) = node.resume(unlock_key).await
             {
-                let error = crate::error::chain(&error);
+                let error = skep_types::report(&error);
                 tracing::error!(error, "cannot try again to start this node's swarm membership");
             }
         });

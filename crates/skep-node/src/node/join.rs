@@ -63,7 +63,7 @@ impl SwarmNode {
             }
             Err(error) => {
                 if let Err(error) = self.erase().await {
-                    let error = crate::error::chain(&error);
+                    let error = skep_types::report(&error);
                     tracing::error!(
                         error,
                         "cannot clean up after a failed join; the next start tries again"
@@ -116,7 +116,7 @@ fn refused(error: JoinError) -> NodeError {
         JoinError::Refused { message, code, .. } => {
             NodeError::Join(format!("rpc error: code = {code:?} desc = {message}"))
         }
-        other => NodeError::Join(crate::error::chain(&other)),
+        other => NodeError::Join(skep_types::report(&other)),
     }
 }
 

@@ -49,7 +49,7 @@ impl SwarmNode {
                 Ok(())
             }
             Err(error) => {
-                self.put(Slot::Failed { state, error: crate::error::chain(&error) });
+                self.put(Slot::Failed { state, error: skep_types::report(&error) });
                 Err(error)
             }
         }
