@@ -4,6 +4,7 @@
 use super::netlink::{Mode, Netlink};
 use super::{Applied, refused};
 use crate::cidr::Mac;
+use crate::error::Result;
 use crate::plan::VxlanPlan;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -15,14 +16,39 @@ use std::net::IpAddr;
 /// An entry: for an address (neighbour) or for a node (forwarding), by Ethernet address.
 type Entry = (IpAddr, Mac);
 
+/// What the kernel of a namespace has, read once for all its devices.
+pub struct Entries {
+    neighbours: Vec<NeighbourMessage>,
+    forwarding: Vec<NeighbourMessage>,
+}
+
+impl Entries {
+    /// Reads them.
+    pub fn read(netlink: &mut Netlink, namespace: &str) -> Result<Self> {
+        Ok(Self {
+            neighbours: list(netlink, namespace, AddressFamily::Inet)?,
+            forwarding: list(netlink, namespace, AddressFamily::Bridge)?,
+        })
+    }
+}
+
 /// Makes the device's entries those of the plan.
-pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPlan) -> Applied {
+pub fn apply(
+    netlink: &mut Netlink,
+    namespace: &str,
+    index: u32,
+    plan: &VxlanPlan,
+    entries: &Entries,
+) -> Applied {
     let neighbours: BTreeSet<Entry> =
         plan.peers.iter().map(|(ip, mac, _)| (IpAddr::V4(*ip), *mac)).collect();
     let nodes: BTreeSet<Entry> = plan.peers.iter().map(|(_, mac, node)| (*node, *mac)).collect();
     let mut changed = 0;
-    for (family, wanted) in [(AddressFamily::Inet, neighbours), (AddressFamily::Bridge, nodes)] {
-        let found = read(netlink, namespace, family, index)?;
+    for (family, wanted, entries) in [
+        (AddressFamily::Inet, neighbours, &entries.neighbours),
+        (AddressFamily::Bridge, nodes, &entries.forwarding),
+    ] {
+        let found = permanent(entries, family, index);
         for entry in found.difference(&wanted) {
             netlink
                 .request(
@@ -58,14 +84,19 @@ pub fn apply(netlink: &mut Netlink, namespace: &str, index: u32, plan: &VxlanPla
 /// learns by itself who is behind its ports, and has of itself one lasting entry at each link, for that
 /// link's own Ethernet address; any other leads packets astray for good. `links` are the links to look
 /// at, by index: what is at a port that is going goes with it.
-pub fn unlearn(netlink: &mut Netlink, namespace: &str, links: &BTreeMap<u32, Mac>) -> Applied {
+pub fn unlearn(
+    netlink: &mut Netlink,
+    namespace: &str,
+    links: &BTreeMap<u32, Mac>,
+    entries: &Entries,
+) -> Applied {
     let mut changed = 0;
-    for message in list(netlink, namespace, AddressFamily::Bridge)? {
+    for message in &entries.forwarding {
         let of_bridge =
             message.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
         let lasting =
             matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
-        let (_, Some(mac)) = who(&message) else { continue };
+        let (_, Some(mac)) = who(message) else { continue };
         let strange = links.get(&message.header.ifindex).is_some_and(|own| *own != mac);
         if !of_bridge || !lasting || !strange {
             continue;
@@ -97,12 +128,7 @@ pub fn unlearn(netlink: &mut Netlink, namespace: &str, links: &BTreeMap<u32, Mac
 
 /// The bridge above has learnt from packets that the address is behind the device;
 /// without this it would go on believing so for minutes.
-fn forget_learnt(
-    netlink: &mut Netlink,
-    namespace: &str,
-    index: u32,
-    mac: Mac,
-) -> crate::error::Result<()> {
+fn forget_learnt(netlink: &mut Netlink, namespace: &str, index: u32, mac: Mac) -> Result<()> {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = index;
@@ -115,23 +141,18 @@ fn forget_learnt(
     }
 }
 
-fn read(
-    netlink: &mut Netlink,
-    namespace: &str,
-    family: AddressFamily,
-    index: u32,
-) -> crate::error::Result<BTreeSet<Entry>> {
-    let mut found = BTreeSet::new();
-    for message in list(netlink, namespace, family)? {
-        if message.header.ifindex != index || message.header.family != family {
-            continue;
-        }
-        let permanent = message.header.state == NeighbourState::Permanent;
-        if let ((Some(address), Some(mac)), true) = (who(&message), permanent) {
-            found.insert((address, mac));
-        }
-    }
-    Ok(found)
+/// The lasting entries of a device.
+fn permanent(entries: &[NeighbourMessage], family: AddressFamily, index: u32) -> BTreeSet<Entry> {
+    let own = entries.iter().filter(|message| {
+        message.header.ifindex == index
+            && message.header.family == family
+            && message.header.state == NeighbourState::Permanent
+    });
+    own.filter_map(|message| match who(message) {
+        (Some(address), Some(mac)) => Some((address, mac)),
+        _ => None,
+    })
+    .collect()
 }
 
 /// The kernel's neighbour entries (family inet) or forwarding entries (family bridge) of all devices.
@@ -139,7 +160,7 @@ pub(super) fn list(
     netlink: &mut Netlink,
     namespace: &str,
     family: AddressFamily,
-) -> crate::error::Result<Vec<NeighbourMessage>> {
+) -> Result<Vec<NeighbourMessage>> {
     let mut request = NeighbourMessage::default();
     request.header.family = family;
     let answers = netlink

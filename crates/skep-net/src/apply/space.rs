@@ -409,14 +409,16 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
         let target = space.ns.as_fd();
         changed +=
             links::vxlan(&mut space.netlink, &mut underlay, target, &label, vxlan, &mut found)?;
-        if let Some(link) = found.get(&vxlan.name) {
-            changed += peers::apply(&mut space.netlink, &label, link.index, vxlan)?;
-        }
     }
     if matches!(space.name, NsName::Overlay(_)) {
+        let entries = peers::Entries::read(&mut space.netlink, &label)?;
+        for vxlan in &plan.vxlans {
+            let Some(link) = found.get(&vxlan.name) else { continue };
+            changed += peers::apply(&mut space.netlink, &label, link.index, vxlan, &entries)?;
+        }
         let links = found.values();
         let own = links.filter_map(|l| Some((l.index, Mac(<[u8; 6]>::try_from(&l.mac[..]).ok()?))));
-        changed += peers::unlearn(&mut space.netlink, &label, &own.collect())?;
+        changed += peers::unlearn(&mut space.netlink, &label, &own.collect(), &entries)?;
     }
     let rules = write_rules(space, plan, context)?;
     changed += rules;
