@@ -92,26 +92,23 @@ pub fn unlearn(
 ) -> Applied {
     let mut changed = 0;
     for message in &entries.forwarding {
-        let of_bridge =
-            message.attributes.iter().any(|a| matches!(a, NeighbourAttribute::Controller(_)));
+        let Some(bridge) = bridge_of(message) else { continue };
         let lasting =
             matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
         let (_, Some(mac)) = who(message) else { continue };
         let strange = links.get(&message.header.ifindex).is_some_and(|own| *own != mac);
-        if !of_bridge || !lasting || !strange {
+        if !lasting || !strange {
             continue;
         }
         let mut doomed = NeighbourMessage::default();
         doomed.header.family = AddressFamily::Bridge;
         doomed.header.ifindex = message.header.ifindex;
         // A port's entry is asked of its bridge, the bridge's own of itself.
-        doomed.header.flags =
-            if message.attributes.contains(&NeighbourAttribute::Controller(message.header.ifindex))
-            {
-                NeighbourFlags::Own
-            } else {
-                NeighbourFlags::Controller
-            };
+        doomed.header.flags = if bridge == message.header.ifindex {
+            NeighbourFlags::Own
+        } else {
+            NeighbourFlags::Controller
+        };
         doomed.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
         match netlink.request(RouteNetlinkMessage::DelNeighbour(doomed), Mode::Change) {
             // It went by itself, or its link did.
@@ -171,6 +168,14 @@ pub(super) fn list(
         _ => None,
     });
     Ok(messages.collect())
+}
+
+/// The bridge in whose forwarding table an entry is; none for those of other devices.
+pub(super) fn bridge_of(message: &NeighbourMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|a| match a {
+        NeighbourAttribute::Controller(bridge) => Some(*bridge),
+        _ => None,
+    })
 }
 
 /// The address and the Ethernet address that an entry ties together.

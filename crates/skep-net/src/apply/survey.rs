@@ -8,13 +8,16 @@ use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::model::Protocol;
 use crate::trace::{
-    Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind, Tables,
+    Entry, Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind,
+    Switching, Tables,
 };
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -220,10 +223,31 @@ fn neighbours(
             (AddressFamily::Bridge, Some(node), Some(mac)) => {
                 live.forwarding.push(Forwarding { link, mac, node });
             }
+            (AddressFamily::Bridge, None, Some(mac)) => {
+                live.switching.extend(switching(&message, mac));
+            }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// An entry of a bridge's forwarding table. Those of VLANs do not count: no bridge of ours tells them apart,
+/// and one that does not looks at those without only.
+fn switching(message: &NeighbourMessage, mac: Mac) -> Option<Switching> {
+    let bridge = peers::bridge_of(message)?;
+    let of_vlan = |a: &NeighbourAttribute| matches!(a, NeighbourAttribute::Vlan(id) if *id != 0);
+    if message.attributes.iter().any(of_vlan) {
+        return None;
+    }
+    // The kernel's `fdb_to_nud`: an address of the bridge's own is permanent, another that lasts is noarp.
+    let entry = match message.header.state {
+        NeighbourState::Permanent => Entry::Own,
+        NeighbourState::Noarp => Entry::Lasting,
+        _ => Entry::Learnt,
+    };
+    let sticky = message.header.flags.contains(NeighbourFlags::Sticky);
+    Some(Switching { bridge, mac, port: message.header.ifindex, entry, sticky })
 }
 
 fn state(state: NeighbourState) -> &'static str {

@@ -17,6 +17,7 @@ pub struct Live {
     pub policies: Vec<Policy>,
     pub neighbours: Vec<Neighbour>,
     pub forwarding: Vec<Forwarding>,
+    pub switching: Vec<Switching>,
     pub tables: Tables,
     pub sockets: Vec<Listening>,
     /// Connections by original destination and by who answers.
@@ -102,6 +103,29 @@ pub struct Forwarding {
     pub node: IpAddr,
 }
 
+/// An entry of a bridge's forwarding table.
+#[derive(Debug, Clone)]
+pub struct Switching {
+    pub bridge: u32,
+    pub mac: Mac,
+    /// The port, or the bridge itself.
+    pub port: u32,
+    pub entry: Entry,
+    /// Packets from elsewhere do not move it.
+    pub sticky: bool,
+}
+
+/// How an entry came into a bridge's forwarding table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// For an address of the bridge's own: packets for it are for the bridge's namespace.
+    Own,
+    /// Made, and there until it is taken away.
+    Lasting,
+    /// From a packet that came in over the port.
+    Learnt,
+}
+
 /// A socket that takes connections or packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listening {
@@ -169,6 +193,11 @@ impl Live {
     /// The neighbour entry of an address on a link.
     pub fn neighbour(&self, link: u32, address: Ipv4Addr) -> Option<&Neighbour> {
         self.neighbours.iter().find(|n| n.link == link && n.address == address)
+    }
+
+    /// What a bridge's forwarding table has for an Ethernet address.
+    pub fn switching(&self, bridge: u32, mac: Mac) -> Option<&Switching> {
+        self.switching.iter().find(|s| s.bridge == bridge && s.mac == mac)
     }
 
     /// Sockets of a protocol on a port.

@@ -18,9 +18,10 @@
 //! cost every packet something, and nobody measured what.
 //!
 //! **To add something**: a new rule expression goes into `eval`, a new kind of link
-//! into `wire`, a new thing that can be wrong into [`Reason`] and where it is noticed.
+//! into `wire`, what a bridge looks at into `bridge`, a new thing that can be wrong into [`Reason`] and where it is noticed.
 
 mod begin;
+mod bridge;
 mod eval;
 mod expect;
 mod live;
@@ -35,7 +36,8 @@ mod walk;
 mod wire;
 
 pub use live::{
-    FlowKey, Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind,
+    Entry, FlowKey, Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind,
+    Switching,
 };
 pub use question::{Question, TraceQuery};
 pub use report::{

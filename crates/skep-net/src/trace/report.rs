@@ -386,6 +386,8 @@ pub enum Reason {
     NoSuchAddress,
     /// No forwarding or neighbour entry for another host's task.
     NoForwardingEntry,
+    /// An entry of a bridge or of a neighbour table leads elsewhere than it should.
+    EntryDiffers,
     /// Another host does not answer on the underlay.
     NodeUnreachable,
     /// Answers would take another way back.

@@ -1,5 +1,6 @@
 //! Following a packet through namespaces: cables, bridges and tunnels.
 
+use super::bridge::Next;
 use super::live::Live;
 use super::packet::Packet;
 use super::report::{Hop, Interface, Outcome, Reason, Role, Step};
@@ -21,7 +22,8 @@ impl<'a> Walker<'a> {
             let text = format!("interface {out} is gone");
             return Ok(self.verdict(Outcome::Dropped, Reason::LinkMissing, text));
         };
-        if !link.passes() {
+        // A bridge has a carrier while one of its ports has: what is wrong with the port is told below.
+        if !link.up || !(link.carrier || link.bridge) {
             let text = format!("interface {out} {}", why_not(link.up));
             return Ok(self.verdict(Outcome::Dropped, Reason::LinkDown, text));
         }
@@ -33,13 +35,14 @@ impl<'a> Walker<'a> {
             state: known.map_or("none", |n| n.state).to_owned(),
         });
         self.packet.mac = link.mac;
+        let hop = Next { address: next, mac: known.and_then(|n| n.mac) };
         if link.bridge {
-            return self.switch(ns, live, out, next, None);
+            return self.switch(ns, live, out, hop, None);
         }
         let scene = self.scene;
         let cable = scene.plans.get(ns).and_then(|p| p.cables.iter().find(|c| c.interface == out));
         if let Some(cable) = cable {
-            return self.cross(link.peer, cable, next);
+            return self.cross(link.peer, cable, hop);
         }
         if known.is_some_and(|n| n.state == "failed") {
             let text = format!("{next} does not answer on {out}");
@@ -50,7 +53,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Over a cable to the bridge at its other end.
-    fn cross(&mut self, peer: Option<u32>, cable: &'a CablePlan, next: Ipv4Addr) -> Flow {
+    fn cross(&mut self, peer: Option<u32>, cable: &'a CablePlan, next: Next) -> Flow {
         let far = &cable.port_ns;
         let outer = self.live(far)?;
         self.enter(far, Some(&cable.port))?;
@@ -94,10 +97,12 @@ impl<'a> Walker<'a> {
         ns: &NsName,
         live: &'a Live,
         bridge: &str,
-        next: Ipv4Addr,
+        hop: Next,
         from: Option<&CablePlan>,
     ) -> Flow {
-        if live.owner(next).is_some_and(|l| l.name == bridge) {
+        let next = hop.address;
+        if let Some(own) = live.owner(next).filter(|l| l.name == bridge) {
+            self.forwarded(live, (own, from.is_some()), hop, (own, own.mac))?;
             return self.arrive(ns, bridge);
         }
         let scene = self.scene;
@@ -107,15 +112,20 @@ impl<'a> Walker<'a> {
             c.port_ns == *ns && c.bridge == bridge && c.addresses.iter().any(|a| a.addr() == next)
         });
         let Some((inner, cable)) = found else {
-            return self.tunnel(ns, live, bridge, next);
+            return self.tunnel(ns, live, bridge, hop, from);
         };
+        // First, for a namespace that is not there takes its port with it.
+        let target = self.live(inner)?;
         let port = self.port(live, cable)?;
+        if let (Some(bridge), Some(port)) = (live.link(bridge), live.link(&cable.port)) {
+            let mac = target.link(&cable.interface).and_then(|l| l.mac);
+            self.forwarded(live, (bridge, from.is_some()), hop, (port, mac))?;
+        }
         self.step(Step::Port { bridge: bridge.to_owned(), port });
         if cable.isolated && from.is_some_and(|f| f.isolated) {
             let text = format!("two isolated ports of {bridge} may not talk to each other");
             return Ok(self.verdict(Outcome::Dropped, Reason::RuleDrops, text));
         }
-        let target = self.live(inner)?;
         self.enter(inner, Some(&cable.interface))?;
         let Some(link) = target.link(&cable.interface) else {
             let text = format!("interface {} is gone", cable.interface);
@@ -133,9 +143,20 @@ impl<'a> Walker<'a> {
     }
 
     /// Through the VXLAN device of a bridge to another host.
-    fn tunnel(&mut self, ns: &NsName, live: &'a Live, bridge: &str, next: Ipv4Addr) -> Flow {
-        let above = live.link(bridge).map(|l| l.index);
-        let device = live.links.iter().find(|l| l.vxlan.is_some() && l.master == above);
+    fn tunnel(
+        &mut self,
+        ns: &NsName,
+        live: &'a Live,
+        bridge: &str,
+        hop: Next,
+        from: Option<&CablePlan>,
+    ) -> Flow {
+        let next = hop.address;
+        let above = live.link(bridge);
+        let device = live
+            .links
+            .iter()
+            .find(|l| l.vxlan.is_some() && l.master == above.map(|bridge| bridge.index));
         let planned = self.scene.plans.get(ns).into_iter().flat_map(|p| &p.vxlans);
         let planned = planned.flat_map(|v| &v.peers).find(|(address, _, _)| *address == next);
         let Some((device, (vni, port, local))) = device.and_then(|d| Some((d, d.vxlan?))) else {
@@ -169,6 +190,9 @@ impl<'a> Walker<'a> {
             mac: Some(mac.to_string()),
             state: known.map_or("none", |n| n.state).to_owned(),
         });
+        if let Some(bridge) = above {
+            self.forwarded(live, (bridge, from.is_some()), hop, (device, Some(mac)))?;
+        }
         let entry = live.forwarding.iter().find(|f| f.link == device.index && f.mac == mac);
         let Some(remote) = entry.map(|f| f.node) else {
             let text = format!("{} has no forwarding entry for {mac} ({next})", device.name);

@@ -1,12 +1,12 @@
 //! Traces of ways that were broken by hand: each says where and why, and is good again after a repair.
 
-use crate::harness::{CLIENT, Host, on_a_host, run, wait};
+use crate::harness::{CLIENT, HOST, Host, on_a_host, run, try_run, wait};
 use crate::swarm::{INGRESS, WEB, client, join, task};
 use skep_net::{
     EndpointRecord, Net, NetConfig, NetworkId, PeerRecord, Protocol, PublishedPort, RemoteChange,
     TraceOutcome as Outcome, TraceQuery, TraceReason as Reason, TraceVerdict as Verdict,
 };
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -149,6 +149,16 @@ fn far(network: &str, third: u8, published: Option<u16>) -> Vec<RemoteChange> {
     ]
 }
 
+/// The other end of an interface's cable. `inner` and `outer` are prefixes that enter the two namespaces.
+fn port(inner: &str, interface: &str, outer: &str) -> String {
+    let own = run(&format!("{inner} ip -o link show {interface}"));
+    let index = own.split("@if").nth(1).and_then(|rest| rest.split(':').next());
+    let index = format!("{}: ", index.expect("the other end"));
+    let ports = run(&format!("{outer} ip -o link"));
+    let port = ports.lines().find_map(|line| line.strip_prefix(&index)?.split('@').next());
+    port.expect("the port").to_owned()
+}
+
 #[test]
 fn rules_that_somebody_took_are_named() {
     on_a_host("trace::rules_that_somebody_took_are_named", |host: Host| async move {
@@ -227,13 +237,7 @@ fn links_that_are_down_or_gone_are_named() {
         let enter = |pin: &str| broken.host.enter(pin);
         let (web, ingress) = ("1-i0ylvjdz6s", "1-yewz22nd9r");
         let dropped = |reason, at, text| (Outcome::Dropped, reason, at, text);
-        // The port of the task's cable in the ingress network.
-        let own = run(&format!("{} ip -o link show eth0", enter("010101010101")));
-        let index = own.split("@if").nth(1).and_then(|rest| rest.split(':').next());
-        let index = format!("{}: ", index.expect("the other end"));
-        let ports = run(&format!("{} ip -o link", enter(ingress)));
-        let port = ports.lines().find_map(|line| line.strip_prefix(&index)?.split('@').next());
-        let port = port.expect("the port");
+        let port = port(&enter("010101010101"), "eth0", &enter(ingress));
         for (damage, way, says) in [
             (
                 format!("{} ip link set vxlan0 down", enter(web)),
@@ -447,5 +451,260 @@ fn tasks_that_take_no_connections_are_named() {
             "host",
             "nobody publishes 8091/tcp",
         );
+    });
+}
+
+#[test]
+fn entries_that_lead_a_bridge_astray_are_named() {
+    on_a_host("trace::entries_that_lead_a_bridge_astray_are_named", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        let enter = |pin: &str| broken.host.enter(pin);
+        let (web, ingress) = ("1-i0ylvjdz6s", "1-yewz22nd9r");
+        let (in_web, in_ingress) = (enter(web), enter(ingress));
+        let task = port(&enter("010101010101"), "eth0", &in_ingress);
+        let client = port(&enter("090909090909"), "eth0", &in_web);
+        let mesh = port(&enter("ingress_sbox"), "eth1", "");
+        let task_gateway = port(&enter("010101010101"), "eth2", "");
+        // The published port through docker_gwbridge as a gateway.
+        let hairpin = ("client.9", "10.77.0.1:8091");
+        let patient = |way: Way, seconds| {
+            let url = if way == NAME { "10.0.5.101".to_owned() } else { format!("{HOST}:8091") };
+            let ask = format!("curl -sS --max-time {seconds} http://{url}");
+            match way.0 {
+                "outside" => broken.host.client_command(&ask),
+                _ => format!("{} {ask}", enter("090909090909")),
+            }
+        };
+        let request = |way| patient(way, 5);
+        // What packets teach the bridges is right.
+        for way in [MESH, NAME, hairpin] {
+            run(&request(way));
+            broken.good(way).await;
+        }
+        let (own, gateway) = ("02:42:ac:12:00:01", "02:42:ac:12:00:02");
+        // Nothing but the daemon's look repairs overlays, and nothing the host's bridges: `mend` does.
+        for (damage, mend, way, at, text) in [
+            (
+                format!(
+                    "{in_ingress} bridge fdb replace 02:42:0a:00:00:65 dev vxlan0 master static sticky"
+                ),
+                String::new(),
+                MESH,
+                ingress,
+                format!(
+                    "a lasting entry of bridge br0 leads 02:42:0a:00:00:65 (10.0.0.101) to port vxlan0, \
+                     not to port {task}"
+                ),
+            ),
+            (
+                format!("{in_ingress} bridge fdb replace 02:42:0a:00:00:65 dev br0 self permanent"),
+                String::new(),
+                MESH,
+                ingress,
+                format!("leads 02:42:0a:00:00:65 (10.0.0.101) to br0 itself, not to port {task}"),
+            ),
+            (
+                // The right port, but as its own address.
+                format!(
+                    "{in_ingress} bridge fdb replace 02:42:0a:00:00:65 dev {task} master permanent"
+                ),
+                String::new(),
+                MESH,
+                ingress,
+                format!("leads 02:42:0a:00:00:65 (10.0.0.101) to br0 itself, not to port {task}"),
+            ),
+            (
+                // The way it came.
+                format!(
+                    "{in_web} bridge fdb replace 02:42:0a:00:05:65 dev {client} master static sticky"
+                ),
+                String::new(),
+                NAME,
+                web,
+                format!("leads 02:42:0a:00:05:65 (10.0.5.101) to port {client}, not to port "),
+            ),
+            (
+                format!(
+                    "{in_web} bridge fdb replace 02:42:0a:00:05:6b dev {client} master static sticky"
+                ),
+                String::new(),
+                FAR_NAME,
+                web,
+                format!(
+                    "leads 02:42:0a:00:05:6b (10.0.5.107) to port {client}, not to port vxlan0"
+                ),
+            ),
+            (
+                format!("bridge fdb replace {gateway} dev {task_gateway} master static sticky"),
+                format!("bridge fdb del {gateway} dev {task_gateway} master"),
+                MESH,
+                "host",
+                format!(
+                    "a lasting entry of bridge docker_gwbridge leads {gateway} (172.18.0.2) to port \
+                     {task_gateway}, not to port {mesh}"
+                ),
+            ),
+            (
+                format!("bridge fdb replace {gateway} dev docker_gwbridge self permanent"),
+                format!("bridge fdb del {gateway} dev docker_gwbridge self"),
+                MESH,
+                "host",
+                format!("to docker_gwbridge itself, not to port {mesh}"),
+            ),
+            (
+                format!("bridge fdb replace {own} dev {mesh} master static sticky"),
+                format!("bridge fdb replace {own} dev docker_gwbridge self permanent"),
+                hairpin,
+                "host",
+                format!("leads {own} (172.18.0.1) to port {mesh}, not to docker_gwbridge itself"),
+            ),
+            (
+                // Twice: the second finds nothing.
+                format!("bridge fdb del {own} dev docker_gwbridge self || true"),
+                format!("bridge fdb add {own} dev docker_gwbridge self permanent"),
+                hairpin,
+                "host",
+                format!("bridge docker_gwbridge has no entry for its own {own}"),
+            ),
+            (
+                format!(
+                    "{} ip neigh replace 10.0.0.101 lladdr 02:42:0a:00:00:99 dev eth0 nud permanent",
+                    enter("ingress_sbox")
+                ),
+                format!("{} ip neigh del 10.0.0.101 dev eth0", enter("ingress_sbox")),
+                MESH,
+                ingress,
+                "has 02:42:0a:00:00:99, but 10.0.0.101 is at 02:42:0a:00:00:65".to_owned(),
+            ),
+        ] {
+            let says = (Outcome::Dropped, Reason::EntryDiffers, at, text.as_str());
+            if way != FAR_NAME {
+                // The trace and a real connection agree.
+                run(&damage);
+                try_run(&patient(way, 1)).expect_err(&damage);
+            }
+            broken.case(&damage, &mend, way, says).await;
+            if way != FAR_NAME {
+                run(&request(way));
+            }
+        }
+        // On the right port an entry as its own leads what the host itself sends on, and an entry elsewhere
+        // that may move does so with the answer to the first question.
+        run(&format!("bridge fdb replace {gateway} dev {mesh} master permanent"));
+        run(&request(MESH));
+        broken.good(MESH).await;
+        run(&format!("bridge fdb del {gateway} dev {mesh} master"));
+        run("ip neigh flush dev docker_gwbridge");
+        run(&format!("bridge fdb replace {gateway} dev {task_gateway} master static"));
+        broken.good(MESH).await;
+        run(&request(MESH));
+        broken.good(MESH).await;
+    });
+}
+
+#[test]
+fn a_port_that_another_program_has_is_named() {
+    on_a_host("trace::a_port_that_another_program_has_is_named", |host: Host| async move {
+        let foreign = TcpListener::bind("0.0.0.0:8091").expect("the port");
+        let net = host.start().await;
+        join(&net).await;
+        let id = task(&host, &net, 1).await;
+        net.enable_service(&id).await.expect("enable");
+        let ask = async || {
+            let query = TraceQuery { target: MESH.1.to_owned(), ..TraceQuery::default() };
+            net.trace(query).await.expect("a question that makes sense").verdict
+        };
+        let verdict = ask().await;
+        assert!(
+            (verdict.outcome, verdict.reason, verdict.at.as_str())
+                == (Outcome::Astray, Reason::PortNotFree, "host")
+                && verdict.text.contains("service web cannot have the port: ")
+                && verdict.text.contains("another program on this host gets the connection"),
+            "{verdict:?}"
+        );
+        // One that has it at another address only does not get the connection either.
+        drop(foreign);
+        let foreign = TcpListener::bind("127.0.0.1:8091").expect("the port");
+        net.reconcile().await;
+        let verdict = ask().await;
+        assert_eq!(
+            (verdict.outcome, verdict.reason),
+            (Outcome::Refused, Reason::PortNotFree),
+            "{verdict:?}"
+        );
+        drop(foreign);
+        net.reconcile().await;
+        let verdict = ask().await;
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Delivered, Reason::Ok));
+    });
+}
+
+#[test]
+fn a_namespace_that_is_missing_is_named() {
+    on_a_host("trace::a_namespace_that_is_missing_is_named", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        net.shutdown().await;
+        drop(net);
+        // The next daemon finds nothing there, and a folder is nothing to pin a namespace on.
+        let pin = host.pin("ingress_sbox");
+        run(&format!("umount {0} && rm {0} && mkdir {0}", pin.display()));
+        let net = host.start().await;
+        net.apply_remote(far(INGRESS, 0, Some(8092))).await.expect_err("no namespace");
+        let ask = async || {
+            let query = TraceQuery { target: FAR_MESH.1.to_owned(), ..TraceQuery::default() };
+            net.trace(query).await.expect("a question that makes sense").verdict
+        };
+        let verdict = ask().await;
+        assert!(
+            (verdict.outcome, verdict.reason, verdict.at.as_str())
+                == (Outcome::Dropped, Reason::NamespaceMissing, "host")
+                && verdict.text == "namespace ingress_sbox cannot be read: it is not there",
+            "{verdict:?}"
+        );
+        std::fs::remove_dir(&pin).expect("folder");
+        net.reconcile().await;
+        host.client(&format!("ping -c1 -W2 {HOST}"));
+        let verdict = ask().await;
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Remote, Reason::Ok), "{verdict:?}");
+    });
+}
+
+#[test]
+fn a_packet_that_goes_in_circles_is_found_out() {
+    on_a_host("trace::a_packet_that_goes_in_circles_is_found_out", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        // Somebody's own rules: the host sends a port to the mesh, and the mesh sends it back.
+        let rules = |to: &str| {
+            format!(
+                "nft 'add table ip evil; add chain ip evil in {{ type nat hook prerouting priority -150; }}; \
+                 add rule ip evil in tcp dport 9000 dnat to {to}'"
+            )
+        };
+        let mesh = broken.host.enter("ingress_sbox");
+        let damage = format!("{} && {mesh} {}", rules("172.18.0.2"), rules(HOST));
+        let mend = format!("nft delete table ip evil && {mesh} nft delete table ip evil");
+        // The kernel thinks so too: a packet has used up its hops.
+        run(&damage);
+        broken
+            .host
+            .try_client(&format!("curl -sS --max-time 1 http://{HOST}:9000"))
+            .expect_err("nobody is there");
+        let died = |place: &str| {
+            let told = run(&format!("{place} nstat -asz IcmpOutTimeExcds"));
+            let count = told.lines().find_map(|l| l.strip_prefix("IcmpOutTimeExcds"));
+            count.and_then(|c| c.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        let died: u32 = died("") + died(&mesh);
+        assert!(died > 0, "no packet went in circles");
+        run(&mend);
+        broken
+            .case(
+                &damage,
+                &mend,
+                ("outside", "9000"),
+                (Outcome::Dropped, Reason::Loop, "ingress_sbox", "the packet goes in circles"),
+            )
+            .await;
     });
 }
