@@ -91,6 +91,7 @@ impl Broken {
     ) {
         std::fs::write(&self.stuck, "").expect("flag");
         let mut verdict;
+        let mut tries = 0;
         // Links and routes are back a fifth of a second after they went: a trace that came too late saw
         // nothing wrong.
         loop {
@@ -99,6 +100,8 @@ impl Broken {
             if !verdict.outcome.is_good() {
                 break;
             }
+            tries += 1;
+            assert!(tries < 10, "{damage}: {verdict:?}");
             wait(damage, || self.net.problems().is_empty());
         }
         assert!(
