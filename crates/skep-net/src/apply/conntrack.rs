@@ -1,10 +1,12 @@
-//! Connection tracking's memory of UDP flows. A TCP connection ends with its
-//! backend; a UDP flow has no end, and as long as packets come the kernel goes on
-//! sending them where the first one went. Entries that contradict the rules are
-//! therefore removed.
+//! Connection tracking's memory of where flows lead. As long as packets come, the kernel
+//! goes on sending them where the first one went. So entries that contradict the rules
+//! are removed: of UDP, whose flows have no end, all, and of TCP those that nobody has
+//! answered yet. A client whose first packet went to a host that had just died sends it
+//! again, and only without the entry does that reach another backend. A TCP connection
+//! that was answered ends with its backend.
 
 use crate::model::Protocol;
-use crate::plan::UdpFlow;
+use crate::plan::Flow;
 use crate::trace::FlowKey;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use std::collections::BTreeMap;
@@ -24,14 +26,17 @@ const DONE: u16 = 3;
 /// `NLM_F_REQUEST`, with `NLM_F_ACK` or `NLM_F_DUMP`.
 const REQUEST_ACK: u16 = 1 | 4;
 const REQUEST_DUMP: u16 = 1 | 0x300;
-/// Attributes: `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`, `CTA_ZONE`.
+/// Attributes: `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`, `CTA_STATUS`, `CTA_ZONE`.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const ZONE: u16 = 18;
 /// Protocol numbers.
 const TCP: u8 = 6;
 /// UDP's.
 const UDP: u8 = 17;
+/// `IPS_SEEN_REPLY`: packets came in both directions.
+const ANSWERED: u32 = 2;
 const AF_INET: u8 = 2;
 
 /// One direction of a flow.
@@ -81,7 +86,7 @@ fn flow(body: &[u8]) -> Option<FlowKey> {
 
 /// Removes, in the calling thread's namespace, what contradicts `flows`. Returns how
 /// many entries went.
-pub fn flush(flows: &[UdpFlow]) -> io::Result<usize> {
+pub fn flush(flows: &[Flow]) -> io::Result<usize> {
     if flows.is_empty() {
         return Ok(0);
     }
@@ -122,16 +127,19 @@ pub fn flush(flows: &[UdpFlow]) -> io::Result<usize> {
 }
 
 /// The key to delete an entry by, if it contradicts the rules.
-fn contradiction(body: &[u8], flows: &[UdpFlow]) -> Option<Vec<u8>> {
+fn contradiction(body: &[u8], flows: &[Flow]) -> Option<Vec<u8>> {
     let attributes = body.get(4..)?;
     let original = attribute(attributes, ORIGINAL)?;
     let reply = tuple(attribute(attributes, REPLY)?)?;
     let first = tuple(original)?;
-    if first.protocol != UDP {
-        return None;
-    }
+    let protocol = match first.protocol {
+        UDP => Protocol::Udp,
+        TCP if !answered(attributes)? => Protocol::Tcp,
+        _ => return None,
+    };
     let concerned = flows.iter().any(|flow| {
-        let here = flow.port.is_none_or(|port| port == first.destination_port)
+        let here = flow.protocol.is_none_or(|p| p == protocol)
+            && flow.port.is_none_or(|port| port == first.destination_port)
             && match flow.address {
                 Some(address) => address == first.destination,
                 // Any local address: a flow from or through this host to somewhere
@@ -148,6 +156,11 @@ fn contradiction(body: &[u8], flows: &[UdpFlow]) -> Option<Vec<u8>> {
         key.extend(encode(ZONE, zone));
     }
     Some(key)
+}
+
+fn answered(attributes: &[u8]) -> Option<bool> {
+    let status = attribute(attributes, STATUS)?.try_into().ok().map(u32::from_be_bytes)?;
+    Some(status & ANSWERED != 0)
 }
 
 fn tuple(nested: &[u8]) -> Option<Tuple> {

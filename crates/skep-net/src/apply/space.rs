@@ -10,7 +10,7 @@ use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
-    ALIAS, Applied, CablePlan, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE, UdpFlow,
+    ALIAS, Applied, CablePlan, Flow, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE,
 };
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
@@ -34,7 +34,7 @@ pub struct Space {
     /// What was last written to nftables here; `None` when not known.
     rules: Option<Applied>,
     /// The UDP flows that connection tracking was last made to agree with.
-    flows: Vec<UdpFlow>,
+    flows: Vec<Flow>,
     /// Ears for meddling, where there are any.
     _watch: Option<Watch>,
 }
@@ -432,14 +432,14 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
     // Once more for interfaces that did not exist the first time.
     changed += sysctl::apply(&plan.sysctls)?;
     // A drained backend that goes changes no rule, only where flows may lead.
-    if rules > 0 || space.flows != plan.udp_flows {
-        match conntrack::flush(&plan.udp_flows) {
+    if rules > 0 || space.flows != plan.flows {
+        match conntrack::flush(&plan.flows) {
             Ok(flows) => {
-                tracing::debug!(namespace = label, flows, "forgot outdated UDP flows");
-                space.flows.clone_from(&plan.udp_flows);
+                tracing::debug!(namespace = label, flows, "forgot outdated flows");
+                space.flows.clone_from(&plan.flows);
             }
             Err(error) => {
-                tracing::warn!(namespace = label, %error, "cannot forget outdated UDP flows")
+                tracing::warn!(namespace = label, %error, "cannot forget outdated flows")
             }
         }
     }

@@ -61,6 +61,9 @@ pub enum RemoteChange {
     Endpoint(NetworkId, EndpointId, Option<EndpointRecord>),
     /// A peer record.
     Peer(NetworkId, EndpointId, Option<PeerRecord>),
+    /// The node that said so does not answer: nothing new may lead to the endpoint, but the way there stays
+    /// for what is still running on that node.
+    Silent(NetworkId, EndpointId),
     /// Everything learnt about a network is to be forgotten.
     ForgetNetwork(NetworkId),
 }

@@ -7,9 +7,10 @@ use crate::gossip::{GossipSettings, PORT, applied, metrics, tables};
 use crate::ids::{EndpointId, NetworkId};
 use crate::model::RemoteChange;
 use crate::world::World;
+use skep_gossip::records::{ENDPOINT_TABLE, PEER_TABLE};
 use skep_gossip::{EntryId, Event, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +24,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the entries of a daemon that was started again stay in force: time for the new one to
 /// say the same. A host that is dead is another matter, and out at once.
 const RETURN: Duration = Duration::from_secs(2);
+/// How long the way to what a silent node has stays: its host may be alive and only its daemon gone, and then
+/// its containers and its part of the mesh go on. Nothing new leads there meanwhile.
+const SILENCE: Duration = Duration::from_secs(3600);
 /// Bundles of events taken over at once.
 const BATCH: usize = 1024;
 
@@ -195,6 +199,14 @@ impl Host {
                 _ => None,
             })
             .collect();
+        // Likewise, of one that fell silent.
+        let silent: BTreeSet<NodeName> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::NodeDown { name, .. } => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
         let mut changes = Vec::new();
         let mut done = Vec::new();
         for event in events {
@@ -205,6 +217,7 @@ impl Host {
                 Event::NodeUp { name, address, .. } => {
                     tracing::info!(node = %name, %address, "gossip: a node is there");
                     net.node_up(address.ip(), name.as_str());
+                    self.answers(net, address.ip());
                     if !self.stale.is_empty() && self.give_up_at.is_none() {
                         self.give_up_at = Some(Instant::now() + GRACE);
                     }
@@ -235,6 +248,19 @@ impl Host {
                 self.parting.insert(id, Instant::now() + RETURN);
                 continue;
             }
+            if value.is_none() && silent.contains(&owner) {
+                let endpoint = EndpointId::new(id.key.as_str());
+                match id.table.as_str() {
+                    ENDPOINT_TABLE => done.push((network.clone(), endpoint.clone(), false)),
+                    PEER_TABLE => {
+                        self.parting.insert(id, Instant::now() + SILENCE);
+                    }
+                    _ => continue,
+                }
+                self.stale.remove(&(network.clone(), endpoint.clone()));
+                changes.push(RemoteChange::Silent(network, endpoint));
+                continue;
+            }
             self.parting.remove(&id);
             match tables::change(&id, value.as_deref()) {
                 Some(Ok(change)) => {
@@ -256,6 +282,22 @@ impl Host {
             let now = Instant::now();
             for (network, endpoint, serves) in done {
                 self.own.note(network, endpoint, serves, now);
+            }
+        }
+    }
+
+    /// A node is there again: what its earlier life had and it does not say anew is given up soon.
+    fn answers(&mut self, net: &Net, address: IpAddr) {
+        let back: BTreeSet<(NetworkId, EndpointId)> = net.read_world(|world| {
+            let at = |key| world.running.remote_peers.get(key).map(|peer| peer.tunnel_endpoint_ip);
+            let silent = world.running.silent.keys();
+            silent.filter(|key| at(key) == Some(address)).cloned().collect()
+        });
+        let soon = Instant::now() + GRACE;
+        for (id, at) in &mut self.parting {
+            let key = (NetworkId::new(id.network.as_str()), EndpointId::new(id.key.as_str()));
+            if back.contains(&key) {
+                *at = soon.min(*at);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The host's namespace: bridges of local networks, published ports, masquerading,
 //! isolation between networks, the way into the routing mesh, and who may send into overlays.
 
-use super::{BridgePlan, NsPlan, UdpFlow, tunnel};
+use super::{BridgePlan, Flow, NsPlan, tunnel};
 use crate::model::{Driver, Network, Protocol};
 use crate::world::{Services, World};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,13 +108,12 @@ fn publish(plan: &mut NsPlan, targets: &Targets) {
         plan.rules.nat(hook).rule("fib daddr type local jump published");
     }
     for ((ip, protocol, port), (to, _)) in targets {
-        if *protocol == Protocol::Udp {
-            plan.udp_flows.push(UdpFlow {
-                address: (!ip.is_unspecified()).then_some(*ip),
-                port: Some(*port),
-                backends: BTreeSet::from([*to]),
-            });
-        }
+        plan.flows.push(Flow {
+            protocol: Some(*protocol),
+            address: (!ip.is_unspecified()).then_some(*ip),
+            port: Some(*port),
+            backends: BTreeSet::from([*to]),
+        });
     }
 }
 

@@ -1,9 +1,9 @@
 //! The routing mesh's namespace: in from the host over `docker_gwbridge`, out to
 //! the tasks over the ingress network, in turn, sources untouched.
 
-use super::{CablePlan, NsName, NsPlan, RoutePlan, UdpFlow, overlay, quiet_sysctls, turns};
+use super::{CablePlan, Flow, NsName, NsPlan, RoutePlan, overlay, quiet_sysctls, turns};
 use crate::cidr::Mac;
-use crate::model::{OverlayNetwork, Protocol};
+use crate::model::OverlayNetwork;
 use crate::world::{Services, World, port_name};
 use std::collections::BTreeSet;
 
@@ -39,13 +39,12 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
 
     let mut ports = Vec::new();
     for ((protocol, port), mesh) in &services.mesh {
-        if *protocol == Protocol::Udp {
-            plan.udp_flows.push(UdpFlow {
-                address: Some(address.addr()),
-                port: Some(*port),
-                backends: mesh.backends.union(&mesh.leaving).copied().collect(),
-            });
-        }
+        plan.flows.push(Flow {
+            protocol: Some(*protocol),
+            address: Some(address.addr()),
+            port: Some(*port),
+            backends: mesh.backends.union(&mesh.leaving).copied().collect(),
+        });
         // A port without backends is left alone: the namespace itself then refuses,
         // which a client sees at once.
         if mesh.backends.is_empty() {

@@ -20,7 +20,7 @@ pub use ruleset::{Ruleset, TABLE};
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
-use crate::model::SandboxMode;
+use crate::model::{Protocol, SandboxMode};
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,8 +91,8 @@ pub struct NsPlan {
     pub sysctls: Vec<(String, String)>,
     /// nftables rules.
     pub rules: Ruleset,
-    /// UDP flows whose remembered translation must agree with the rules.
-    pub udp_flows: Vec<UdpFlow>,
+    /// Flows whose remembered translation must agree with the rules.
+    pub flows: Vec<Flow>,
 }
 
 /// A Linux bridge.
@@ -159,10 +159,12 @@ pub struct RoutePlan {
     pub table: u32,
 }
 
-/// UDP flows that a rule redirects. Connection tracking remembers a flow's first
+/// Flows that a rule redirects. Connection tracking remembers a flow's first
 /// translation, so entries that disagree with the rules must go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UdpFlow {
+pub struct Flow {
+    /// Protocol, any when `None`.
+    pub protocol: Option<Protocol>,
     /// Original destination, any local one when `None`.
     pub address: Option<Ipv4Addr>,
     /// Original destination port, any when `None`.

@@ -7,6 +7,7 @@ use crate::ids::NetworkId;
 use crate::model::{Cluster, OverlayNetwork, option_keys};
 use crate::world::{Services, World, port_name};
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 /// Bytes a frame inside the overlay may have: what the option or the underlay says,
 /// less the VXLAN header.
@@ -25,6 +26,8 @@ pub fn bridge_for(network: &OverlayNetwork, address: Cidr) -> String {
 pub fn plan(world: &World, cluster: &Cluster, network: &OverlayNetwork) -> NsPlan {
     let mtu = mtu(world, network);
     let mut plan = NsPlan { sysctls: quiet_sysctls(), ..NsPlan::default() };
+    let own: BTreeSet<Ipv4Addr> =
+        world.endpoints_on(&network.id).map(|(_, endpoint)| endpoint.address.addr()).collect();
     for (index, subnet) in network.subnets.iter().enumerate() {
         let bridge = format!("br{index}");
         plan.bridges.push(BridgePlan {
@@ -40,6 +43,8 @@ pub fn plan(world: &World, cluster: &Cluster, network: &OverlayNetwork) -> NsPla
             .filter(|((id, _), peer)| {
                 *id == network.id
                     && peer.tunnel_endpoint_ip != cluster.data_path_addr
+                    // A silent peer's address may be here by now.
+                    && !own.contains(&peer.endpoint_ip.addr())
                     && subnet.subnet.contains(peer.endpoint_ip.addr())
             })
             .map(|(_, peer)| (peer.endpoint_ip.addr(), peer.endpoint_mac, peer.tunnel_endpoint_ip))

@@ -2,8 +2,8 @@
 //! balancer at its edge, and a task's part in the routing mesh.
 
 use super::{
-    CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, UdpFlow, dns, overlay,
-    quiet_sysctls, turns,
+    CablePlan, Flow, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, dns, overlay, quiet_sysctls,
+    turns,
 };
 use crate::cidr::{Cidr, Mac};
 use crate::model::{OverlayNetwork, Protocol};
@@ -67,7 +67,8 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
     let Some(services) = services.by_network.get(&endpoint.network) else { return };
     for service in services.values() {
         let Some(vip) = service.vip else { continue };
-        plan.udp_flows.push(UdpFlow {
+        plan.flows.push(Flow {
+            protocol: None,
             address: Some(vip),
             port: None,
             backends: service.backends.union(&service.leaving).copied().collect(),
@@ -184,7 +185,8 @@ fn balancers(world: &World, network: &OverlayNetwork) -> BTreeMap<Mac, Cidr> {
         balancers.insert(Mac::of(own.addr()), own);
     }
     for (key, peer) in world.running.remote_peers.iter().filter(|((id, _), _)| *id == network.id) {
-        if !world.running.remote_endpoints.contains_key(key) {
+        let container = world.running.silent.get(key).copied().unwrap_or_default();
+        if !container && !world.running.remote_endpoints.contains_key(key) {
             balancers.insert(peer.endpoint_mac, peer.endpoint_ip);
         }
     }

@@ -80,6 +80,9 @@ pub struct Running {
     /// What other nodes said.
     #[serde(with = "pairs")]
     pub remote_peers: BTreeMap<(NetworkId, EndpointId), PeerRecord>,
+    /// Peers whose node does not answer, and whether each is a container's (not a load balancer's).
+    #[serde(default, with = "pairs")]
+    pub silent: BTreeMap<(NetworkId, EndpointId), bool>,
 }
 
 /// Where a sandbox stands between its first and last packet.

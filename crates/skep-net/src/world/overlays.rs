@@ -1,13 +1,13 @@
 //! The swarm's side: membership, networks, what other nodes say, rotation.
 
-use super::{Rotation, World};
+use super::{Rotation, Running, World};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::model::{
     Cluster, EndpointRecord, LocalRecords, OverlayNetwork, PeerRecord, RemoteChange,
 };
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 impl World {
     /// Joins or leaves a swarm.
@@ -32,6 +32,7 @@ impl World {
             self.running.mesh_gateway = None;
             self.running.remote_endpoints.clear();
             self.running.remote_peers.clear();
+            self.running.silent.clear();
             return Ok(());
         };
         self.ensure_gateway_network(NetworkId::new(new_id()), now_unix_nanos)?;
@@ -96,6 +97,7 @@ impl World {
         self.running.balancers.remove(id);
         self.running.remote_endpoints.retain(|(n, _), _| n != id);
         self.running.remote_peers.retain(|(n, _), _| n != id);
+        self.running.silent.retain(|(n, _), _| n != id);
         Ok(self.running.overlays.remove(id).is_some())
     }
 
@@ -121,6 +123,7 @@ impl World {
                 // An empty name is how a broken record looks; Docker ignores it too.
                 RemoteChange::Endpoint(network, endpoint, Some(record)) => {
                     if !record.name.is_empty() {
+                        self.running.silent.remove(&(network.clone(), endpoint.clone()));
                         self.running.remote_endpoints.insert((network, endpoint), record);
                     }
                 }
@@ -128,17 +131,42 @@ impl World {
                     self.running.remote_endpoints.remove(&(network, endpoint));
                 }
                 RemoteChange::Peer(network, endpoint, Some(record)) => {
+                    self.running.silent.remove(&(network.clone(), endpoint.clone()));
+                    self.replace_silent(&network, record.endpoint_ip.addr());
                     self.running.remote_peers.insert((network, endpoint), record);
                 }
                 RemoteChange::Peer(network, endpoint, None) => {
-                    self.running.remote_peers.remove(&(network, endpoint));
+                    let key = (network, endpoint);
+                    self.running.remote_peers.remove(&key);
+                    self.running.silent.remove(&key);
+                }
+                RemoteChange::Silent(network, endpoint) => {
+                    let key = (network, endpoint);
+                    let container = self.running.remote_endpoints.remove(&key).is_some();
+                    if self.running.remote_peers.contains_key(&key) {
+                        *self.running.silent.entry(key).or_default() |= container;
+                    }
                 }
                 RemoteChange::ForgetNetwork(network) => {
                     self.running.remote_endpoints.retain(|(n, _), _| n != &network);
                     self.running.remote_peers.retain(|(n, _), _| n != &network);
+                    self.running.silent.retain(|(n, _), _| n != &network);
                 }
             }
         }
+    }
+
+    /// Forgets the way to a silent peer whose address somebody else has now.
+    fn replace_silent(&mut self, network: &NetworkId, address: Ipv4Addr) {
+        let Running { silent, remote_peers, .. } = &mut self.running;
+        silent.retain(|key, _| {
+            let replaced = key.0 == *network
+                && remote_peers.get(key).is_some_and(|peer| peer.endpoint_ip.addr() == address);
+            if replaced {
+                remote_peers.remove(key);
+            }
+            !replaced
+        });
     }
 
     /// Records of this host's endpoints on overlays.

@@ -1,7 +1,10 @@
 use super::*;
 use crate::config::AddressPool;
 use crate::error::NetError;
-use crate::model::{Driver, EndpointSpec, IpamSpec, NetworkCreate, SandboxMode, option_keys};
+use crate::model::{
+    Driver, EndpointRecord, EndpointSpec, IpamSpec, NetworkCreate, PeerRecord, RemoteChange,
+    SandboxMode, option_keys,
+};
 use proptest::prelude::*;
 use skep_types::RouteKind;
 use std::collections::BTreeMap;
@@ -323,4 +326,52 @@ fn running_state_survives_a_round_trip() {
     let back: Running = serde_json::from_str(&json).unwrap();
     assert_eq!(back.remote_endpoints, world.running.remote_endpoints);
     assert_eq!(back.cluster, world.running.cluster);
+}
+
+#[test]
+fn a_silent_node_gets_nothing_new_but_the_way_to_it_stays() {
+    let (network, task, lb) =
+        (NetworkId::new("net1"), EndpointId::new("task"), EndpointId::new("lb"));
+    let key = |endpoint: &EndpointId| (network.clone(), endpoint.clone());
+    let peer = |address: &str| PeerRecord {
+        endpoint_ip: format!("{address}/24").parse().unwrap(),
+        endpoint_mac: "02:42:0a:00:01:05".parse().unwrap(),
+        tunnel_endpoint_ip: "192.0.2.1".parse().unwrap(),
+    };
+    let says = |endpoint: &EndpointId, address: &str| {
+        RemoteChange::Peer(network.clone(), endpoint.clone(), Some(peer(address)))
+    };
+    let record = EndpointRecord {
+        name: "web.1".into(),
+        service_name: "web".into(),
+        service_id: "svc".into(),
+        vip: None,
+        endpoint_ip: Ipv4Addr::new(10, 0, 1, 5),
+        ingress_ports: Vec::new(),
+        aliases: Vec::new(),
+        task_aliases: Vec::new(),
+        disabled: false,
+    };
+    let serves = RemoteChange::Endpoint(network.clone(), task.clone(), Some(record));
+    let silent = |endpoint: &EndpointId| RemoteChange::Silent(network.clone(), endpoint.clone());
+    let mut world = world();
+    let start = vec![serves.clone(), says(&task, "10.0.1.5"), says(&lb, "10.0.1.3")];
+    world.apply_remote(start.clone());
+    // Once for each of its records, in any order; one that was never heard of leaves nothing.
+    let unknown = EndpointId::new("unknown");
+    world.apply_remote([&lb, &task, &task, &unknown].map(silent).to_vec());
+    assert!(world.running.remote_endpoints.is_empty());
+    assert_eq!(world.running.remote_peers.len(), 2);
+    assert_eq!(world.running.silent, BTreeMap::from([(key(&task), true), (key(&lb), false)]));
+    // It speaks again.
+    world.apply_remote(start);
+    assert_eq!(world.running.remote_endpoints.len(), 1);
+    assert!(world.running.silent.is_empty());
+    // Somebody else has its address.
+    world.apply_remote(vec![silent(&task), silent(&lb), says(&unknown, "10.0.1.5")]);
+    assert_eq!(world.running.silent, BTreeMap::from([(key(&lb), false)]));
+    let left: Vec<_> = world.running.remote_peers.keys().cloned().collect();
+    assert_eq!(left, [key(&lb), key(&unknown)]);
+    world.apply_remote(vec![RemoteChange::Peer(network.clone(), lb.clone(), None)]);
+    assert!(world.running.silent.is_empty());
 }

@@ -266,6 +266,55 @@ fn open_connections_outlive_the_rotation() {
 }
 
 #[test]
+fn a_first_packet_to_a_dead_host_is_sent_again_to_a_living_task() {
+    let name = "swarm::a_first_packet_to_a_dead_host_is_sent_again_to_a_living_task";
+    on_a_host(name, |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let living = task(&host, &net, 1).await;
+        // The only one in rotation is on a host where nobody answers.
+        let (network, endpoint) = (NetworkId::new(INGRESS), "ff".repeat(32));
+        let record = EndpointRecord {
+            name: "web.7".to_owned(),
+            service_name: "web".to_owned(),
+            service_id: "svcweb".to_owned(),
+            vip: None,
+            endpoint_ip: Ipv4Addr::new(10, 0, 0, 107),
+            ingress_ports: vec![PublishedPort {
+                name: String::new(),
+                protocol: Protocol::Tcp,
+                target: 80,
+                published: 8091,
+            }],
+            aliases: Vec::new(),
+            task_aliases: Vec::new(),
+            disabled: false,
+        };
+        let peer = PeerRecord {
+            endpoint_ip: "10.0.0.107/24".parse().expect("address"),
+            endpoint_mac: "02:42:0a:00:00:6b".parse().expect("address"),
+            tunnel_endpoint_ip: CLIENT.parse().expect("address"),
+        };
+        let changes = vec![
+            RemoteChange::Peer(network.clone(), endpoint.as_str().into(), Some(peer)),
+            RemoteChange::Endpoint(network.clone(), endpoint.as_str().into(), Some(record)),
+        ];
+        net.apply_remote(changes).await.expect("apply");
+        let child = std::process::Command::new("sh")
+            .args(["-c", &host.client_command(&format!("curl -sS -m 8 http://{HOST}:8091"))])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("client");
+        wait("the first packet", || !host.client("ss -Htn state syn-sent").is_empty());
+        net.enable_service(&living).await.expect("enable");
+        let silent = RemoteChange::Silent(network, endpoint.as_str().into());
+        net.apply_remote(vec![silent]).await.expect("apply");
+        let output = child.wait_with_output().expect("client");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("t1 {CLIENT}\n"));
+    });
+}
+
+#[test]
 fn virtual_addresses_are_balanced_at_the_edge() {
     on_a_host("swarm::virtual_addresses_are_balanced_at_the_edge", |host: Host| async move {
         let net = host.start().await;

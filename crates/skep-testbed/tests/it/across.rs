@@ -340,3 +340,39 @@ fn a_daemon_that_is_killed_and_started_costs_no_request() -> Result<()> {
     load.some()?;
     load.stop().or_else(|error| Err(error.context(three.log(1)?)))
 }
+
+#[test]
+fn a_host_whose_daemon_stays_away_goes_on() -> Result<()> {
+    let mut three = swarm()?;
+    let client = three.bed.host("client")?;
+    three.docker(0, "network create -d overlay --attachable demo")?;
+    three.docker(
+        0,
+        "service create -q --name web --mode global --network demo -p 8000:8000 whoami",
+    )?;
+    serves(&three, &client, 8000, 3)?;
+    three.docker(2, "run -d --name box --network demo busybox sleep 600")?;
+    let place = three.docker(2, "inspect -f '{{.NetworkSettings.SandboxKey}}' box")?;
+    let task = three.docker(0, "ps -q --filter name=web")?;
+    let address = three.docker(
+        0,
+        &format!("inspect -f '{{{{.NetworkSettings.Networks.demo.IPAddress}}}}' {task}"),
+    )?;
+    let host = three.hosts[2].address();
+    let asks = format!("nsenter --net={place} curl -sS -m 5 http://{address}:8000/");
+    three.hosts[2].sh(&asks)?.text()?;
+    three.kill_daemon(2)?;
+    three.node_is(2, "Down")?;
+    // Entered there, as the tables were left; and from a container there.
+    let seen = answers(&client, &format!("http://{host}:8000/"), 9)?;
+    ensure!(seen.len() == 3, "{seen:?}");
+    three.hosts[2].sh(&asks)?.text()?;
+    // Nothing new leads there.
+    for entered in &three.hosts[..2] {
+        let seen = answers(&client, &format!("http://{}:8000/", entered.address()), 6)?;
+        ensure!(seen.len() == 2, "{seen:?}");
+    }
+    three.start_daemon(2)?;
+    three.node_is(2, "Ready")?;
+    serves(&three, &client, 8000, 3)
+}
