@@ -143,8 +143,12 @@ fn contradiction(body: &[u8], flows: &[Flow]) -> Option<Vec<u8>> {
             && match flow.address {
                 Some(address) => address == first.destination,
                 // Any local address: a flow from or through this host to somewhere
-                // else has a rewritten source or none of our doing.
-                None => reply.source != first.destination || reply.destination == first.source,
+                // else has a rewritten source or none of our doing. A TCP connection of
+                // the host's own is not to lose its entry while the answer is on its way.
+                None => {
+                    reply.source != first.destination
+                        || (protocol == Protocol::Udp && reply.destination == first.source)
+                }
             };
         here && !flow.backends.contains(&reply.source)
     });

@@ -168,8 +168,10 @@ fn peers(world: &World, names: &BTreeMap<IpAddr, String>, network: &Network) -> 
         .running
         .remote_peers
         .iter()
-        .filter(|((id, _), peer)| {
-            *id == network.id && peer.tunnel_endpoint_ip != cluster.data_path_addr
+        .filter(|(key, peer)| {
+            key.0 == network.id
+                && peer.tunnel_endpoint_ip != cluster.data_path_addr
+                && !world.running.silent.contains_key(key)
         })
         .map(|(_, peer)| peer.tunnel_endpoint_ip)
         .collect();
