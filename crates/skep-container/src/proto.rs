@@ -171,6 +171,8 @@ pub enum ExecFailureKind {
     NotInPath,
     /// The command names a path, and nothing is there.
     NoSuchFile,
+    /// The file is there, and what it names to run it (a script's first line, a loader) is not.
+    NoInterpreter,
     /// The file is there and may not be executed.
     PermissionDenied,
     /// The path is a directory.
@@ -185,7 +187,9 @@ impl ExecFailure {
     /// The exit code that Docker gives a container that failed so: 127 or 126.
     pub fn exit_code(&self) -> i32 {
         match self.kind {
-            ExecFailureKind::NotInPath | ExecFailureKind::NoSuchFile => 127,
+            ExecFailureKind::NotInPath
+            | ExecFailureKind::NoSuchFile
+            | ExecFailureKind::NoInterpreter => 127,
             _ => 126,
         }
     }
@@ -199,6 +203,10 @@ impl fmt::Display for ExecFailure {
         match self.kind {
             ExecFailureKind::NotInPath => write!(f, "executable file not found in $PATH"),
             ExecFailureKind::NoSuchFile => write!(f, "stat {command}: no such file or directory"),
+            ExecFailureKind::NoInterpreter => write!(
+                f,
+                "no such file or directory: it is there, but the interpreter or loader that it names is not"
+            ),
             ExecFailureKind::PermissionDenied => write!(f, "permission denied"),
             ExecFailureKind::IsADirectory => write!(f, "is a directory"),
             ExecFailureKind::BadFormat => write!(f, "exec format error"),

@@ -43,6 +43,7 @@ fn attempt(file: &Path, argv: &[CString], envp: &[CString]) -> ExecFailureKind {
     };
     let Err(errno) = execve(&path, argv, envp);
     match errno {
+        Errno::ENOENT if file.exists() => ExecFailureKind::NoInterpreter,
         Errno::ENOENT | Errno::ENOTDIR => ExecFailureKind::NoSuchFile,
         Errno::EACCES if file.is_dir() => ExecFailureKind::IsADirectory,
         Errno::EACCES | Errno::EPERM => ExecFailureKind::PermissionDenied,

@@ -1,5 +1,7 @@
 //! Create, start, end.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use skep_container::{AttachOptions, ExecFailureKind, Size, StartError, Status};
 
 use crate::fixture::{Bed, Options, collect, read_until, wait};
@@ -60,6 +62,9 @@ async fn a_signal_ends_it_and_several_wait() {
 async fn a_command_that_is_not_there_says_so() {
     let bed = Bed::new();
     std::fs::write(bed.root().join("bin/plain"), "no program").expect("write");
+    let script = bed.root().join("bin/script");
+    std::fs::write(&script, "#!/no/such/shell\n").expect("write");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("mode");
     let cases = [
         (
             "no-such",
@@ -78,6 +83,12 @@ async fn a_command_that_is_not_there_says_so() {
             ExecFailureKind::PermissionDenied,
             126,
             r#"exec: "/bin/plain": permission denied"#,
+        ),
+        (
+            "script",
+            ExecFailureKind::NoInterpreter,
+            127,
+            r#"exec: "script": no such file or directory: it is there, but the interpreter or loader that it names is not"#,
         ),
         ("/bin", ExecFailureKind::IsADirectory, 126, r#"exec: "/bin": is a directory"#),
     ];
