@@ -8,8 +8,9 @@
 //! back and compared instead of trusted. When the kernel tells that somebody else
 //! changed a namespace, that one is compared soon.
 
-use crate::apply::{Sign, Spaces, host_routes, links, mtu_of};
+use crate::apply::{Sign, Spaces, links, mtu_of};
 use crate::error::{NetError, Result};
+use crate::host_routes;
 use crate::model::{BlockedPort, BlockedPorts, Protocol};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
 use crate::state::{Shared, lock};

@@ -32,6 +32,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzz;
 mod gossip;
+mod host_routes;
 mod ids;
 mod metrics;
 mod model;

@@ -1,7 +1,6 @@
 //! From plans to the kernel, by difference.
 
 mod conntrack;
-pub mod host_routes;
 pub mod links;
 mod netlink;
 mod nft;

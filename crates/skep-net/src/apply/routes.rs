@@ -148,7 +148,7 @@ pub fn marks(netlink: &mut Netlink, namespace: &str, wanted: &[u32]) -> Applied 
 }
 
 /// The kernel's IPv4 routes of all tables.
-pub(super) fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
+pub fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMessage>> {
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
     let answers = netlink
@@ -163,7 +163,8 @@ pub(super) fn read(netlink: &mut Netlink, namespace: &str) -> Result<Vec<RouteMe
         .collect())
 }
 
-pub(super) fn table(message: &RouteMessage) -> u32 {
+/// The table a route is in.
+pub fn table(message: &RouteMessage) -> u32 {
     message
         .attributes
         .iter()

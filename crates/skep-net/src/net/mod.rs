@@ -9,13 +9,14 @@ mod trace;
 
 pub use crate::controller::ReconcileReport;
 
-use crate::apply::{Netlink, Nft, Spaces, host_routes, links};
+use crate::apply::{Netlink, Nft, Spaces, links};
 use crate::checks::{self, Check};
 use crate::config::NetConfig;
 use crate::controller::{Controller, Interest};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
 use crate::gossip::Others;
+use crate::host_routes;
 use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;

@@ -1,9 +1,9 @@
 //! Networks: make, find, look into, remove.
 
 use super::{Net, new_network_id, now_unix_nanos, open_netlink};
-use crate::apply::host_routes;
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
+use crate::host_routes;
 use crate::model::{Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope};
 use crate::plan::NsName;
 use crate::state::lock;

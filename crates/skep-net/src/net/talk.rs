@@ -191,22 +191,18 @@ impl Host {
 
     /// Takes over what others said.
     async fn hear(&mut self, net: &Net, events: Vec<Event>) {
-        // The machine takes a node's entries away and then says that it left.
-        let ended: BTreeSet<NodeName> = events
-            .iter()
-            .filter_map(|event| match event {
-                Event::NodeLeft { name, .. } => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
-        // Likewise, of one that fell silent.
-        let silent: BTreeSet<NodeName> = events
-            .iter()
-            .filter_map(|event| match event {
-                Event::NodeDown { name, .. } => Some(name.clone()),
-                _ => None,
-            })
-            .collect();
+        // The machine takes a node's entries away and then says that it left, or fell silent.
+        let named = |which: fn(&Event) -> Option<&NodeName>| -> BTreeSet<NodeName> {
+            events.iter().filter_map(which).cloned().collect()
+        };
+        let ended = named(|event| match event {
+            Event::NodeLeft { name, .. } => Some(name),
+            _ => None,
+        });
+        let silent = named(|event| match event {
+            Event::NodeDown { name, .. } => Some(name),
+            _ => None,
+        });
         let mut changes = Vec::new();
         let mut done = Vec::new();
         for event in events {

@@ -274,31 +274,13 @@ fn a_first_packet_to_a_dead_host_is_sent_again_to_a_living_task() {
         let living = task(&host, &net, 1).await;
         // The only one in rotation is on a host where nobody answers.
         let (network, endpoint) = (NetworkId::new(INGRESS), "ff".repeat(32));
-        let record = EndpointRecord {
-            name: "web.7".to_owned(),
-            service_name: "web".to_owned(),
-            service_id: "svcweb".to_owned(),
-            vip: None,
-            endpoint_ip: Ipv4Addr::new(10, 0, 0, 107),
-            ingress_ports: vec![PublishedPort {
-                name: String::new(),
-                protocol: Protocol::Tcp,
-                target: 80,
-                published: 8091,
-            }],
-            aliases: Vec::new(),
-            task_aliases: Vec::new(),
-            disabled: false,
+        let port = PublishedPort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            target: 80,
+            published: 8091,
         };
-        let peer = PeerRecord {
-            endpoint_ip: "10.0.0.107/24".parse().expect("address"),
-            endpoint_mac: "02:42:0a:00:00:6b".parse().expect("address"),
-            tunnel_endpoint_ip: CLIENT.parse().expect("address"),
-        };
-        let changes = vec![
-            RemoteChange::Peer(network.clone(), endpoint.as_str().into(), Some(peer)),
-            RemoteChange::Endpoint(network.clone(), endpoint.as_str().into(), Some(record)),
-        ];
+        let changes = far(&network, &endpoint, 0, vec![port]);
         net.apply_remote(changes).await.expect("apply");
         let child = std::process::Command::new("sh")
             .args(["-c", &host.client_command(&format!("curl -sS -m 8 http://{HOST}:8091"))])
@@ -386,6 +368,36 @@ fn virtual_addresses_are_balanced_at_the_edge() {
     });
 }
 
+/// What another host, at the client's address, says of its task 10.0.`third`.107 of service `web`.
+fn far(
+    network: &NetworkId,
+    endpoint: &str,
+    third: u8,
+    ingress_ports: Vec<PublishedPort>,
+) -> Vec<RemoteChange> {
+    let address = Ipv4Addr::new(10, 0, third, 107);
+    let record = EndpointRecord {
+        name: "web.7".to_owned(),
+        service_name: "web".to_owned(),
+        service_id: "svcweb".to_owned(),
+        vip: ingress_ports.is_empty().then_some(VIP),
+        endpoint_ip: address,
+        ingress_ports,
+        aliases: Vec::new(),
+        task_aliases: Vec::new(),
+        disabled: false,
+    };
+    let peer = PeerRecord {
+        endpoint_ip: format!("{address}/24").parse().expect("address"),
+        endpoint_mac: format!("02:42:0a:00:{third:02x}:6b").parse().expect("address"),
+        tunnel_endpoint_ip: CLIENT.parse().expect("address"),
+    };
+    vec![
+        RemoteChange::Peer(network.clone(), endpoint.into(), Some(peer)),
+        RemoteChange::Endpoint(network.clone(), endpoint.into(), Some(record)),
+    ]
+}
+
 #[test]
 fn other_nodes_are_records() {
     on_a_host("swarm::other_nodes_are_records", |host: Host| async move {
@@ -394,26 +406,7 @@ fn other_nodes_are_records() {
         client(&host, &net, 9).await;
         let network = NetworkId::new(WEB);
         let endpoint = "ff".repeat(32);
-        let record = EndpointRecord {
-            name: "web.7".to_owned(),
-            service_name: "web".to_owned(),
-            service_id: "svcweb".to_owned(),
-            vip: Some(VIP),
-            endpoint_ip: Ipv4Addr::new(10, 0, 5, 107),
-            ingress_ports: Vec::new(),
-            aliases: Vec::new(),
-            task_aliases: Vec::new(),
-            disabled: false,
-        };
-        let peer = PeerRecord {
-            endpoint_ip: "10.0.5.107/24".parse().expect("address"),
-            endpoint_mac: "02:42:0a:00:05:6b".parse().expect("address"),
-            tunnel_endpoint_ip: CLIENT.parse().expect("address"),
-        };
-        let changes = vec![
-            RemoteChange::Peer(network.clone(), endpoint.as_str().into(), Some(peer)),
-            RemoteChange::Endpoint(network.clone(), endpoint.as_str().into(), Some(record)),
-        ];
+        let changes = far(&network, &endpoint, 5, Vec::new());
         net.apply_remote(changes).await.expect("apply");
         let overlay = host.enter("1-i0ylvjdz6s");
         let fdb = run(&format!("{overlay} bridge fdb show dev vxlan0"));

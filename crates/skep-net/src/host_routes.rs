@@ -2,9 +2,8 @@
 //! interfaces, and its name servers. All are one list of routes, so that whoever chooses or checks a
 //! subnet has one thing to ask.
 
-use super::links;
-use super::netlink::Netlink;
-use super::routes::{read, table};
+use crate::apply::routes::{read, table};
+use crate::apply::{Netlink, links};
 use crate::cidr::Cidr;
 use crate::error::Result;
 use crate::name_files;
