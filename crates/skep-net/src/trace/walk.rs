@@ -346,15 +346,11 @@ impl<'a> Walker<'a> {
                     .first()
                     .and_then(|(_, new)| *new)
                     .filter(|new| *new != port && to.iter().all(|(_, other)| *other == Some(*new)));
-                self.rule(
-                    by,
-                    match same {
-                        Some(new) => {
-                            format!("destination becomes port {new} of one of {count}, {how}")
-                        }
-                        None => format!("destination becomes one of {count}, {how}"),
-                    },
-                );
+                let effect = match same {
+                    Some(new) => format!("destination becomes port {new} of one of {count}, {how}"),
+                    None => format!("destination becomes one of {count}, {how}"),
+                };
+                self.rule(by, effect);
                 let candidates = to.iter().map(|(a, _)| self.candidate(live, *a)).collect();
                 let taken = self.choose(ns, how, candidates)?;
                 match to.get(taken) {

@@ -4,9 +4,9 @@ use crate::harness::{
     CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, serve_udp, try_run, wait,
 };
 use skep_net::{
-    Cidr, Cluster, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId, OverlayNetwork,
-    OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange, SandboxAdoption, SandboxId,
-    SandboxMode, ServiceAttachment, ServiceId,
+    Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId,
+    OverlayNetwork, OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange,
+    SandboxAdoption, SandboxId, SandboxMode, ServiceAttachment, ServiceId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -273,14 +273,7 @@ fn a_first_packet_to_a_dead_host_is_sent_again_to_a_living_task() {
         join(&net).await;
         let living = task(&host, &net, 1).await;
         // The only one in rotation is on a host where nobody answers.
-        let (network, endpoint) = (NetworkId::new(INGRESS), "ff".repeat(32));
-        let port = PublishedPort {
-            name: String::new(),
-            protocol: Protocol::Tcp,
-            target: 80,
-            published: 8091,
-        };
-        let changes = far(&network, &endpoint, 0, vec![port]);
+        let changes = far(("web", None), INGRESS, 0, Some(8091));
         net.apply_remote(changes).await.expect("apply");
         let child = std::process::Command::new("sh")
             .args(["-c", &host.client_command(&format!("curl -sS -m 8 http://{HOST}:8091"))])
@@ -289,7 +282,7 @@ fn a_first_packet_to_a_dead_host_is_sent_again_to_a_living_task() {
             .expect("client");
         wait("the first packet", || !host.client("ss -Htn state syn-sent").is_empty());
         net.enable_service(&living).await.expect("enable");
-        let silent = RemoteChange::Silent(network, endpoint.as_str().into());
+        let silent = RemoteChange::Silent(NetworkId::new(INGRESS), far_endpoint());
         net.apply_remote(vec![silent]).await.expect("apply");
         let output = child.wait_with_output().expect("client");
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("t1 {CLIENT}\n"));
@@ -368,21 +361,34 @@ fn virtual_addresses_are_balanced_at_the_edge() {
     });
 }
 
-/// What another host, at the client's address, says of its task 10.0.`third`.107 of service `web`.
-fn far(
-    network: &NetworkId,
-    endpoint: &str,
+/// Of what another host says, the endpoint.
+pub fn far_endpoint() -> EndpointId {
+    "ff".repeat(32).as_str().into()
+}
+
+/// What another host, at the client's address, says of its task 10.0.`third`.107 of a service, which
+/// has this virtual address.
+pub fn far(
+    (service, vip): (&str, Option<Ipv4Addr>),
+    network: &str,
     third: u8,
-    ingress_ports: Vec<PublishedPort>,
+    published: Option<u16>,
 ) -> Vec<RemoteChange> {
+    let (network, endpoint) = (NetworkId::new(network), far_endpoint());
     let address = Ipv4Addr::new(10, 0, third, 107);
+    let port = |published| PublishedPort {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target: 80,
+        published,
+    };
     let record = EndpointRecord {
-        name: "web.7".to_owned(),
-        service_name: "web".to_owned(),
-        service_id: "svcweb".to_owned(),
-        vip: ingress_ports.is_empty().then_some(VIP),
+        name: format!("{service}.7"),
+        service_name: service.to_owned(),
+        service_id: format!("svc{service}"),
+        vip,
         endpoint_ip: address,
-        ingress_ports,
+        ingress_ports: published.into_iter().map(port).collect(),
         aliases: Vec::new(),
         task_aliases: Vec::new(),
         disabled: false,
@@ -393,8 +399,8 @@ fn far(
         tunnel_endpoint_ip: CLIENT.parse().expect("address"),
     };
     vec![
-        RemoteChange::Peer(network.clone(), endpoint.into(), Some(peer)),
-        RemoteChange::Endpoint(network.clone(), endpoint.into(), Some(record)),
+        RemoteChange::Peer(network.clone(), endpoint.clone(), Some(peer)),
+        RemoteChange::Endpoint(network, endpoint, Some(record)),
     ]
 }
 
@@ -405,8 +411,7 @@ fn other_nodes_are_records() {
         join(&net).await;
         client(&host, &net, 9).await;
         let network = NetworkId::new(WEB);
-        let endpoint = "ff".repeat(32);
-        let changes = far(&network, &endpoint, 5, Vec::new());
+        let changes = far(("web", Some(VIP)), WEB, 5, None);
         net.apply_remote(changes).await.expect("apply");
         let overlay = host.enter("1-i0ylvjdz6s");
         let fdb = run(&format!("{overlay} bridge fdb show dev vxlan0"));

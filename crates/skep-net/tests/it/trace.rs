@@ -3,8 +3,8 @@
 use crate::harness::{CLIENT, HOST, Host, on_a_host, run, try_run, wait};
 use crate::swarm::{INGRESS, WEB, client, join, task};
 use skep_net::{
-    EndpointRecord, Net, NetConfig, NetworkId, PeerRecord, Protocol, PublishedPort, RemoteChange,
-    TraceOutcome as Outcome, TraceQuery, TraceReason as Reason, TraceVerdict as Verdict,
+    Net, NetConfig, RemoteChange, TraceOutcome as Outcome, TraceQuery, TraceReason as Reason,
+    TraceVerdict as Verdict,
 };
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
@@ -122,34 +122,8 @@ impl Broken {
 
 /// What another host says of its task of service `far`.
 fn far(network: &str, third: u8, published: Option<u16>) -> Vec<RemoteChange> {
-    let (network, endpoint) = (NetworkId::new(network), "ff".repeat(32));
-    let address = Ipv4Addr::new(10, 0, third, 107);
-    let port = |published| PublishedPort {
-        name: String::new(),
-        protocol: Protocol::Tcp,
-        target: 80,
-        published,
-    };
-    let record = EndpointRecord {
-        name: "far.1".to_owned(),
-        service_name: "far".to_owned(),
-        service_id: "svcfar".to_owned(),
-        vip: Some(Ipv4Addr::new(10, 0, third, 77)),
-        endpoint_ip: address,
-        ingress_ports: published.into_iter().map(port).collect(),
-        aliases: Vec::new(),
-        task_aliases: Vec::new(),
-        disabled: false,
-    };
-    let peer = PeerRecord {
-        endpoint_ip: format!("{address}/24").parse().expect("address"),
-        endpoint_mac: format!("02:42:0a:00:{third:02x}:6b").parse().expect("address"),
-        tunnel_endpoint_ip: CLIENT.parse().expect("address"),
-    };
-    vec![
-        RemoteChange::Peer(network.clone(), endpoint.as_str().into(), Some(peer)),
-        RemoteChange::Endpoint(network, endpoint.as_str().into(), Some(record)),
-    ]
+    let vip = Ipv4Addr::new(10, 0, third, 77);
+    crate::swarm::far(("far", Some(vip)), network, third, published)
 }
 
 /// The other end of an interface's cable. `inner` and `outer` are prefixes that enter the two namespaces.
