@@ -22,7 +22,7 @@ const NAT: &str = "published ports, outbound connections, name resolution and lo
 const TURNS: &str = "load balancing over more than one task";
 
 /// Rules that use each thing the plans use.
-const RULES: [(&str, &str, &str); 4] = [
+const RULES: [(&str, &str, &str); 5] = [
     ("nftables nat", "add chain ip probe c { type nat hook prerouting priority -100; }", NAT),
     ("nftables fib", "add rule ip probe c fib daddr type local counter", "published ports"),
     (
@@ -34,6 +34,11 @@ const RULES: [(&str, &str, &str); 4] = [
         "nftables masquerade",
         "add chain ip probe p { type nat hook postrouting priority 100; }\nadd rule ip probe p masquerade",
         "outbound connections",
+    ),
+    (
+        "nftables socket",
+        "add rule ip probe c tcp dport 80 socket wildcard 1 accept",
+        "the routing mesh",
     ),
 ];
 

@@ -1,17 +1,24 @@
 //! The host's namespace: bridges of local networks, published ports, masquerading,
-//! isolation between networks, the way into the routing mesh, and who may send into overlays.
+//! isolation between networks, the routing mesh's entrance, and who may send into overlays.
 
-use super::{BridgePlan, Flow, NsPlan, tunnel};
+use super::{BridgePlan, Flow, NsPlan, tunnel, turns};
 use crate::model::{Driver, Network, Protocol};
 use crate::world::{Services, World};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Prefix of the alias that marks an interface as ours.
 pub const ALIAS: &str = "skep:";
 
-/// A published port: where it is taken and where it goes.
-type Targets = BTreeMap<(Ipv4Addr, Protocol, u16), (Ipv4Addr, u16)>;
+/// A published port: where it is taken, and where its connections go in turn.
+type Targets = BTreeMap<(Ipv4Addr, Protocol, u16), Target>;
+
+struct Target {
+    /// At least one.
+    turns: Vec<(Ipv4Addr, u16)>,
+    /// Who may keep connections of before.
+    leaving: Vec<Ipv4Addr>,
+}
 
 pub fn plan(world: &World, services: &Services) -> NsPlan {
     let bridges: Vec<&Network> =
@@ -61,10 +68,15 @@ fn targets(world: &World, services: &Services) -> Targets {
     if let (Some(mesh), Some(_)) =
         (world.mesh_address(), world.ingress().and_then(|n| n.lb_address))
     {
-        for &(protocol, port) in services.mesh.keys() {
-            if !world.facts.blocked_ports.contains(&(protocol, port)) {
-                targets.insert((Ipv4Addr::UNSPECIFIED, protocol, port), (mesh.addr(), port));
+        for (&(protocol, port), service) in &services.mesh {
+            if world.facts.blocked_ports.contains(&(protocol, port)) {
+                continue;
             }
+            let mesh = (mesh.addr(), port);
+            let turns = service.at_host(mesh);
+            let leaving = service.leaving.values().filter_map(|b| b.nearby);
+            let leaving = leaving.chain([mesh.0]).collect();
+            targets.insert((Ipv4Addr::UNSPECIFIED, protocol, port), Target { turns, leaving });
         }
     }
     for sandbox in world.running.sandboxes.values() {
@@ -72,7 +84,10 @@ fn targets(world: &World, services: &Services) -> Targets {
         for port in &sandbox.ports {
             targets.insert(
                 (port.host_ip, port.protocol, port.host_port),
-                (endpoint.address.addr(), port.container_port),
+                Target {
+                    turns: vec![(endpoint.address.addr(), port.container_port)],
+                    leaving: Vec::new(),
+                },
             );
         }
     }
@@ -80,40 +95,47 @@ fn targets(world: &World, services: &Services) -> Targets {
 }
 
 fn publish(plan: &mut NsPlan, targets: &Targets) {
-    let (any, one): (Vec<_>, Vec<_>) =
-        targets.iter().partition(|((ip, _, _), _)| ip.is_unspecified());
-    let chain = plan.rules.chain("published");
-    if !one.is_empty() {
-        let elements: Vec<String> = one
-            .iter()
-            .map(|((ip, protocol, port), (to, to_port))| {
-                format!("{ip} . {protocol} . {port} : {to} . {to_port}")
-            })
-            .collect();
-        chain.rule(format!(
-            "dnat ip to ip daddr . meta l4proto . th dport map {{ {} }}",
-            elements.join(", ")
-        ));
-    }
-    if !any.is_empty() {
-        let elements: Vec<String> = any
-            .iter()
-            .map(|((_, protocol, port), (to, to_port))| {
-                format!("{protocol} . {port} : {to} . {to_port}")
-            })
-            .collect();
-        chain.rule(format!("dnat ip to meta l4proto . th dport map {{ {} }}", elements.join(", ")));
-    }
-    for hook in ["prerouting", "output"] {
-        plan.rules.nat(hook).rule("fib daddr type local jump published");
-    }
-    for ((ip, protocol, port), (to, _)) in targets {
+    plan.rules.chain("published");
+    let (mut one, mut any, mut several) = (Vec::new(), Vec::new(), Vec::new());
+    for ((ip, protocol, port), target) in targets {
+        match target.turns.as_slice() {
+            [(to, to_port)] if ip.is_unspecified() => {
+                any.push(format!("{protocol} . {port} : {to} . {to_port}"));
+            }
+            [(to, to_port)] => one.push(format!("{ip} . {protocol} . {port} : {to} . {to_port}")),
+            turns_of => {
+                // One chain per port keeps the turn of every other port when one changes.
+                let name = format!("{protocol}-{port}");
+                let to: Vec<String> = turns_of.iter().map(|(a, p)| format!("{a} . {p}")).collect();
+                let rule = format!("meta l4proto {protocol} dnat ip to {}", turns(&to));
+                plan.rules.chain(&name).rule(rule);
+                several.push(format!("{protocol} . {port} : goto {name}"));
+            }
+        }
         plan.flows.push(Flow {
             protocol: Some(*protocol),
             address: (!ip.is_unspecified()).then_some(*ip),
             port: Some(*port),
-            backends: BTreeSet::from([*to]),
+            backends: target
+                .turns
+                .iter()
+                .map(|(to, _)| *to)
+                .chain(target.leaving.iter().copied())
+                .collect(),
         });
+    }
+    let chain = plan.rules.chain("published");
+    for (statement, key, elements) in [
+        ("dnat ip to", "ip daddr . meta l4proto . th dport map", one),
+        ("dnat ip to", "meta l4proto . th dport map", any),
+        ("", "meta l4proto . th dport vmap", several),
+    ] {
+        if !elements.is_empty() {
+            chain.rule(format!("{statement} {key} {{ {} }}", elements.join(", ")).trim_start());
+        }
+    }
+    for hook in ["prerouting", "output"] {
+        plan.rules.nat(hook).rule("fib daddr type local jump published");
     }
 }
 

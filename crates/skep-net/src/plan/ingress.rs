@@ -1,5 +1,5 @@
 //! The routing mesh's namespace: in from the host over `docker_gwbridge`, out to
-//! the tasks over the ingress network, in turn, sources untouched.
+//! tasks of other hosts over the ingress network, in turn, sources untouched.
 
 use super::{CablePlan, Flow, NsName, NsPlan, RoutePlan, overlay, quiet_sysctls, turns};
 use crate::cidr::Mac;
@@ -43,7 +43,7 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
             protocol: Some(*protocol),
             address: Some(address.addr()),
             port: Some(*port),
-            backends: mesh.backends.union(&mesh.leaving).copied().collect(),
+            backends: mesh.backends.keys().chain(mesh.leaving.keys()).copied().collect(),
         });
         // A port without backends is left alone: the namespace itself then refuses,
         // which a client sees at once.
@@ -54,11 +54,11 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
         let name = format!("{protocol}-{port}");
         // The port in the container at once, where it is the same for all: a task that has nothing to
         // translate has less to do for each packet.
-        let rule = match mesh.target() {
-            Some(target) => {
-                format!("meta l4proto {protocol} {}:{target}", turns(&mesh.backends))
-            }
-            None => turns(&mesh.backends),
+        let (addresses, target) = mesh.in_mesh();
+        let to = turns(&addresses);
+        let rule = match target {
+            Some(target) => format!("meta l4proto {protocol} dnat to {to}:{target}"),
+            None => format!("dnat to {to}"),
         };
         plan.rules.chain(&name).rule(rule);
         ports.push(format!("{protocol} . {port} : goto {name}"));

@@ -226,22 +226,13 @@ fn quiet_sysctls() -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// `dnat to` one or, in turn, several addresses.
-fn turns(backends: &BTreeSet<Ipv4Addr>) -> String {
-    use std::fmt::Write as _;
-    let mut iter = backends.iter();
-    match (iter.next(), backends.len()) {
-        (Some(only), 1) => format!("dnat to {only}"),
-        (_, count) => {
-            let mut text = format!("dnat to numgen inc mod {count} map {{ ");
-            for (n, backend) in backends.iter().enumerate() {
-                let comma = if n == 0 { "" } else { ", " };
-                let _ = write!(text, "{comma}{n} : {backend}");
-            }
-            text.push_str(" }");
-            text
-        }
+/// One destination, or several in turn.
+fn turns<T: fmt::Display>(to: &[T]) -> String {
+    if let [only] = to {
+        return only.to_string();
     }
+    let pairs: Vec<String> = to.iter().enumerate().map(|(n, one)| format!("{n} : {one}")).collect();
+    format!("numgen inc mod {} map {{ {} }}", to.len(), pairs.join(", "))
 }
 
 /// What is stored beside a namespace's rules so that a new daemon can tell whether

@@ -28,6 +28,7 @@ pub fn plan(world: &World, services: &Services, sandbox: &Sandbox) -> NsPlan {
     for endpoint in &sandbox.endpoints {
         let Some(network) = world.running.overlays.get(&endpoint.network) else { continue };
         if network.ingress {
+            nearby(world, &mut plan, sandbox, endpoint);
             mesh(world, &mut plan, network, endpoint);
         } else {
             balance(&mut plan, services, endpoint);
@@ -79,11 +80,31 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
         let name = format!("vip-{}", vip.to_string().replace('.', "-"));
         let chain = plan.rules.chain(&name);
         if chain.is_empty() {
-            chain.rule(format!("meta l4proto {{ tcp, udp, sctp }} {}", turns(&service.backends)));
+            let backends: Vec<Ipv4Addr> = service.backends.iter().copied().collect();
+            chain.rule(format!("meta l4proto {{ tcp, udp, sctp }} dnat to {}", turns(&backends)));
         }
         for hook in ["output", "prerouting"] {
             plan.rules.nat(hook).rule(format!("ip daddr {vip} goto {name}"));
         }
+    }
+}
+
+/// The host leads connections for its own tasks to their address on the bridge of the default route, which
+/// spares them the mesh's namespace and its translation. A server that listens on every address takes them
+/// as they are; one that listens on its ingress address only is led to that one, as from other hosts.
+fn nearby(world: &World, plan: &mut NsPlan, sandbox: &Sandbox, endpoint: &Endpoint) {
+    let (Some(service), Some((gateway, _))) = (&endpoint.service, sandbox.gateway(world)) else {
+        return;
+    };
+    let (interface, address) = (&gateway.interface, gateway.address.addr());
+    let chain = plan.rules.nat("prerouting");
+    let targets: BTreeSet<(Protocol, u16)> =
+        service.ingress_ports.iter().map(|p| (p.protocol, p.target)).collect();
+    for (protocol, target) in targets {
+        let asked = format!("iifname \"{interface}\" ip daddr {address} {protocol} dport {target}");
+        // Looked up for the first packet of a connection only.
+        chain.rule(format!("{asked} socket wildcard 1 accept"));
+        chain.rule(format!("{asked} dnat to {}", endpoint.address.addr()));
     }
 }
 

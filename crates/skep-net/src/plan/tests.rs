@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::{
-    Cluster, EndpointSpec, OverlayNetwork, OverlaySubnet, PeerRecord, Protocol, PublishedPort,
-    ServiceAttachment,
+    Cluster, EndpointRecord, EndpointSpec, OverlayNetwork, OverlaySubnet, PeerRecord, Protocol,
+    PublishedPort, ServiceAttachment,
 };
 use crate::world::tests::{counter, spec, world};
 
@@ -125,7 +125,14 @@ fn the_mesh_of_a_swarm_of_one() {
     );
     assert!(!mesh.contains("10.0.0.13"), "{mesh}");
     let host = plans[&NsName::Host].rules.replace();
-    assert!(host.contains("tcp . 8080 : 172.18.0.2 . 8080"), "{host}");
+    for rule in [
+        "published meta l4proto . th dport vmap { tcp . 8080 : goto tcp-8080 }",
+        "tcp-8080 meta l4proto tcp dnat ip to numgen inc mod 2 map \
+         { 0 : 172.18.0.3 . 80, 1 : 172.18.0.4 . 80 }",
+    ] {
+        assert!(host.contains(rule), "{rule} is not in {host}");
+    }
+    assert!(!host.contains("172.18.0.5"), "{host}");
     let task = &plans[&NsName::Sandbox(spec(1).id)];
     let text = task.rules.replace();
     assert!(
@@ -133,6 +140,8 @@ fn the_mesh_of_a_swarm_of_one() {
         "{text}"
     );
     for rule in [
+        "nat-prerouting iifname \"eth2\" ip daddr 172.18.0.3 tcp dport 80 socket wildcard 1 accept",
+        "nat-prerouting iifname \"eth2\" ip daddr 172.18.0.3 tcp dport 80 dnat to 10.0.0.11",
         "zones iifname \"eth0\" ct original zone set ether saddr map { 02:42:0a:00:00:02 : 0x2 }",
         "remember iifname \"eth0\" ct state new ct mark set ether saddr map \
          { 02:42:0a:00:00:02 : 0x5ce00002 } meta mark set ct mark",
@@ -171,6 +180,53 @@ fn tasks_that_differ_redirect_the_published_port_themselves() {
     ] {
         assert!(task.contains(rule), "{task}");
     }
+}
+
+#[test]
+fn tasks_of_other_hosts_have_their_turns_in_the_mesh() {
+    let mut world = swarm();
+    for n in [21, 22] {
+        let record = EndpointRecord {
+            service_id: "svc".to_owned(),
+            service_name: "web".to_owned(),
+            endpoint_ip: Ipv4Addr::new(10, 0, 0, n),
+            ingress_ports: vec![PublishedPort {
+                name: String::new(),
+                protocol: Protocol::Tcp,
+                target: 80,
+                published: 8080,
+            }],
+            name: format!("web.{n}"),
+            vip: None,
+            aliases: Vec::new(),
+            task_aliases: Vec::new(),
+            disabled: false,
+        };
+        world
+            .running
+            .remote_endpoints
+            .insert(("ingressingress".into(), format!("far{n}").as_str().into()), record);
+    }
+    let rules = |world: &World, ns| plan(world)[&ns].rules.replace();
+    let both = "numgen inc mod 2 map { 0 : 10.0.0.21, 1 : 10.0.0.22 }:80";
+    for (rule, ns) in [
+        (
+            "numgen inc mod 4 map { 0 : 172.18.0.3 . 80, 1 : 172.18.0.4 . 80, \
+             2 : 172.18.0.2 . 8080, 3 : 172.18.0.2 . 8080 }",
+            NsName::Host,
+        ),
+        (both, NsName::Ingress),
+    ] {
+        let text = rules(&world, ns);
+        assert!(text.contains(rule), "{rule} is not in {text}");
+    }
+    // Without a task here everything goes one way, and needs no turns on the host.
+    for n in [1, 2] {
+        world.set_rotation(&spec(n).id, false).unwrap();
+    }
+    let text = rules(&world, NsName::Host);
+    assert!(text.contains("map { tcp . 8080 : 172.18.0.2 . 8080 }"), "{text}");
+    assert!(rules(&world, NsName::Ingress).contains(both));
 }
 
 #[test]

@@ -196,7 +196,7 @@ impl<'a> Walker<'a> {
             }
             [only] => Ok(*only),
             several => {
-                let candidates = several.iter().map(|a| self.candidate(live, *a)).collect();
+                let candidates = several.iter().map(|a| self.candidate(live, *a, 1)).collect();
                 let taken = self.choose(ns, "by chance", candidates)?;
                 Ok(several.get(taken).copied().unwrap_or(Ipv4Addr::UNSPECIFIED))
             }

@@ -408,6 +408,7 @@ impl<'a> Evaluation<'a, '_> {
             "ct" => self.tracked(key),
             "payload" => self.payload(body),
             "fib" => self.fib(body),
+            "socket" => self.socket(key),
             "concat" => match body.as_array() {
                 Some(list) => Val::List(list.iter().map(|one| self.value(one)).collect()),
                 None => Val::Unknown,
@@ -437,6 +438,17 @@ impl<'a> Evaluation<'a, '_> {
             "protocol" => Val::Text("ip".to_owned()),
             "mark" => Val::Number(self.packet.mark.into()),
             "pkttype" => Val::Text("host".to_owned()),
+            _ => Val::Unknown,
+        }
+    }
+
+    /// The socket that would take the packet. None is told of what the kernel does not look up either.
+    fn socket(&self, key: &str) -> Val {
+        let Packet { protocol, port, destination, .. } = *self.packet;
+        let mut sockets = self.live.listening(protocol, port).filter(|s| s.takes(destination));
+        match (sockets.next(), key) {
+            (None, _) => Val::Absent,
+            (Some(socket), "wildcard") => Val::Number(socket.address.is_unspecified().into()),
             _ => Val::Unknown,
         }
     }

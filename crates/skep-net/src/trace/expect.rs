@@ -65,7 +65,7 @@ impl Walker<'_> {
         self.finding(reason, format!("{why}: {to} should be reached by it, not by {out}"));
     }
 
-    /// The host leads published ports to the mesh or to a container.
+    /// The host leads published ports to containers of its own and to the mesh.
     fn at_host(&mut self, (address, port): (Ipv4Addr, u16)) -> Option<Wanted> {
         let scene = self.scene;
         let protocol = self.packet.protocol;
@@ -78,7 +78,7 @@ impl Walker<'_> {
             }
             let balancer = scene.world.mesh_address()?;
             scene.world.ingress()?.lb_address?;
-            return Some(Wanted::from([(balancer.addr(), port)]));
+            return Some(Wanted::from_iter(mesh.at_host((balancer.addr(), port))));
         }
         let bound = scene.world.running.sandboxes.values().find_map(|sandbox| {
             let (endpoint, _) = sandbox.gateway(scene.world)?;
@@ -109,8 +109,8 @@ impl Walker<'_> {
             self.nobody(&mesh.service.clone(), mesh.leaving.len());
             return None;
         }
-        let target = mesh.target().unwrap_or(port);
-        Some(mesh.backends.iter().map(|a| (*a, target)).collect())
+        let (addresses, target) = mesh.in_mesh();
+        Some(addresses.into_iter().map(|a| (a, target.unwrap_or(port))).collect())
     }
 
     /// A task redirects its published port; a client leads a virtual address to a task.

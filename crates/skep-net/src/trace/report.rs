@@ -91,6 +91,12 @@ pub struct Candidate {
     /// The other host that has it; none for this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<RemoteNode>,
+    /// Whether this is the routing mesh's namespace, which chooses among tasks that the host does not reach
+    /// by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mesh: bool,
+    /// How many turns of a round it has.
+    pub turns: usize,
     /// Connections that connection tracking remembers as led there.
     pub connections: u64,
 }

@@ -327,7 +327,7 @@ impl<'a> Walker<'a> {
                 } else {
                     format!("destination becomes {}", shown(*only))
                 };
-                if let Some(name) = self.candidate(live, only.0).task
+                if let Some(name) = self.candidate(live, only.0, 1).task
                     && only.0 != address
                 {
                     effect = format!("{effect} ({name})");
@@ -351,10 +351,18 @@ impl<'a> Walker<'a> {
                     None => format!("destination becomes one of {count}, {how}"),
                 };
                 self.rule(by, effect);
-                let candidates = to.iter().map(|(a, _)| self.candidate(live, *a)).collect();
+                let mut places: Vec<((Ipv4Addr, Option<u16>), usize)> = Vec::new();
+                for one in to {
+                    match places.iter_mut().find(|(place, _)| place == one) {
+                        Some((_, turns)) => *turns += 1,
+                        None => places.push((*one, 1)),
+                    }
+                }
+                let candidates =
+                    places.iter().map(|((a, _), turns)| self.candidate(live, *a, *turns)).collect();
                 let taken = self.choose(ns, how, candidates)?;
-                match to.get(taken) {
-                    Some(to) => *to,
+                match places.get(taken) {
+                    Some((to, _)) => *to,
                     None => return Ok(()),
                 }
             }
@@ -386,8 +394,8 @@ impl<'a> Walker<'a> {
         Ok(*taken)
     }
 
-    /// Whose an address is.
-    pub fn candidate(&self, live: &Live, address: Ipv4Addr) -> Candidate {
+    /// Whose an address is that has so many turns.
+    pub fn candidate(&self, live: &Live, address: Ipv4Addr, turns: usize) -> Candidate {
         let (to, port) = self.asked;
         let (task, node) = match self.scene.owner(address) {
             Some((name, node)) => (Some(name), node),
@@ -396,7 +404,8 @@ impl<'a> Walker<'a> {
         let node = node
             .map(|address| RemoteNode { address, name: self.scene.nodes.get(&address).cloned() });
         let connections = live.connections(self.packet.protocol, to, port, Some(address));
-        Candidate { address, task, node, connections }
+        let mesh = self.scene.world.mesh_address().is_some_and(|m| m.addr() == address);
+        Candidate { address, task, node, mesh, turns, connections }
     }
 
     /// A packet for the namespace itself.

@@ -26,22 +26,48 @@ pub struct MeshPort {
     pub service_id: String,
     /// Its name.
     pub service: String,
-    /// Ingress addresses that get new connections.
-    pub backends: BTreeSet<Ipv4Addr>,
-    /// Ingress addresses that only keep their connections.
-    pub leaving: BTreeSet<Ipv4Addr>,
-    /// Ports in the containers that get new connections: several while an update changes it.
-    targets: BTreeSet<u16>,
+    /// Who gets new connections, by ingress address.
+    pub backends: BTreeMap<Ipv4Addr, Backend>,
+    /// Who only keeps its connections.
+    pub leaving: BTreeMap<Ipv4Addr, Backend>,
+}
+
+/// A task behind a port of the routing mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend {
+    /// Port in the container.
+    pub target: u16,
+    /// The task's address on the bridge of this host that its default route leads over. None for
+    /// one on another host.
+    pub nearby: Option<Ipv4Addr>,
 }
 
 impl MeshPort {
-    /// The one port that all tasks in rotation have this one redirected to. Where they differ, each of
-    /// them knows best.
-    pub fn target(&self) -> Option<u16> {
-        match self.targets.first() {
-            Some(target) if self.targets.len() == 1 => Some(*target),
-            _ => None,
+    /// Where the host leads connections, one after the other: to the nearby tasks over their bridge,
+    /// and for each of the others once to the mesh's namespace, which refuses what nobody takes. At least
+    /// one place.
+    pub fn at_host(&self, mesh: (Ipv4Addr, u16)) -> Vec<(Ipv4Addr, u16)> {
+        let mut turns: Vec<_> =
+            self.backends.values().filter_map(|b| Some((b.nearby?, b.target))).collect();
+        // What goes one way only needs no turns.
+        let others = if turns.is_empty() { 1 } else { self.backends.len() - turns.len() };
+        turns.extend(std::iter::repeat_n(mesh, others));
+        turns
+    }
+
+    /// Where the mesh's namespace leads connections: to the tasks that the host does not reach by itself.
+    /// Where there is none it has what was sent to its own address, and leads that to the nearby ones.
+    /// With the port in the container, where it is the same for all.
+    pub fn in_mesh(&self) -> (Vec<Ipv4Addr>, Option<u16>) {
+        let nearby_only = self.backends.values().all(|b| b.nearby.is_some());
+        let (mut addresses, mut targets) = (Vec::new(), BTreeSet::new());
+        for (address, backend) in &self.backends {
+            if nearby_only || backend.nearby.is_none() {
+                addresses.push(*address);
+                targets.insert(backend.target);
+            }
         }
+        (addresses, targets.first().copied().filter(|_| targets.len() == 1))
     }
 }
 
@@ -74,6 +100,7 @@ impl World {
     /// Works out the services.
     pub fn services(&self) -> Services {
         let mut services = Services::default();
+        let nearby = self.nearby();
         for (network, record) in self.records() {
             if record.service_id.is_empty() {
                 continue;
@@ -93,15 +120,24 @@ impl World {
                     let mesh = services.mesh.entry((port.protocol, port.published)).or_default();
                     mesh.service_id = record.service_id.clone();
                     mesh.service = record.service_name.clone();
-                    if record.disabled {
-                        mesh.leaving.insert(record.endpoint_ip);
-                    } else {
-                        mesh.backends.insert(record.endpoint_ip);
-                        mesh.targets.insert(port.target);
-                    }
+                    let side = if record.disabled { &mut mesh.leaving } else { &mut mesh.backends };
+                    let nearby = nearby.get(&record.endpoint_ip).copied();
+                    side.insert(record.endpoint_ip, Backend { target: port.target, nearby });
                 }
             }
         }
         services
+    }
+
+    /// By ingress address, where else on this host a task is reached: at the end of its default route.
+    /// What comes in there is answered the same way.
+    fn nearby(&self) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
+        let Some(ingress) = self.ingress() else { return BTreeMap::new() };
+        self.endpoints_on(&ingress.id)
+            .filter_map(|(sandbox, endpoint)| {
+                let (gateway, _) = sandbox.gateway(self)?;
+                Some((endpoint.address.addr(), gateway.address.addr()))
+            })
+            .collect()
     }
 }

@@ -202,9 +202,14 @@ pub const BIG: usize = 3_000_000;
 
 /// A web server in a namespace that answers `<name> <client address>`.
 pub fn serve_tcp(pin: &Path, port: u16, name: &str) {
+    serve_tcp_at(pin, Ipv4Addr::UNSPECIFIED, port, name);
+}
+
+/// The same at one address only.
+pub fn serve_tcp_at(pin: &Path, address: Ipv4Addr, port: u16, name: &str) {
     let listener = NetNs::open(pin)
         .expect("namespace")
-        .run(|| TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+        .run(|| TcpListener::bind(SocketAddr::from((address, port))))
         .expect("enter")
         .expect("listen");
     let name = name.to_owned();
@@ -234,9 +239,14 @@ pub fn serve_tcp(pin: &Path, port: u16, name: &str) {
 
 /// A UDP server in a namespace that answers each packet `<name> <client address>`.
 pub fn serve_udp(pin: &Path, port: u16, name: &str) {
+    serve_udp_at(pin, Ipv4Addr::UNSPECIFIED, port, name);
+}
+
+/// The same at one address only.
+pub fn serve_udp_at(pin: &Path, address: Ipv4Addr, port: u16, name: &str) {
     let socket = NetNs::open(pin)
         .expect("namespace")
-        .run(|| UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
+        .run(|| UdpSocket::bind(SocketAddr::from((address, port))))
         .expect("enter")
         .expect("bind");
     let name = name.to_owned();

@@ -1,7 +1,7 @@
 //! Overlays, virtual addresses and the routing mesh of one node.
 
 use crate::harness::{
-    CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, serve_udp, try_run, wait,
+    CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp_at, serve_udp_at, try_run, wait,
 };
 use skep_net::{
     Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId,
@@ -47,6 +47,11 @@ pub async fn join(net: &Net) {
 
 /// A task of service `web` with its server; not yet in rotation.
 pub async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
+    task_at(host, net, number, Ipv4Addr::UNSPECIFIED).await
+}
+
+/// A task whose servers listen at one address only.
+async fn task_at(host: &Host, net: &Net, number: u8, address: Ipv4Addr) -> SandboxId {
     let spec = host.spec(number, &format!("web.{number}"));
     let id = spec.id.clone();
     net.create_sandbox(spec).await.expect("sandbox");
@@ -74,8 +79,8 @@ pub async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
     };
     net.connect(&id, vec![ingress, own]).await.expect("connect");
     let key = net.sandbox(&id).expect("info").key;
-    serve_tcp(&key, 80, &format!("t{number}"));
-    serve_udp(&key, 80, &format!("t{number}"));
+    serve_tcp_at(&key, address, 80, &format!("t{number}"));
+    serve_udp_at(&key, address, 80, &format!("t{number}"));
     id
 }
 
@@ -473,6 +478,31 @@ fn overlays_follow_the_mtu_of_the_hosts_cable() {
     });
 }
 
+/// As a server does that listens on what its host name means, and as one that takes all: whichever way
+/// a connection comes.
+#[test]
+fn a_server_may_listen_on_its_ingress_address_only() {
+    on_a_host("swarm::a_server_may_listen_on_its_ingress_address_only", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        for (number, address) in [(1, Ipv4Addr::new(10, 0, 0, 101)), (2, Ipv4Addr::UNSPECIFIED)] {
+            let id = task_at(&host, &net, number, address).await;
+            net.enable_service(&id).await.expect("enable");
+        }
+        let both = |who: &str| BTreeSet::from([format!("t1 {who}"), format!("t2 {who}")]);
+        let udp = |to: &str| format!("sh -c 'echo x | socat -T1 - UDP:{to}:8091'");
+        let twice = |run: &dyn Fn() -> String| {
+            BTreeSet::from([run().trim_end().to_owned(), run().trim_end().to_owned()])
+        };
+        let web = curl(&format!("http://{HOST}:8091"));
+        assert_eq!(twice(&|| host.client(&web)), both(CLIENT));
+        assert_eq!(twice(&|| host.client(&udp(HOST))), both(CLIENT));
+        let behind = "172.18.0.2";
+        assert_eq!(twice(&|| run(&curl(&format!("http://{behind}:8091")))), both("172.18.0.1"));
+        assert_eq!(twice(&|| run(&udp(behind))), both("172.18.0.1"));
+    });
+}
+
 #[test]
 fn lasting_entries_of_others_leave_the_bridges() {
     on_a_host("swarm::lasting_entries_of_others_leave_the_bridges", |host: Host| async move {
@@ -480,19 +510,20 @@ fn lasting_entries_of_others_leave_the_bridges() {
         join(&net).await;
         let task = task(&host, &net, 1).await;
         net.enable_service(&task).await.expect("enable");
-        let ask = curl(&format!("http://{HOST}:8091"));
-        host.client(&ask);
+        // The mesh's own address leads to tasks here over the ingress network.
+        let ask = curl("http://172.18.0.2:8091");
+        run(&ask);
         assert_eq!(net.reconcile().await.repairs, 0);
         // The mesh's own address leads to the bridge itself, the task's to the tunnel.
         let overlay = host.enter("1-yewz22nd9r");
         run(&format!("{overlay} bridge fdb replace 02:42:0a:00:00:04 dev br0 self permanent"));
         run(&format!("{overlay} bridge fdb replace 02:42:0a:00:00:65 dev vxlan0 master static"));
-        host.try_client(&ask).expect_err("led astray");
+        try_run(&ask).expect_err("led astray");
         assert_eq!(net.reconcile().await.repairs, 2);
         let table = run(&format!("{overlay} bridge fdb show"));
         assert!(!table.contains("02:42:0a:00:00:04 dev br0"), "{table}");
         assert!(!table.contains("static"), "{table}");
-        host.client(&ask);
+        run(&ask);
         assert_eq!(net.reconcile().await.repairs, 0);
     });
 }

@@ -15,13 +15,15 @@ type Way = (&'static str, &'static str);
 
 /// The mesh's port of a service whose task is here.
 const MESH: Way = ("outside", "8091");
+/// The mesh's own address, which has nobody but that task to lead to: over the ingress network.
+const BEHIND: Way = ("host", "172.18.0.2:8091");
 /// The same service from a container.
 const NAME: Way = ("client.9", "web:80");
 /// The mesh's port of a service whose task is on another host.
 const FAR_MESH: Way = ("outside", "8092");
 /// That service from a container.
 const FAR_NAME: Way = ("client.9", "far:80");
-const WAYS: [Way; 4] = [MESH, NAME, FAR_MESH, FAR_NAME];
+const WAYS: [Way; 5] = [MESH, BEHIND, NAME, FAR_MESH, FAR_NAME];
 
 /// A host with one task, a client container, and what another host told of a task of its own.
 struct Broken {
@@ -151,7 +153,7 @@ fn rules_that_somebody_took_are_named() {
                 missing(
                     Outcome::Astray,
                     "host",
-                    "no rule leads 10.77.0.1:8091/tcp on to 172.18.0.2:8091",
+                    "no rule leads 10.77.0.1:8091/tcp on to 172.18.0.3:80",
                 ),
             )
             .await;
@@ -160,11 +162,11 @@ fn rules_that_somebody_took_are_named() {
                 .case(
                     &nft("ingress_sbox", words),
                     "",
-                    MESH,
+                    FAR_MESH,
                     missing(
                         Outcome::Refused,
                         "ingress_sbox",
-                        "no rule leads 172.18.0.2:8091/tcp on to 10.0.0.101:80",
+                        "no rule leads 172.18.0.2:8092/tcp on to 10.0.0.107:80",
                     ),
                 )
                 .await;
@@ -173,7 +175,7 @@ fn rules_that_somebody_took_are_named() {
             .case(
                 &nft("010101010101", "flush chain ip skep way-back"),
                 "",
-                MESH,
+                BEHIND,
                 (
                     Outcome::Dropped,
                     Reason::WayBack,
@@ -198,7 +200,7 @@ fn rules_that_somebody_took_are_named() {
         broken
             .case(
                 "nft 'add table inet evil; add chain inet evil in { type filter hook forward priority 0; }; \
-                 add rule inet evil in tcp dport 8091 drop'",
+                 add rule inet evil in tcp dport 80 drop'",
                 "nft delete table inet evil",
                 MESH,
                 (Outcome::Dropped, Reason::ForeignRule, "host", "table inet evil, chain in"),
@@ -214,6 +216,7 @@ fn links_that_are_down_or_gone_are_named() {
         let enter = |pin: &str| broken.host.enter(pin);
         let (web, ingress) = ("1-i0ylvjdz6s", "1-yewz22nd9r");
         let dropped = |reason, at, text| (Outcome::Dropped, reason, at, text);
+        let nearby = port(&enter("010101010101"), "eth2", "");
         let port = port(&enter("010101010101"), "eth0", &enter(ingress));
         for (damage, way, says) in [
             (
@@ -228,22 +231,22 @@ fn links_that_are_down_or_gone_are_named() {
             ),
             (
                 format!("{} ip link set br0 down", enter(ingress)),
-                MESH,
+                BEHIND,
                 dropped(Reason::LinkDown, ingress, "interface br0 is down"),
             ),
             (
                 format!("{} ip link set {port} down", enter(ingress)),
-                MESH,
+                BEHIND,
                 dropped(Reason::LinkDown, ingress, "is down"),
             ),
             (
                 format!("{} ip link set {port} nomaster", enter(ingress)),
-                MESH,
+                BEHIND,
                 dropped(Reason::LinkDetached, ingress, "is not on bridge br0"),
             ),
             (
                 format!("{} ip link set eth0 down", enter("ingress_sbox")),
-                MESH,
+                FAR_MESH,
                 (
                     Outcome::Refused,
                     Reason::LinkDown,
@@ -258,13 +261,23 @@ fn links_that_are_down_or_gone_are_named() {
             ),
             (
                 format!("{} ip link del eth0", enter("010101010101")),
-                MESH,
+                BEHIND,
                 dropped(Reason::LinkMissing, ingress, "is gone"),
             ),
             (
                 format!("{} ip addr del 10.0.0.101/24 dev eth0", enter("010101010101")),
-                MESH,
+                BEHIND,
                 dropped(Reason::LinkMissing, "010101010101", "has lost the address 10.0.0.101"),
+            ),
+            (
+                format!("ip link set {nearby} down"),
+                MESH,
+                dropped(Reason::LinkDown, "host", "is down"),
+            ),
+            (
+                format!("{} ip link del eth2", enter("010101010101")),
+                MESH,
+                dropped(Reason::LinkMissing, "host", "is gone"),
             ),
         ] {
             broken.case(&damage, "", way, says).await;
@@ -320,7 +333,7 @@ fn entries_and_routes_that_are_gone_are_named() {
             ),
             (
                 format!("{} ip route del 10.0.0.0/24 dev eth0", enter("ingress_sbox")),
-                MESH,
+                BEHIND,
                 (
                     Outcome::Refused,
                     Reason::NoRoute,
@@ -330,7 +343,7 @@ fn entries_and_routes_that_are_gone_are_named() {
             ),
             (
                 format!("{} ip rule del pref 100", enter("010101010101")),
-                MESH,
+                BEHIND,
                 (
                     Outcome::Dropped,
                     Reason::WayBack,
@@ -340,7 +353,7 @@ fn entries_and_routes_that_are_gone_are_named() {
             ),
             (
                 format!("{} sysctl -qw net.ipv4.ip_forward=0", enter("ingress_sbox")),
-                MESH,
+                BEHIND,
                 (Outcome::Dropped, Reason::NotForwarding, "ingress_sbox", "ip_forward is 0"),
             ),
         ] {
@@ -445,16 +458,21 @@ fn entries_that_lead_a_bridge_astray_are_named() {
         // The published port through docker_gwbridge as a gateway.
         let hairpin = ("client.9", "10.77.0.1:8091");
         let patient = |way: Way, seconds| {
-            let url = if way == NAME { "10.0.5.101".to_owned() } else { format!("{HOST}:8091") };
+            let url = match way {
+                NAME => "10.0.5.101".to_owned(),
+                BEHIND => "172.18.0.2:8091".to_owned(),
+                _ => format!("{HOST}:8091"),
+            };
             let ask = format!("curl -sS --max-time {seconds} http://{url}");
             match way.0 {
                 "outside" => broken.host.client_command(&ask),
+                "host" => ask,
                 _ => format!("{} {ask}", enter("090909090909")),
             }
         };
         let request = |way| patient(way, 5);
         // What packets teach the bridges is right.
-        for way in [MESH, NAME, hairpin] {
+        for way in [MESH, BEHIND, NAME, hairpin] {
             run(&request(way));
             broken.good(way).await;
         }
@@ -466,7 +484,7 @@ fn entries_that_lead_a_bridge_astray_are_named() {
                     "{in_ingress} bridge fdb replace 02:42:0a:00:00:65 dev vxlan0 master static sticky"
                 ),
                 String::new(),
-                MESH,
+                BEHIND,
                 ingress,
                 format!(
                     "a lasting entry of bridge br0 leads 02:42:0a:00:00:65 (10.0.0.101) to port vxlan0, \
@@ -476,7 +494,7 @@ fn entries_that_lead_a_bridge_astray_are_named() {
             (
                 format!("{in_ingress} bridge fdb replace 02:42:0a:00:00:65 dev br0 self permanent"),
                 String::new(),
-                MESH,
+                BEHIND,
                 ingress,
                 format!("leads 02:42:0a:00:00:65 (10.0.0.101) to br0 itself, not to port {task}"),
             ),
@@ -486,7 +504,7 @@ fn entries_that_lead_a_bridge_astray_are_named() {
                     "{in_ingress} bridge fdb replace 02:42:0a:00:00:65 dev {task} master permanent"
                 ),
                 String::new(),
-                MESH,
+                BEHIND,
                 ingress,
                 format!("leads 02:42:0a:00:00:65 (10.0.0.101) to br0 itself, not to port {task}"),
             ),
@@ -514,7 +532,7 @@ fn entries_that_lead_a_bridge_astray_are_named() {
             (
                 format!("bridge fdb replace {gateway} dev {task_gateway} master static sticky"),
                 format!("bridge fdb del {gateway} dev {task_gateway} master"),
-                MESH,
+                BEHIND,
                 "host",
                 format!(
                     "a lasting entry of bridge docker_gwbridge leads {gateway} (172.18.0.2) to port \
@@ -524,7 +542,7 @@ fn entries_that_lead_a_bridge_astray_are_named() {
             (
                 format!("bridge fdb replace {gateway} dev docker_gwbridge self permanent"),
                 format!("bridge fdb del {gateway} dev docker_gwbridge self"),
-                MESH,
+                BEHIND,
                 "host",
                 format!("to docker_gwbridge itself, not to port {mesh}"),
             ),
@@ -549,7 +567,7 @@ fn entries_that_lead_a_bridge_astray_are_named() {
                     enter("ingress_sbox")
                 ),
                 format!("{} ip neigh del 10.0.0.101 dev eth0", enter("ingress_sbox")),
-                MESH,
+                BEHIND,
                 ingress,
                 "has 02:42:0a:00:00:99, but 10.0.0.101 is at 02:42:0a:00:00:65".to_owned(),
             ),
@@ -568,14 +586,14 @@ fn entries_that_lead_a_bridge_astray_are_named() {
         // On the right port an entry as its own leads what the host itself sends on, and an entry elsewhere
         // that may move does so with the answer to the first question.
         run(&format!("bridge fdb replace {gateway} dev {mesh} master permanent"));
-        run(&request(MESH));
-        broken.good(MESH).await;
+        run(&request(BEHIND));
+        broken.good(BEHIND).await;
         run(&format!("bridge fdb del {gateway} dev {mesh} master"));
         run("ip neigh flush dev docker_gwbridge");
         run(&format!("bridge fdb replace {gateway} dev {task_gateway} master static"));
-        broken.good(MESH).await;
-        run(&request(MESH));
-        broken.good(MESH).await;
+        broken.good(BEHIND).await;
+        run(&request(BEHIND));
+        broken.good(BEHIND).await;
     });
 }
 

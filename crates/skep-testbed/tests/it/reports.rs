@@ -29,7 +29,7 @@ fn load_balancing_traffic_path() -> Result<()> {
         "{gateway}"
     );
     let rules = one.host.sh("nft list ruleset")?.text()?;
-    ensure!(rules.contains("5000") && rules.contains("172.18.0.2"), "{rules}");
+    ensure!(rules.contains("tcp . 5000 : 172.18.0."), "{rules}");
     let balancer =
         one.host.sh("nsenter --net=/var/run/docker/netns/ingress_sbox nft list ruleset")?.text()?;
     ensure!(balancer.contains("5000") && balancer.contains("10.0.0."), "{balancer}");

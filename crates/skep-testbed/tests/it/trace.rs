@@ -38,11 +38,13 @@ fn says(one: &One, words: &str, code: i32, parts: &[&str]) -> Result<()> {
 #[test]
 fn a_healthy_path_is_walked_to_the_task() -> Result<()> {
     let one = one()?;
-    let mesh = ["ingress_sbox", "one of 2, in turn", "listens on", "✓ arrives"];
+    let mesh = ["one of 2, in turn", "listens on", "✓ arrives"];
     for words in ["web", "8000", "10.77.0.1:8000", "web --from host", "127.0.0.1:8000 --from host"]
     {
         says(&one, words, 0, &mesh)?;
     }
+    let behind = ["ingress_sbox", "one of 2, in turn", "10.0.0.", "listens on", "✓ arrives"];
+    says(&one, "172.18.0.2:8000 --from host", 0, &behind)?;
     let inside = ["web is 10.0.1.", "vip-10-0-1-", "one of 2, in turn", "✓ arrives"];
     says(&one, "web:8000 --from box", 0, &inside)?;
     // For programs.
@@ -50,11 +52,9 @@ fn a_healthy_path_is_walked_to_the_task() -> Result<()> {
     let report: serde_json::Value = serde_json::from_str(&json).context("parse the report")?;
     assert_eq!((&report["version"], &report["service"]), (&1.into(), &"web".into()));
     let hops = report["path"]["hops"].as_array().context("hops")?;
-    // Behind the mesh the path branches, once for each task.
-    assert_eq!(
-        (hops.len(), &hops[0]["role"], &hops[1]["role"]),
-        (2, &"host".into(), &"mesh".into())
-    );
+    // On the host the path branches, once for each task.
+    assert_eq!((hops.len(), &hops[0]["role"]), (1, &"host".into()));
+    assert_eq!(report["path"]["branches"].as_array().map(Vec::len), Some(2));
     assert_eq!(report["verdict"]["outcome"], "delivered");
     Ok(())
 }
@@ -75,7 +75,7 @@ fn a_broken_path_says_where_and_why() -> Result<()> {
         one.host.sh("nsenter --net=/run/docker/netns/ingress_sbox nft flush chain ip skep nat-prerouting")?.text()?;
         says(
             &one,
-            "web",
+            "172.18.0.2:8000 --from host",
             1,
             &["✗ refused at ingress_sbox", "no rule leads 172.18.0.2:8000/tcp on to 10.0.0."],
         )
@@ -125,6 +125,27 @@ fn a_task_on_another_host_is_followed_to_the_cable() -> Result<()> {
         two.hosts[0].sh(&format!("nsenter --net={overlay} {damage}"))?.text()?;
         let found = two.hosts[0].sh(&format!("{} net trace web", skep.display()))?;
         ensure!(found.code == Some(1) && flat(&found).contains(said), "no {said:?}: {found:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn turns_of_other_hosts_are_shown_behind_those_of_this_one() -> Result<()> {
+    let two = Several::swarm(2)?;
+    for host in &two.hosts {
+        host.import(&two.bed, &Image::whoami(&executable("whoami")?))?;
+    }
+    two.docker(0, "service create -q --name web --mode global -p 8000:8000 whoami")?;
+    let found = two.hosts[0].sh(&format!("{} net trace web", executable("skep")?.display()))?;
+    let text = flat(&found);
+    for part in [
+        "one of 2, in turn",
+        "here web.",
+        "here routing mesh",
+        "handed to node1",
+        "here: 1 of 2; on other hosts: 1",
+    ] {
+        ensure!(text.contains(part), "no {part:?} in\n{}", found.stdout);
     }
     Ok(())
 }

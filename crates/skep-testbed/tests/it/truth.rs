@@ -148,6 +148,7 @@ fn a_removed_overlay_can_be_made_again_at_once() -> Result<()> {
 const MEDDLING: &[(&str, &str)] = &[
     ("the host's table", "nft delete table ip skep"),
     ("all rules of the host", "nft flush ruleset"),
+    ("a port's chain of the host", "nft flush chain ip skep tcp-8000"),
     (
         "a chain of the mesh",
         "nsenter --net=/run/docker/netns/ingress_sbox nft flush chain ip skep tcp-8000",
@@ -199,11 +200,13 @@ fn serving() -> Result<(One, Host)> {
     Ok((one, client))
 }
 
-/// Each of two tasks answers, to the outside and to the host.
+/// Each of two tasks answers, to the outside and to the host, and over the ingress network.
 fn serves(one: &One, client: &Host) -> Result<()> {
-    for (from, address) in
-        [(client, one.host.address().to_string()), (&one.host, "127.0.0.1".to_owned())]
-    {
+    for (from, address) in [
+        (client, one.host.address().to_string()),
+        (&one.host, "127.0.0.1".to_owned()),
+        (&one.host, "172.18.0.2".to_owned()),
+    ] {
         let url = format!("http://{address}:8000/");
         let seen = from.sh(&format!("curl -sSf -m 0.5 {url} && curl -sSf -m 0.5 {url}"))?.text()?;
         let mut seen: Vec<&str> = seen.lines().collect();

@@ -56,9 +56,7 @@ impl Page<'_> {
         if path.branches.is_empty() {
             return;
         }
-        // One branch is shown whole: the first that fails, for that is what is looked for.
-        let whole = path.branches.iter().position(|b| !good(&b.path)).unwrap_or_default();
-        if let Some(branch) = path.branches.get(whole) {
+        if let Some(branch) = path.branches.get(whole(&path.branches)) {
             self.line("");
             let title = format!("to {}", whose(&branch.candidate));
             self.line(&self.paint.bold(&title));
@@ -141,6 +139,12 @@ impl Page<'_> {
                 for (index, candidate) in candidates.iter().enumerate() {
                     let label = if index == 0 { how.as_str() } else { "" };
                     self.choice(label, candidate, branches.get(index));
+                    if let Some(branch) = branches.get(index)
+                        && candidate.mesh
+                        && index != whole(branches)
+                    {
+                        self.beyond(&branch.path);
+                    }
                 }
             }
             // The rule that sets it says so.
@@ -190,13 +194,21 @@ impl Page<'_> {
 
     /// One of several addresses, and how its branch ends.
     fn choice(&mut self, label: &str, candidate: &TraceCandidate, branch: Option<&TraceBranch>) {
-        let who = candidate.task.as_deref().unwrap_or("nobody known");
+        let who = match &candidate.task {
+            Some(task) => task,
+            None if candidate.mesh => "routing mesh",
+            None => "nobody known",
+        };
         let place = match &candidate.node {
             None => "here".to_owned(),
             Some(node) => match &node.name {
                 Some(name) => format!("on {name}"),
                 None => format!("on {}", node.address),
             },
+        };
+        let turns = match candidate.turns {
+            1 => String::new(),
+            n => format!(", {n} turns of each round"),
         };
         let open = match candidate.connections {
             0 => String::new(),
@@ -209,12 +221,28 @@ impl Page<'_> {
             None => " ".to_owned(),
         };
         let address = candidate.address.to_string();
-        self.step(label, &format!("{sign} {address:<15} {place:<12} {who}{open}"));
+        self.step(label, &format!("{sign} {address:<15} {place:<12} {who}{turns}{open}"));
         // Why, where it is not shown whole below.
         if let Some(verdict) = branch.and_then(|b| b.path.verdict.as_ref())
             && !verdict.outcome.is_good()
         {
             self.step("", &format!("  {}: {}", outcome(verdict.outcome), verdict.text));
+        }
+    }
+
+    /// Among whom the routing mesh chooses, whose part of the way is not shown whole.
+    fn beyond(&mut self, path: &TracePath) {
+        let choice = path.hops.iter().flat_map(|hop| &hop.steps).find_map(|step| match step {
+            TraceStep::Choice { candidates, .. } => Some(candidates),
+            _ => None,
+        });
+        for (index, candidate) in choice.into_iter().flatten().enumerate() {
+            self.choice("", candidate, path.branches.get(index));
+        }
+        if let (None, Some(verdict)) = (choice, path.verdict.as_ref())
+            && verdict.outcome.is_good()
+        {
+            self.step("", &format!("  {}", verdict.text));
         }
     }
 
@@ -259,6 +287,11 @@ impl Page<'_> {
         }
         self.line(&line);
     }
+}
+
+/// Which branch is shown whole: the first that fails, for that is what is looked for.
+fn whole(branches: &[TraceBranch]) -> usize {
+    branches.iter().position(|b| !good(&b.path)).unwrap_or_default()
 }
 
 fn good(path: &TracePath) -> bool {

@@ -101,7 +101,7 @@ fn spread(table: &mut Table, swarm: &Swarm) -> Result<()> {
 
 /// From `service scale` until every host's load balancer has the change.
 fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
-    let watches = watch(&swarm.hosts)?;
+    let mut watches = watch(&swarm.hosts)?;
     let begin = SystemTime::now();
     swarm.manager().docker(&[
         "service",
@@ -119,7 +119,7 @@ fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
         "sleep",
         "3600",
     ])?;
-    since(begin, &watches, 2)?;
+    since(begin, &mut watches, 2)?;
     converged(swarm.manager(), "2/2")?;
     let mut up = Vec::new();
     let mut down = Vec::new();
@@ -127,7 +127,7 @@ fn knowledge(table: &mut Table, swarm: &Swarm, count: usize) -> Result<()> {
         for (replicas, times) in [(3, &mut up), (2, &mut down)] {
             let begin = SystemTime::now();
             swarm.manager().docker(&["service", "scale", "-d", &format!("web={replicas}")])?;
-            times.push(since(begin, &watches, replicas)?);
+            times.push(since(begin, &mut watches, replicas)?);
             converged(swarm.manager(), &format!("{replicas}/{replicas}"))?;
         }
     }
@@ -155,7 +155,7 @@ fn watch(hosts: &[Host]) -> Result<Vec<Watch>> {
 }
 
 /// Seconds from `begin` until the last of them had so many tasks.
-fn since(begin: SystemTime, watches: &[Watch], tasks: usize) -> Result<f64> {
+fn since(begin: SystemTime, watches: &mut [Watch], tasks: usize) -> Result<f64> {
     let mut last = begin;
     for watch in watches {
         last = last.max(watch.has(tasks)?);
@@ -166,7 +166,7 @@ fn since(begin: SystemTime, watches: &[Watch], tasks: usize) -> Result<f64> {
 /// A host dies with everything on it.
 fn death(table: &mut Table, swarm: &Swarm) -> Result<()> {
     // The dead host's own listener would die with it.
-    let watches = watch(&swarm.hosts[..2])?;
+    let mut watches = watch(&swarm.hosts[..2])?;
     let created = SystemTime::now();
     swarm.manager().docker(&[
         "service",
@@ -182,10 +182,10 @@ fn death(table: &mut Table, swarm: &Swarm) -> Result<()> {
         "sleep",
         "3600",
     ])?;
-    since(created, &watches, 3)?;
+    since(created, &mut watches, 3)?;
     let (begin, started) = (SystemTime::now(), Instant::now());
     swarm.hosts[2].sh("kill -9 -1")?;
-    let out = since(begin, &watches, 2)?;
+    let out = since(begin, &mut watches, 2)?;
     table.row("a host killed: out of rotation on the others", &format!("{out:.1} s"), None, "3 s");
     until("its task to run elsewhere", LIMIT, || {
         let running = swarm.manager().sh(
