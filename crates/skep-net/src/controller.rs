@@ -395,7 +395,10 @@ impl Worker {
             }
         }
         let mut results = Results::new();
-        let applied = self.spaces.apply(plans, which);
+        let applied = self.spaces.apply(plans, which, |name| match doubt {
+            Doubt::All => true,
+            Doubt::Of(names) => names.contains(name),
+        });
         self.shared.metrics.verified(applied.len());
         for (name, result) in applied {
             match result {

@@ -10,7 +10,7 @@ use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
-    ALIAS, Applied, CablePlan, Flow, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE,
+    ALIAS, Applied, BridgePlan, CablePlan, Flow, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE,
 };
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
@@ -33,8 +33,10 @@ pub struct Space {
     netlink: Netlink,
     /// What was last written to nftables here; `None` when not known.
     rules: Option<Applied>,
-    /// The UDP flows that connection tracking was last made to agree with.
+    /// The flows that connection tracking was last made to agree with.
     flows: Vec<Flow>,
+    /// The bridges that were last made here; `None` when not known.
+    bridges: Option<Vec<BridgePlan>>,
     /// Ears for meddling, where there are any.
     _watch: Option<Watch>,
 }
@@ -163,18 +165,20 @@ impl Spaces {
         }
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
         let _watch = self.watch(&name, &ns);
-        let space = Space { name: name.clone(), ns, netlink, rules, flows: Vec::new(), _watch };
+        let flows = Vec::new();
+        let space = Space { name: name.clone(), ns, netlink, rules, flows, bridges: None, _watch };
         self.spaces.insert(name, space);
         Ok(())
     }
 
     /// Brings the namespaces in `which` into their planned state; those without a
-    /// plan are removed. Returns per namespace how much had to be changed, or why it
-    /// failed.
+    /// plan are removed. What was made earlier is taken to be still there but in the `doubted`
+    /// ones. Returns per namespace how much had to be changed, or why it failed.
     pub fn apply(
         &mut self,
         plans: &HostPlan,
         which: &BTreeSet<NsName>,
+        doubted: impl Fn(&NsName) -> bool,
     ) -> BTreeMap<NsName, Result<usize>> {
         self.free_tunnels(plans);
         let mut results = BTreeMap::new();
@@ -203,13 +207,23 @@ impl Spaces {
         let removing = which.iter().any(|n| !plans.contains_key(n));
         let context =
             Context { places: &self.places, handles: &handles, removing, reaper: &self.reaper };
-        // Bridges before the cables that end on them.
-        for bridges in [true, false] {
+        // Bridges before the cables that end on them. Where they are there nobody has to wait for anybody,
+        // so that a change of rotation is in force everywhere at once.
+        let first: BTreeSet<NsName> = self
+            .spaces
+            .values()
+            .filter(|s| matches!(s.name, NsName::Host | NsName::Overlay(_)))
+            .filter(|s| {
+                doubted(&s.name) || s.bridges.as_ref() != plans.get(&s.name).map(|p| &p.bridges)
+            })
+            .map(|s| s.name.clone())
+            .collect();
+        for now in [true, false] {
             let jobs: VecDeque<(&mut Space, &NsPlan)> = self
                 .spaces
                 .values_mut()
                 .filter(|s| which.contains(&s.name) && !results.contains_key(&s.name))
-                .filter(|s| matches!(s.name, NsName::Host | NsName::Overlay(_)) == bridges)
+                .filter(|s| first.contains(&s.name) == now)
                 .filter_map(|s| plans.get(&s.name).map(|plan| (s, plan)))
                 .collect();
             results.extend(run(jobs, &context));
@@ -399,9 +413,11 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
     if space.name != NsName::Host {
         changed += links::loopback(&mut space.netlink, &label, &found)?;
     }
+    space.bridges = None;
     for bridge in &plan.bridges {
         changed += links::bridge(&mut space.netlink, &label, bridge, &mut found)?;
     }
+    space.bridges = Some(plan.bridges.clone());
     changed += collect(space, plan, context, &mut found)?;
     for vxlan in &plan.vxlans {
         let Some(host) = context.handles.get(&NsName::Host) else { continue };

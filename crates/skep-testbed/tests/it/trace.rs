@@ -136,16 +136,35 @@ fn turns_of_other_hosts_are_shown_behind_those_of_this_one() -> Result<()> {
         host.import(&two.bed, &Image::whoami(&executable("whoami")?))?;
     }
     two.docker(0, "service create -q --name web --mode global -p 8000:8000 whoami")?;
-    let found = two.hosts[0].sh(&format!("{} net trace web", executable("skep")?.display()))?;
-    let text = flat(&found);
-    for part in [
+    let walked = |parts: &[&str]| {
+        let found = two.hosts[0].sh(&format!("{} net trace web", executable("skep")?.display()))?;
+        let text = flat(&found);
+        for part in parts {
+            ensure!(text.contains(part), "no {part:?} in\n{}", found.stdout);
+        }
+        Ok(())
+    };
+    // Both kinds of way are walked to their ends.
+    walked(&[
         "one of 2, in turn",
         "here web.",
         "here routing mesh",
-        "handed to node1",
-        "here: 1 of 2; on other hosts: 1",
-    ] {
-        ensure!(text.contains(part), "no {part:?} in\n{}", found.stdout);
-    }
-    Ok(())
+        "listens on",
+        "VXLAN 4096",
+        "handed on: handed to node1",
+        "✓ arrives: here: 1 of 2; on other hosts: 1",
+    ])?;
+    // Where one is broken that one is, and of the other its end.
+    two.hosts[0].sh(
+        "for n in /run/docker/netns/????????????; do case $n in *ingress_sbox|*/1-*) ;; *) nsenter --net=$n \
+         nft 'add table inet evil; add chain inet evil in { type filter hook input priority 0; }; \
+         add rule inet evil in tcp dport 8000 drop'; esac; done",
+    )?
+    .text()?;
+    walked(&[
+        "here routing mesh handed to node1",
+        "this one: ✗ dropped",
+        "table inet evil, chain in",
+        "✗ arrives only sometimes: 1 of 2 addresses fail",
+    ])
 }

@@ -28,7 +28,7 @@ pub enum NetCommand {
     #[command(after_help = "\
 Targets: web, web:8080, 8080, 10.77.0.1:8080, 53/udp. From outside and from the host a service is\n\
 reached by its published ports, from a container by its name and the port in the task.\n\n\
-Exit codes: 0 it arrives, 1 it does not, 3 the daemon could not be asked.")]
+Exit codes: 0 it arrives, 1 it does not, 3 the daemon could not be asked or cannot tell.")]
     Trace(TraceFlags),
 }
 

@@ -56,7 +56,9 @@ impl Page<'_> {
         if path.branches.is_empty() {
             return;
         }
-        if let Some(branch) = path.branches.get(whole(&path.branches)) {
+        let fork = self.number;
+        for branch in shown(&path.branches).into_iter().filter_map(|n| path.branches.get(n)) {
+            self.number = fork;
             self.line("");
             let title = format!("to {}", whose(&branch.candidate));
             self.line(&self.paint.bold(&title));
@@ -141,7 +143,7 @@ impl Page<'_> {
                     self.choice(label, candidate, branches.get(index));
                     if let Some(branch) = branches.get(index)
                         && candidate.mesh
-                        && index != whole(branches)
+                        && !shown(branches).contains(&index)
                     {
                         self.beyond(&branch.path);
                     }
@@ -289,9 +291,15 @@ impl Page<'_> {
     }
 }
 
-/// Which branch is shown whole: the first that fails, for that is what is looked for.
-fn whole(branches: &[TraceBranch]) -> usize {
-    branches.iter().position(|b| !good(&b.path)).unwrap_or_default()
+/// Which branches are shown whole: the first that fails, for that is what is looked for. Where none does,
+/// the first, and the one into the routing mesh, whose way is another.
+fn shown(branches: &[TraceBranch]) -> Vec<usize> {
+    if let Some(failing) = branches.iter().position(|b| !good(&b.path)) {
+        return vec![failing];
+    }
+    let first = branches.iter().position(|b| !b.candidate.mesh);
+    let mesh = branches.iter().position(|b| b.candidate.mesh);
+    first.into_iter().chain(mesh).collect()
 }
 
 fn good(path: &TracePath) -> bool {
@@ -302,6 +310,7 @@ fn good(path: &TracePath) -> bool {
 fn whose(candidate: &TraceCandidate) -> String {
     match &candidate.task {
         Some(task) => format!("{} ({task})", candidate.address),
+        None if candidate.mesh => format!("{} (routing mesh)", candidate.address),
         None => candidate.address.to_string(),
     }
 }

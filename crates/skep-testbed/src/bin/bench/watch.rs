@@ -47,7 +47,7 @@ impl Watch {
 
     fn listen(&mut self, host: &Host, index: usize, space: &str, said: Sender<Line>) -> Result<()> {
         let mut monitor = host
-            .command("nsenter", &[space, "nft", "monitor", "rules"])
+            .command("nsenter", &[space, "nft", "monitor"])
             .stdout(Stdio::piped())
             .spawn()
             .context("listen to a load balancer")?;
