@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, ensure};
 use skep_testbed::{Bed, Daemon, Host, Image, executable, until};
 
-use crate::mesh::{Ways, cable, compare};
+use crate::mesh::{Ways, cable, compare, tunnel};
 use crate::start::{grow, replicas as converged};
 use crate::table::{Table, median};
 use crate::watch::Watch;
@@ -81,7 +81,8 @@ fn remote_mesh(table: &mut Table, swarm: &Swarm) -> Result<()> {
         swarm.client.sh(&format!("curl -sf -m 2 {published}"))?.text()
     })?;
     let direct = format!("http://{}/", cable(holder, &swarm.client, Some(entered))?);
-    let ways = Ways { client: &swarm.client, entered, holder, published, direct };
+    let tunnel = Some(format!("http://{}/", tunnel(holder, &swarm.client, entered)?));
+    let ways = Ways { client: &swarm.client, entered, holder, published, direct, tunnel };
     compare(table, "a task on another host", &ways)?;
     for host in [entered, holder] {
         host.sh("tc qdisc del dev eth0 root")?.text()?;
