@@ -21,6 +21,9 @@ const EVERYTHING: &str = "all container networks";
 const NAT: &str = "published ports, outbound connections, name resolution and load balancing";
 const TURNS: &str = "load balancing over more than one task";
 
+/// The feature that rules about sockets need.
+pub const SOCKET: &str = "nftables socket";
+
 /// Rules that use each thing the plans use.
 const RULES: [(&str, &str, &str); 5] = [
     ("nftables nat", "add chain ip probe c { type nat hook prerouting priority -100; }", NAT),
@@ -36,9 +39,9 @@ const RULES: [(&str, &str, &str); 5] = [
         "outbound connections",
     ),
     (
-        "nftables socket",
-        "add rule ip probe c tcp dport 80 socket wildcard 1 accept",
-        "the routing mesh",
+        SOCKET,
+        "add rule ip probe c tcp dport 80 socket wildcard { 0, 1 } accept",
+        "the short way from a published port to a task of the same host",
     ),
 ];
 

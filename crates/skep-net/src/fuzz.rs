@@ -134,6 +134,7 @@ fn swarm() -> World {
         host_routes: Vec::new(),
         default_binding: Ipv4Addr::UNSPECIFIED,
         blocked_ports: BTreeSet::new(),
+        socket_match: true,
     });
     let cluster = Cluster {
         node_name: "n".to_owned(),

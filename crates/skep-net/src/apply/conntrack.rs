@@ -8,8 +8,9 @@
 use crate::model::Protocol;
 use crate::plan::Flow;
 use crate::trace::FlowKey;
+use nix::ifaddrs::getifaddrs;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -90,6 +91,7 @@ pub fn flush(flows: &[Flow]) -> io::Result<usize> {
     if flows.is_empty() {
         return Ok(0);
     }
+    let local = local_addresses()?;
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -104,7 +106,7 @@ pub fn flush(flows: &[Flow]) -> io::Result<usize> {
                     acknowledged(body)?;
                     break 'dump;
                 }
-                _ => doomed.extend(contradiction(body, flows)),
+                _ => doomed.extend(contradiction(body, flows, &local)),
             }
         }
     }
@@ -127,7 +129,7 @@ pub fn flush(flows: &[Flow]) -> io::Result<usize> {
 }
 
 /// The key to delete an entry by, if it contradicts the rules.
-fn contradiction(body: &[u8], flows: &[Flow]) -> Option<Vec<u8>> {
+fn contradiction(body: &[u8], flows: &[Flow], local: &BTreeSet<Ipv4Addr>) -> Option<Vec<u8>> {
     let attributes = body.get(4..)?;
     let original = attribute(attributes, ORIGINAL)?;
     let reply = tuple(attribute(attributes, REPLY)?)?;
@@ -142,12 +144,11 @@ fn contradiction(body: &[u8], flows: &[Flow]) -> Option<Vec<u8>> {
             && flow.port.is_none_or(|port| port == first.destination_port)
             && match flow.address {
                 Some(address) => address == first.destination,
-                // Any local address: a flow from or through this host to somewhere
-                // else has a rewritten source or none of our doing. A TCP connection of
-                // the host's own is not to lose its entry while the answer is on its way.
+                // Any local address. A TCP connection of the host's own is not to lose its entry
+                // while the answer is on its way.
                 None => {
-                    reply.source != first.destination
-                        || (protocol == Protocol::Udp && reply.destination == first.source)
+                    local.contains(&first.destination)
+                        && (reply.source != first.destination || protocol == Protocol::Udp)
                 }
             };
         here && !flow.backends.contains(&reply.source)
@@ -160,6 +161,12 @@ fn contradiction(body: &[u8], flows: &[Flow]) -> Option<Vec<u8>> {
         key.extend(encode(ZONE, zone));
     }
     Some(key)
+}
+
+/// The IPv4 addresses of the calling thread's namespace.
+fn local_addresses() -> io::Result<BTreeSet<Ipv4Addr>> {
+    let addresses = getifaddrs()?.filter_map(|one| Some(one.address?.as_sockaddr_in()?.ip()));
+    Ok(addresses.collect())
 }
 
 fn answered(attributes: &[u8]) -> Option<bool> {

@@ -63,9 +63,14 @@ pub fn routes(
             found.insert(route);
             continue;
         }
-        netlink
-            .request(RouteNetlinkMessage::DelRoute(message), Mode::Change)
-            .map_err(refused(namespace, format!("remove the default route via {}", route.0)))?;
+        match netlink.request(RouteNetlinkMessage::DelRoute(message), Mode::Change) {
+            // It went with its interface, whose other end goes at the same time.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
+            result => {
+                let action = format!("remove the default route via {}", route.0);
+                result.map_err(refused(namespace, action))?;
+            }
+        }
         changed += 1;
     }
     // Before the default routes, whose next hops they lead to.

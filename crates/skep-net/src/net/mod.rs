@@ -223,6 +223,7 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
         host_routes: Vec::new(),
         default_binding: config.default_binding,
         blocked_ports: BTreeSet::new(),
+        socket_match: checks.iter().any(|c| c.feature == checks::SOCKET && c.available),
     };
     let mut world = World::new(facts);
     world.networks = networks;

@@ -13,6 +13,9 @@ use std::net::Ipv4Addr;
 
 /// Number of the main routing table.
 const MAIN: u32 = 254;
+/// The mark, and the routing table, of connections that the host itself led here. No load balancer has the
+/// first address of a subnet.
+const NEARBY: u32 = MARK_BASE;
 
 pub fn plan(world: &World, services: &Services, sandbox: &Sandbox) -> NsPlan {
     let mut plan = NsPlan { sysctls: quiet_sysctls(), ..NsPlan::default() };
@@ -90,22 +93,54 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
 }
 
 /// The host leads connections for its own tasks to their address on the bridge of the default route, which
-/// spares them the mesh's namespace and its translation. A server that listens on every address takes them
-/// as they are; one that listens on its ingress address only is led to that one, as from other hosts.
+/// spares them the mesh's namespace and its translation. They are led on to the ingress address, where
+/// servers are that listen on what their host name means; but what a socket takes as it is is left so, which
+/// spares it this translation too. Not of UDP where the socket is on every address: its answers would not tell by
+/// which of them it was reached.
+///
+/// What comes in there is answered there, whatever other routes the task has.
 fn nearby(world: &World, plan: &mut NsPlan, sandbox: &Sandbox, endpoint: &Endpoint) {
-    let (Some(service), Some((gateway, _))) = (&endpoint.service, sandbox.gateway(world)) else {
+    let (Some(service), Some((gateway, via)), true) =
+        (&endpoint.service, sandbox.gateway(world), world.facts.socket_match)
+    else {
         return;
     };
-    let (interface, address) = (&gateway.interface, gateway.address.addr());
-    let chain = plan.rules.nat("prerouting");
     let targets: BTreeSet<(Protocol, u16)> =
         service.ingress_ports.iter().map(|p| (p.protocol, p.target)).collect();
+    if targets.is_empty() {
+        return;
+    }
+    let (interface, address) = (&gateway.interface, gateway.address.addr());
+    let chain = plan.rules.nat("prerouting");
     for (protocol, target) in targets {
         let asked = format!("iifname \"{interface}\" ip daddr {address} {protocol} dport {target}");
         // Looked up for the first packet of a connection only.
-        chain.rule(format!("{asked} socket wildcard 1 accept"));
+        match protocol {
+            Protocol::Tcp => chain.rule(format!("{asked} socket wildcard {{ 0, 1 }} accept")),
+            Protocol::Udp => chain.rule(format!("{asked} socket wildcard 0 accept")),
+            Protocol::Sctp => {}
+        }
         chain.rule(format!("{asked} dnat to {}", endpoint.address.addr()));
     }
+    remember(plan, &format!("iifname \"{interface}\" ip daddr {address}"), &format!("{NEARBY:#x}"));
+    plan.marks.push(NEARBY);
+    plan.routes.push(RoutePlan { via, interface: interface.clone(), table: NEARBY });
+}
+
+/// Marks new connections, so that their answers take the mark's routing table. The first packet bears the mark
+/// too, for sockets to take it over: their packets then find the right route at once, and only others are routed
+/// again after `way-back`.
+fn remember(plan: &mut NsPlan, which: &str, mark: &str) {
+    let chain = plan.rules.base("remember", "filter", "prerouting", -150);
+    if chain.is_empty() {
+        plan.sysctls.push(("net/ipv4/tcp_fwmark_accept".to_owned(), "1".to_owned()));
+        plan.rules
+            .base("way-back", "route", "output", -150)
+            .rule(format!("ct mark & {MARK_MASK:#x} == {MARK_BASE:#x} meta mark set ct mark"));
+    }
+    plan.rules
+        .base("remember", "filter", "prerouting", -150)
+        .rule(format!("{which} ct state new ct mark set {mark} meta mark set ct mark"));
 }
 
 /// Ports of the routing mesh arrive at the ingress address as the port in the container,
@@ -118,9 +153,6 @@ fn nearby(world: &World, plan: &mut NsPlan, sandbox: &Sandbox, endpoint: &Endpoi
 /// lead here with the same addresses and ports. So each load balancer has a connection
 /// tracking zone for what it sends. Replies have none, hence the kernel sees to it that
 /// they differ: it gives the later of two such connections another source port.
-///
-/// The first packet bears the mark too, for sockets to take it over: their packets then
-/// find the right route at once, and only others are routed again after `way-back`.
 fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &Endpoint) {
     let interface = &endpoint.interface;
     let address = endpoint.address.addr();
@@ -140,17 +172,10 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
                 balancers.iter().map(|(mac, lb)| format!("{mac} : {:#x}", value(*lb))).collect();
             format!("ether saddr map {{ {} }}", pairs.join(", "))
         };
-        plan.sysctls.push(("net/ipv4/tcp_fwmark_accept".to_owned(), "1".to_owned()));
         plan.rules
             .base("zones", "filter", "prerouting", -300)
             .rule(format!("iifname \"{interface}\" ct original zone set {}", by_source(host_part)));
-        plan.rules.base("remember", "filter", "prerouting", -150).rule(format!(
-            "iifname \"{interface}\" ct state new ct mark set {} meta mark set ct mark",
-            by_source(mark)
-        ));
-        plan.rules
-            .base("way-back", "route", "output", -150)
-            .rule(format!("ct mark & {MARK_MASK:#x} == {MARK_BASE:#x} meta mark set ct mark"));
+        remember(plan, &format!("iifname \"{interface}\""), &by_source(mark));
         for lb in balancers.values() {
             plan.marks.push(mark(*lb));
             plan.routes.push(RoutePlan {
@@ -164,7 +189,7 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
     let udp =
         endpoint.service.iter().flat_map(|s| &s.ingress_ports).any(|p| p.protocol == Protocol::Udp);
     if udp {
-        answer_as_asked(plan, interface, address);
+        answer_as_asked(plan, address);
     }
     let input = plan.rules.base("input", "filter", "input", 0);
     input.rule(format!("iifname \"{interface}\" ct state established,related accept"));
@@ -181,16 +206,16 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
 }
 
 /// A UDP server that listens on every address answers from the one its default route
-/// has, which no connection knows. So callers over the mesh are noted, and answers to
+/// has, which no connection knows. So callers of the ingress address are noted, and answers to
 /// them get the address that was asked before connection tracking looks at them.
-fn answer_as_asked(plan: &mut NsPlan, interface: &str, address: Ipv4Addr) {
+fn answer_as_asked(plan: &mut NsPlan, address: Ipv4Addr) {
     plan.rules.set(
         "mesh-callers",
         "type ipv4_addr . inet_service . inet_service; flags dynamic,timeout; timeout 3m; size 65535;",
     );
     // After source translation, which is at 100: see `mesh` for who is given another port.
     plan.rules.base("callers", "filter", "input", 150).rule(format!(
-        "iifname \"{interface}\" ip daddr {address} meta l4proto udp \
+        "ip daddr {address} meta l4proto udp \
          update @mesh-callers {{ ip saddr . udp sport . udp dport }}"
     ));
     plan.rules.base("answer", "filter", "output", -300).rule(format!(

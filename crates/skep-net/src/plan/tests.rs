@@ -140,7 +140,7 @@ fn the_mesh_of_a_swarm_of_one() {
         "{text}"
     );
     for rule in [
-        "nat-prerouting iifname \"eth2\" ip daddr 172.18.0.3 tcp dport 80 socket wildcard 1 accept",
+        "nat-prerouting iifname \"eth2\" ip daddr 172.18.0.3 tcp dport 80 socket wildcard { 0, 1 } accept",
         "nat-prerouting iifname \"eth2\" ip daddr 172.18.0.3 tcp dport 80 dnat to 10.0.0.11",
         "zones iifname \"eth0\" ct original zone set ether saddr map { 02:42:0a:00:00:02 : 0x2 }",
         "remember iifname \"eth0\" ct state new ct mark set ether saddr map \
@@ -148,7 +148,7 @@ fn the_mesh_of_a_swarm_of_one() {
     ] {
         assert!(text.contains(rule), "{rule} is not in {text}");
     }
-    assert_eq!(task.marks, [0x5ce0_0002]);
+    assert_eq!(task.marks, [0x5ce0_0000, 0x5ce0_0002]);
     let interfaces: Vec<(&str, u16)> =
         task.cables.iter().map(|c| (c.interface.as_str(), c.mtu)).collect();
     assert_eq!(interfaces, [("eth0", 1450), ("eth1", 1450), ("eth2", 1500)]);

@@ -139,6 +139,7 @@ impl<'a> Walker<'a> {
             _ => Ipv4Addr::LOCALHOST,
         };
         self.asked = (self.packet.destination, self.packet.port);
+        self.packet.connection.original = Some(self.asked);
         self.emit(&ns)
     }
 

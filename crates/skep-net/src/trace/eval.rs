@@ -405,6 +405,9 @@ impl<'a> Evaluation<'a, '_> {
         let key = body.get("key").and_then(Value::as_str).unwrap_or_default();
         match kind.as_str() {
             "meta" => self.meta(key),
+            "ct" if body.get("dir").and_then(Value::as_str) == Some("original") => {
+                self.original(key)
+            }
             "ct" => self.tracked(key),
             "payload" => self.payload(body),
             "fib" => self.fib(body),
@@ -449,6 +452,15 @@ impl<'a> Evaluation<'a, '_> {
         match (sockets.next(), key) {
             (None, _) => Val::Absent,
             (Some(socket), "wildcard") => Val::Number(socket.address.is_unspecified().into()),
+            _ => Val::Unknown,
+        }
+    }
+
+    /// What the connection's first packet was for.
+    fn original(&self, key: &str) -> Val {
+        match (key, self.packet.connection.original) {
+            ("proto-dst", Some((_, port))) => Val::Number(port.into()),
+            ("daddr" | "ip daddr", Some((address, _))) => Val::Address(address),
             _ => Val::Unknown,
         }
     }

@@ -18,7 +18,7 @@ impl Walker<'_> {
         let wanted = match ns {
             NsName::Host if live.is_local(asked.0) => self.at_host(asked),
             NsName::Ingress if link.is_some() => self.at_mesh(asked),
-            NsName::Sandbox(id) => self.at_container(id, link, asked),
+            NsName::Sandbox(id) => self.at_container(id, live, link, asked),
             _ => None,
         };
         let Some(wanted) = wanted.filter(|w| !w.is_empty()) else { return };
@@ -117,12 +117,29 @@ impl Walker<'_> {
     fn at_container(
         &mut self,
         id: &SandboxId,
+        live: &Live,
         link: Option<&str>,
         (address, port): (Ipv4Addr, u16),
     ) -> Option<Wanted> {
         let scene = self.scene;
         let sandbox = scene.world.sandbox(id)?;
         if let Some(link) = link {
+            let protocol = self.packet.protocol;
+            let nearby = sandbox.gateway(scene.world).is_some_and(|(gateway, _)| {
+                gateway.interface == link && gateway.address.addr() == address
+            });
+            if nearby {
+                // What a socket takes as it is needs no rule.
+                let taken = live.listening(protocol, port).any(|s| s.takes(address));
+                let mut tasks = sandbox.endpoints.iter().filter_map(|e| {
+                    let ports = &e.service.as_ref()?.ingress_ports;
+                    ports
+                        .iter()
+                        .any(|p| (p.protocol, p.target) == (protocol, port))
+                        .then_some((e.address.addr(), port))
+                });
+                return tasks.next().filter(|_| !taken).map(|to| Wanted::from([to]));
+            }
             let endpoint = sandbox
                 .endpoints
                 .iter()

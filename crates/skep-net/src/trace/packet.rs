@@ -23,6 +23,8 @@ pub struct Packet {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connection {
     pub mark: u32,
+    /// Destination and port before any translation; `None` until it is under way.
+    pub original: Option<(Ipv4Addr, u16)>,
     /// Not its first packet.
     pub established: bool,
     pub dnat: bool,

@@ -96,9 +96,15 @@ pub struct Candidate {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mesh: bool,
     /// How many turns of a round it has.
+    #[serde(default = "one")]
     pub turns: usize,
     /// Connections that connection tracking remembers as led there.
     pub connections: u64,
+}
+
+/// Turns of who has no more than others.
+const fn one() -> usize {
+    1
 }
 
 /// Another host of the swarm.

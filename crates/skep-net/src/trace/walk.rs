@@ -77,7 +77,8 @@ impl<'a> Walker<'a> {
             steps: Vec::new(),
         });
         // Namespaces track connections each for itself.
-        self.packet.connection = Connection::default();
+        let original = Some((self.packet.destination, self.packet.port));
+        self.packet.connection = Connection { original, ..Connection::default() };
         self.packet.mark = 0;
         self.asked = (self.packet.destination, self.packet.port);
         Ok(())

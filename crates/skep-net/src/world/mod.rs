@@ -48,6 +48,8 @@ pub struct Facts {
     pub default_binding: Ipv4Addr,
     /// Ports of the routing mesh that something else on this host holds.
     pub blocked_ports: BTreeSet<(Protocol, u16)>,
+    /// Whether rules can ask for the socket that takes a packet.
+    pub socket_match: bool,
 }
 
 /// Desired state.

@@ -130,9 +130,10 @@ impl World {
     }
 
     /// By ingress address, where else on this host a task is reached: at the end of its default route.
-    /// What comes in there is answered the same way.
     fn nearby(&self) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
-        let Some(ingress) = self.ingress() else { return BTreeMap::new() };
+        let Some(ingress) = self.ingress().filter(|_| self.facts.socket_match) else {
+            return BTreeMap::new();
+        };
         self.endpoints_on(&ingress.id)
             .filter_map(|(sandbox, endpoint)| {
                 let (gateway, _) = sandbox.gateway(self)?;

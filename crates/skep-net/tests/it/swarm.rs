@@ -51,7 +51,12 @@ pub async fn task(host: &Host, net: &Net, number: u8) -> SandboxId {
 }
 
 /// A task whose servers listen at one address only.
-async fn task_at(host: &Host, net: &Net, number: u8, address: Ipv4Addr) -> SandboxId {
+pub async fn task_at(host: &Host, net: &Net, number: u8, address: Ipv4Addr) -> SandboxId {
+    task_on(host, net, number, address, 80).await
+}
+
+/// A task whose servers listen there.
+async fn task_on(host: &Host, net: &Net, number: u8, address: Ipv4Addr, listen: u16) -> SandboxId {
     let spec = host.spec(number, &format!("web.{number}"));
     let id = spec.id.clone();
     net.create_sandbox(spec).await.expect("sandbox");
@@ -79,8 +84,8 @@ async fn task_at(host: &Host, net: &Net, number: u8, address: Ipv4Addr) -> Sandb
     };
     net.connect(&id, vec![ingress, own]).await.expect("connect");
     let key = net.sandbox(&id).expect("info").key;
-    serve_tcp_at(&key, address, 80, &format!("t{number}"));
-    serve_udp_at(&key, address, 80, &format!("t{number}"));
+    serve_tcp_at(&key, address, listen, &format!("t{number}"));
+    serve_udp_at(&key, address, listen, &format!("t{number}"));
     id
 }
 
@@ -177,6 +182,8 @@ fn the_mesh_takes_turns_and_shows_the_client() {
         let size = host
             .client(&curl(&format!("-o /dev/null -w %{{size_download}} http://{HOST}:8091/big")));
         assert_eq!(size, crate::harness::BIG.to_string());
+        let over_ingress = "-o /dev/null -w %{size_download} http://172.18.0.2:8091/big";
+        assert_eq!(run(&curl(over_ingress)), crate::harness::BIG.to_string());
         // Inspection.
         let ingress = net.inspect("ingress").expect("inspect");
         let sbox = &ingress.containers["ingress-sbox"];
@@ -500,6 +507,50 @@ fn a_server_may_listen_on_its_ingress_address_only() {
         let behind = "172.18.0.2";
         assert_eq!(twice(&|| run(&curl(&format!("http://{behind}:8091")))), both("172.18.0.1"));
         assert_eq!(twice(&|| run(&udp(behind))), both("172.18.0.1"));
+    });
+}
+
+/// What comes in from the host goes out to it, as the mesh's answers go back to the mesh: also where the client's
+/// address looks like one of the task's own networks, and where a task has another default route, as with a VPN.
+#[test]
+fn answers_leave_the_way_a_connection_came() {
+    on_a_host("swarm::answers_leave_the_way_a_connection_came", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let id = task(&host, &net, 1).await;
+        net.enable_service(&id).await.expect("enable");
+        let inside = host.enter("010101010101");
+        let udp = format!("sh -c 'echo x | socat -T1 - UDP:{HOST}:8091'");
+        for route in ["add 10.77.0.0/24 dev eth1", "replace default via 10.0.5.9 dev eth1"] {
+            run(&format!("{inside} ip route {route}"));
+            assert_eq!(
+                host.client(&curl(&format!("http://{HOST}:8091"))),
+                format!("t1 {CLIENT}\n")
+            );
+            assert_eq!(host.client(&udp), format!("t1 {CLIENT}"));
+            assert!(run(&curl("http://172.18.0.2:8091")).starts_with("t1"));
+        }
+    });
+}
+
+/// A client that asks from one port, first before anybody listens and then through the mesh as well.
+#[test]
+fn a_udp_flow_survives_what_was_before() {
+    on_a_host("swarm::a_udp_flow_survives_what_was_before", |host: Host| async move {
+        let net = host.start().await;
+        join(&net).await;
+        let id = task_on(&host, &net, 1, Ipv4Addr::LOCALHOST, 81).await;
+        net.enable_service(&id).await.expect("enable");
+        let ask = |to: &str| format!("sh -c 'echo x | socat -T1 - UDP:{to}:8091,bind=:40000'");
+        assert!(!host.try_client(&ask(HOST)).unwrap_or_default().contains("t1"));
+        let key = net.sandbox(&id).expect("info").key;
+        serve_udp_at(&key, Ipv4Addr::UNSPECIFIED, 80, "late");
+        assert_eq!(host.client(&ask(HOST)), format!("late {CLIENT}"));
+        // Over the ingress network, over the task's bridge, and again.
+        for to in ["172.18.0.2", "127.0.0.1", "172.18.0.2", "127.0.0.1"] {
+            assert_eq!(run(&ask(to)), "late 172.18.0.1", "{to}");
+        }
+        assert_eq!(host.client(&ask(HOST)), format!("late {CLIENT}"));
     });
 }
 

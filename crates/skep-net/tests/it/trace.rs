@@ -1,7 +1,7 @@
 //! Traces of ways that were broken by hand: each says where and why, and is good again after a repair.
 
 use crate::harness::{CLIENT, HOST, Host, on_a_host, run, try_run, wait};
-use crate::swarm::{INGRESS, WEB, client, join, task};
+use crate::swarm::{INGRESS, WEB, client, join, task, task_at};
 use skep_net::{
     Net, NetConfig, RemoteChange, TraceOutcome as Outcome, TraceQuery, TraceReason as Reason,
     TraceVerdict as Verdict,
@@ -200,7 +200,7 @@ fn rules_that_somebody_took_are_named() {
         broken
             .case(
                 "nft 'add table inet evil; add chain inet evil in { type filter hook forward priority 0; }; \
-                 add rule inet evil in tcp dport 80 drop'",
+                 add rule inet evil in meta l4proto tcp ct original proto-dst 8091 drop'",
                 "nft delete table inet evil",
                 MESH,
                 (Outcome::Dropped, Reason::ForeignRule, "host", "table inet evil, chain in"),
@@ -702,4 +702,47 @@ fn a_packet_that_goes_in_circles_is_found_out() {
             )
             .await;
     });
+}
+
+#[test]
+fn a_rule_that_a_server_at_one_address_needs_is_missed() {
+    on_a_host(
+        "trace::a_rule_that_a_server_at_one_address_needs_is_missed",
+        |host: Host| async move {
+            let net = host.start().await;
+            join(&net).await;
+            let id = task_at(&host, &net, 1, Ipv4Addr::new(10, 0, 0, 101)).await;
+            net.enable_service(&id).await.expect("enable");
+            host.client(&format!("ping -c1 -W2 {HOST}"));
+            let ask = async || {
+                let query = TraceQuery { target: MESH.1.to_owned(), ..TraceQuery::default() };
+                net.trace(query).await.expect("a question that makes sense").verdict
+            };
+            let verdict = ask().await;
+            assert_eq!(
+                (verdict.outcome, verdict.reason),
+                (Outcome::Delivered, Reason::Ok),
+                "{verdict:?}"
+            );
+            // The rules are back soon: a trace that came too late is asked again.
+            let flush =
+                format!("{} nft flush chain ip skep nat-prerouting", host.enter("010101010101"));
+            let mut tries = 0;
+            let verdict = loop {
+                run(&flush);
+                let verdict = ask().await;
+                if !verdict.outcome.is_good() {
+                    break verdict;
+                }
+                tries += 1;
+                assert!(tries < 10, "{verdict:?}");
+            };
+            assert!(
+                (verdict.outcome, verdict.reason, verdict.at.as_str())
+                    == (Outcome::Refused, Reason::RuleMissing, "010101010101")
+                    && verdict.text.contains("no rule leads 172.18.0.3:80/tcp on to 10.0.0.101:80"),
+                "{verdict:?}"
+            );
+        },
+    );
 }

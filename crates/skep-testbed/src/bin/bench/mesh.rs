@@ -14,6 +14,9 @@ const ROUNDS: usize = 5;
 const BULK: u32 = 256;
 /// How often in one measurement: congestion control needs a while to find the rate.
 const TIMES: usize = 6;
+/// The task's address on a cable of its own, and the one behind a tunnel.
+const DIRECT: &str = "192.0.2.2";
+const TUNNELLED: &str = "198.51.100.2";
 const SERVICE: &str = "label=com.docker.swarm.service.name=web";
 
 /// A task on the host that is asked.
@@ -133,34 +136,34 @@ pub fn compare(table: &mut Table, what: &str, ways: &Ways<'_>) -> Result<()> {
 pub fn cable(node: &Host, client: &Host, entered: Option<&Host>) -> Result<String> {
     let task = node.docker(&["ps", "-q", "--filter", SERVICE])?;
     let pid = node.docker(&["inspect", "--format", "{{.State.Pid}}", &task])?;
-    let back = client.address();
     node.sh(&format!(
         "set -e
          ip link add direct0 type veth peer name direct1 netns {pid}
          ip addr add 192.0.2.1/30 dev direct0
          ip link set direct0 up
-         nsenter -t {pid} -n sh -c 'ip addr add 192.0.2.2/30 dev direct1; ip link set direct1 up; \
-             ip route add {back} via 192.0.2.1; sysctl -qw net.ipv4.tcp_congestion_control=reno'"
+         nsenter -t {pid} -n sh -c 'ip addr add {DIRECT}/30 dev direct1; ip link set direct1 up; \
+             ip rule add from {DIRECT} lookup 79; \
+             ip rule add from {TUNNELLED} lookup 79; ip route add default via 192.0.2.1 table 79; sysctl -qw net.ipv4.tcp_congestion_control=reno'"
     ))?
     .text()?;
     if let Some(entered) = entered {
-        entered.sh(&format!("ip route replace 192.0.2.2 via {}", node.address()))?.text()?;
+        entered.sh(&format!("ip route replace {DIRECT} via {}", node.address()))?.text()?;
         node.sh(&format!(
-            "ip rule add from 192.0.2.2 lookup 77 && ip route replace default via {} table 77",
+            "ip rule add from {DIRECT} lookup 77 && ip route replace default via {} table 77",
             entered.address()
         ))?
         .text()?;
     }
     let first = entered.unwrap_or(node).address();
-    client.sh(&format!("ip route replace 192.0.2.2 via {first}"))?.text()?;
-    Ok("192.0.2.2".to_owned())
+    client.sh(&format!("ip route replace {DIRECT} via {first}"))?.text()?;
+    Ok(DIRECT.to_owned())
 }
 
 /// One more address of the task that [`cable`] gave a cable, which the client reaches through `entered` and
 /// a tunnel from there: what every overlay between hosts costs, and nothing else. As with our own tunnels
 /// nobody tracks its connections, and packets have room for its headers. Returns that address.
 pub fn tunnel(node: &Host, client: &Host, entered: &Host) -> Result<String> {
-    let address = "198.51.100.2";
+    let address = TUNNELLED;
     let task = node.docker(&["ps", "-q", "--filter", SERVICE])?;
     let pid = node.docker(&["inspect", "--format", "{{.State.Pid}}", &task])?;
     for (host, other, number) in [(entered, node, 1), (node, entered, 2)] {
@@ -181,7 +184,7 @@ pub fn tunnel(node: &Host, client: &Host, entered: &Host) -> Result<String> {
     node.sh(&format!(
         "set -e
          nsenter -t {pid} -n ip addr add {address}/32 dev direct1
-         ip route add {address} via 192.0.2.2
+         ip route add {address} via {DIRECT}
          ip rule add from {address} lookup 78
          ip route add default via 198.51.101.1 table 78"
     ))?
