@@ -296,6 +296,7 @@ impl Worker {
             which.extend(names.iter().filter(|n| plans.contains_key(*n)).cloned());
         }
         let results = self.apply(&plans, &which, doubt);
+        self.listen(&plans);
         for (interest, reply) in waiting {
             // Who stopped waiting does not need an answer.
             let _ = reply.send(answer(&interest, &results));
@@ -331,6 +332,18 @@ impl Worker {
             self.stored = Some((version, networks));
         }
         Ok(plans)
+    }
+
+    /// Has ports listened on whose rules are in force: all that were held when the plans were made.
+    fn listen(&self, plans: &HostPlan) {
+        if self.applied.get(&NsName::Host) != plans.get(&NsName::Host) {
+            return;
+        }
+        let mut state = self.shared.lock();
+        // What was published since comes with the next round.
+        if self.stored.as_ref().is_some_and(|(version, _)| *version == state.version) {
+            state.ports.listen();
+        }
     }
 
     /// Says which ports of the routing mesh are not free, as far as that is news.

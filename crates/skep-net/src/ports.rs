@@ -1,15 +1,21 @@
 //! Ports of the host that are spoken for. A socket of ours holds each, so that no
 //! other process takes it and that `ss` shows who has it; the traffic never reaches
-//! the socket, because nftables leads it away before.
+//! the socket, because nftables leads it away before. So it listens only once the rules
+//! are there: a connection that came before would be taken and never answered.
 
 use crate::error::{NetError, Result};
 use crate::ids::SandboxId;
 use crate::model::{PortBinding, PortSpec, Protocol};
 use crate::world::MeshPort;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
+    sockopt,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 /// Where a port is picked from when none is asked for, both ends included: the
@@ -39,7 +45,11 @@ type Key = (Protocol, Ipv4Addr, u16);
 /// What holds a port.
 #[derive(Debug)]
 enum Hold {
-    Tcp(#[expect(dead_code, reason = "held, never accepted from")] TcpListener),
+    /// Never accepted from.
+    Tcp {
+        socket: OwnedFd,
+        listens: bool,
+    },
     Udp(#[expect(dead_code, reason = "held, never read")] UdpSocket),
     /// SCTP has no sockets on many kernels; the table alone keeps it.
     Noted,
@@ -155,6 +165,24 @@ impl Ports {
         refused
     }
 
+    /// To be called once the rules for all held ports are in force. A port that somebody else got to listen
+    /// on meanwhile is let go, and tried again with the next call of [`Ports::mesh`].
+    pub fn listen(&mut self) {
+        self.held.retain(|(_, _, port), (hold, owner)| {
+            let Hold::Tcp { socket, listens } = hold else { return true };
+            if *listens {
+                return true;
+            }
+            match Backlog::new(1).and_then(|backlog| listen(socket, backlog)) {
+                Ok(()) => *listens = true,
+                Err(error) => {
+                    tracing::warn!(port, owner = owner.describe(), %error, "cannot hold a port");
+                }
+            }
+            *listens
+        });
+    }
+
     fn hold(&mut self, key: Key, owner: Owner) -> Result<()> {
         let (protocol, host_ip, port) = key;
         let taken = |holder| NetError::PortTaken { host_ip, port, protocol, holder };
@@ -168,7 +196,7 @@ impl Ports {
         }
         let address = SocketAddrV4::new(host_ip, port);
         let bound = match protocol {
-            Protocol::Tcp => TcpListener::bind(address).map(Hold::Tcp),
+            Protocol::Tcp => bound(address).map(|socket| Hold::Tcp { socket, listens: false }),
             Protocol::Udp => UdpSocket::bind(address).map(Hold::Udp),
             Protocol::Sctp => Ok(Hold::Noted),
         };
@@ -183,6 +211,15 @@ impl Ports {
             Err(source) => Err(NetError::PortUnusable { host_ip, port, protocol, source }),
         }
     }
+}
+
+/// A TCP socket that has an address and does not listen yet.
+fn bound(address: SocketAddrV4) -> io::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // What is left of a closed connection does not matter. Somebody who listens does.
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrIn::from(address))?;
+    Ok(socket)
 }
 
 /// Which process has a port, as ` (held by process nginx, pid 123)`; empty when that

@@ -746,3 +746,28 @@ fn a_rule_that_a_server_at_one_address_needs_is_missed() {
         },
     );
 }
+
+/// A connection that comes before the rules do is refused: the socket that holds the port takes none.
+#[test]
+fn a_port_is_listened_on_when_its_rules_are_there() {
+    on_a_host("trace::a_port_is_listened_on_when_its_rules_are_there", |host: Host| async move {
+        let broken = Broken::new(host).await;
+        let (host, net) = (&broken.host, &broken.net);
+        let ask = crate::harness::curl(&format!("http://{HOST}:8091"));
+        let listens = || run("ss -ltnH sport = :8091").contains("LISTEN");
+        assert!(listens());
+        let first = host.spec(1, "web.1").id;
+        net.remove_sandbox(&first).await.expect("remove");
+        assert!(!listens());
+        let second = task(host, net, 2).await;
+        std::fs::write(&broken.stuck, "").expect("flag");
+        net.enable_service(&second).await.expect_err("no rules");
+        let error = host.try_client(&ask).expect_err("no rules");
+        assert!(error.contains("exit status: 7"), "{error}");
+        assert!(!listens());
+        std::fs::remove_file(&broken.stuck).expect("flag");
+        net.reconcile().await;
+        assert!(host.client(&ask).starts_with("t2"));
+        assert!(listens());
+    });
+}
