@@ -91,7 +91,11 @@ pub fn flush(flows: &[Flow]) -> io::Result<usize> {
     if flows.is_empty() {
         return Ok(0);
     }
-    let local = local_addresses()?;
+    // Only flows to any local address ask for them.
+    let local = match flows.iter().any(|flow| flow.address.is_none()) {
+        true => local_addresses()?,
+        false => BTreeSet::new(),
+    };
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;

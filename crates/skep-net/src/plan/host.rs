@@ -95,7 +95,6 @@ fn targets(world: &World, services: &Services) -> Targets {
 }
 
 fn publish(plan: &mut NsPlan, targets: &Targets) {
-    plan.rules.chain("published");
     let (mut one, mut any, mut several) = (Vec::new(), Vec::new(), Vec::new());
     for ((ip, protocol, port), target) in targets {
         match target.turns.as_slice() {
