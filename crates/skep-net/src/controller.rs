@@ -68,6 +68,16 @@ enum Doubt {
     All,
 }
 
+impl Doubt {
+    /// Whether this one is among them.
+    fn about(&self, name: &NsName) -> bool {
+        match self {
+            Self::Of(names) => names.contains(name),
+            Self::All => true,
+        }
+    }
+}
+
 type Reply = oneshot::Sender<Result<ReconcileReport>>;
 
 enum Request {
@@ -251,10 +261,7 @@ impl Worker {
         if verify {
             self.look_around();
         }
-        let rerouted = match doubt {
-            Doubt::All => true,
-            Doubt::Of(names) => names.contains(&NsName::Host),
-        };
+        let rerouted = doubt.about(&NsName::Host);
         if rerouted {
             self.read_routes();
         }
@@ -408,10 +415,7 @@ impl Worker {
             }
         }
         let mut results = Results::new();
-        let applied = self.spaces.apply(plans, which, |name| match doubt {
-            Doubt::All => true,
-            Doubt::Of(names) => names.contains(name),
-        });
+        let applied = self.spaces.apply(plans, which, |name| doubt.about(name));
         self.shared.metrics.verified(applied.len());
         for (name, result) in applied {
             match result {
