@@ -61,7 +61,10 @@ fn services_are_made_scaled_updated_and_removed() -> Result<()> {
     one.docker("service update --env-add B=2 web")?;
     let env =
         one.docker("service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Env}}' web")?;
-    assert_eq!(env, "[A=1 B=2]");
+    // The client writes the variables that it has in no particular order.
+    let mut env: Vec<&str> = env.trim_matches(['[', ']']).split(' ').collect();
+    env.sort_unstable();
+    assert_eq!(env, ["A=1", "B=2"]);
     one.docker("service rollback web")?;
     let env =
         one.docker("service inspect --format '{{.Spec.TaskTemplate.ContainerSpec.Env}}' web")?;
