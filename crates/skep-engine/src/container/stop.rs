@@ -27,6 +27,7 @@ impl Engine {
     /// `NotModified` if it does not run.
     pub async fn container_stop(&self, container: &str, options: StopOptions) -> Result<()> {
         let c = self.inner.containers.find(container)?;
+        settle(&c).await;
         if !is_up(c.phase()) {
             return Err(EngineError::NotModified(format!("container {} is already stopped", c.id)));
         }
@@ -83,6 +84,7 @@ impl Engine {
                 return Ok(());
             }
         }
+        settle(&c).await;
         if !c.phase().is_running() {
             return Err(not_running());
         }
@@ -258,6 +260,14 @@ impl Engine {
             c.save().await?;
         }
         Ok(!c.phase().is_running())
+    }
+}
+
+/// Waits for what is under way with a container that is not up: a start goes on when nobody waits for it any more, and
+/// whoever wants the container stopped means what comes of it.
+async fn settle(c: &Container) {
+    if !is_up(c.phase()) {
+        drop(c.op.lock().await);
     }
 }
 

@@ -127,7 +127,11 @@ fn a_wrong_clock_is_told_and_forgiven_when_it_is_right() -> Result<()> {
         three.node_is(1, "Ready")?;
         three.converged("web", "2/2")?;
         // Its task was given up meanwhile; the new one takes over.
-        three.runs(1, "web", 1)?;
+        until("the new task to take over", LIMIT, || {
+            let now = three.docker(1, "ps -q --no-trunc")?;
+            ensure!(now.lines().count() == 1 && now != container, "{container} before, {now} now");
+            Ok(())
+        })?;
     }
     Ok(())
 }

@@ -231,3 +231,17 @@ fn a_published_port_that_somebody_else_holds_is_told_until_it_is_free() -> Resul
     );
     Ok(())
 }
+
+/// A start that is under way cannot be called back. Whoever stops the task meanwhile stops what comes of it.
+#[test]
+fn a_task_that_is_stopped_while_it_starts_does_not_stay() -> Result<()> {
+    let one = One::swarm()?;
+    // Replaced tasks are remembered, and so what is left of them is not removed by the way.
+    one.host
+        .sh("for n in $(seq 20); do \
+         docker service create -qd --name s$n --stop-grace-period 1s busybox sleep 600; \
+         sleep 0.0$((n % 6)); docker service update -qd --force s$n; done")?
+        .text()?;
+    one.prints("docker service ls --format '{{.Replicas}}' | grep -c 1/1", "20")?;
+    one.prints("docker ps -q | wc -l", "20")
+}
