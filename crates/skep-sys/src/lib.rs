@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod caps;
+pub mod files;
 pub mod malloc;
 pub mod netns;
 pub mod process;

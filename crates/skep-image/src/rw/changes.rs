@@ -22,10 +22,11 @@ use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat},
     io::Errno,
 };
+use skep_sys::files::names;
 
 use crate::{
     image::{Change, ChangeKind},
-    tar::pack::{MAX_DEPTH, is_opaque, sorted_names},
+    tar::pack::{MAX_DEPTH, is_opaque},
 };
 
 /// What Docker makes in its init layer, below the container's own.
@@ -65,7 +66,7 @@ fn folder(
     depth: usize,
     changes: &mut Vec<Change>,
 ) -> io::Result<()> {
-    let names = sorted_names(dir)?;
+    let names = names(dir)?;
     for name in &names {
         let child = path.join(OsStr::from_bytes(name.as_bytes()));
         let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {

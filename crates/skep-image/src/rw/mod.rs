@@ -20,10 +20,12 @@ pub use commit::CommitOptions;
 pub use error::RwError;
 pub use mount::MountOptions;
 
+use skep_sys::files::remove_tree;
+
 use crate::{
     digest::{ChainId, ImageId},
     error::{Error, Result},
-    store::{Images, Inner, trash},
+    store::{Images, Inner},
     stream::ByteStream,
     tar::pack::{PackOptions, pack},
 };
@@ -146,7 +148,7 @@ impl Images {
         };
         let remove = move || {
             swept.remove();
-            if let Err(error) = trash::remove(&aside) {
+            if let Err(error) = remove_tree(&aside) {
                 tracing::warn!(path = %aside.display(), %error, "cannot remove a read-write layer");
             }
         };
@@ -212,7 +214,7 @@ impl Inner {
             fs::rename(&aside, &folder).map_err(RwError::io("make folder", &folder))
         };
         fill().inspect_err(|_| {
-            if let Err(error) = trash::remove(&aside) {
+            if let Err(error) = remove_tree(&aside) {
                 tracing::warn!(path = %aside.display(), %error, "cannot remove a half-made read-write layer");
             }
         })

@@ -19,6 +19,7 @@ use rustix::{
         fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
     },
 };
+use skep_sys::files::remove_tree;
 
 use super::{RwLayer, error::RwError};
 
@@ -51,7 +52,7 @@ pub(super) fn mount(
         let marker = rw.work.join("work/incompat/volatile");
         if marker.exists() {
             let marker = rw.work.join("work/incompat");
-            crate::store::trash::remove(&marker).map_err(RwError::io("remove", &marker))?;
+            remove_tree(&marker).map_err(RwError::io("remove", &marker))?;
         }
     }
     match by_context(rw, options) {

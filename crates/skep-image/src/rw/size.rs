@@ -11,8 +11,9 @@ use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, openat, statat},
     io::Errno,
 };
+use skep_sys::files::names;
 
-use crate::tar::pack::{MAX_DEPTH, sorted_names};
+use crate::tar::pack::MAX_DEPTH;
 
 /// Bytes of all files, each inode once. The tree may be changing.
 pub(super) fn of(tree: &Path) -> io::Result<u64> {
@@ -26,7 +27,7 @@ fn folder(dir: BorrowedFd<'_>, seen: &mut HashSet<(u64, u64)>, depth: usize) -> 
     if depth > MAX_DEPTH {
         return Ok(sum);
     }
-    for name in sorted_names(dir)? {
+    for name in names(dir)? {
         let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => continue,

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use skep_sys::files::remove_tree;
+
 use super::{Inner, state::Layer, work::Work};
 use crate::{
     compress::{Bounded, decoder},
@@ -54,7 +56,7 @@ impl Inner {
         });
         if result.is_err() {
             // The scratch folder goes with the operation, but it may be large and run on.
-            if let Err(error) = super::trash::remove(&folder) {
+            if let Err(error) = remove_tree(&folder) {
                 tracing::warn!(path = %folder.display(), %error, "cannot remove a half-made layer");
             }
         }

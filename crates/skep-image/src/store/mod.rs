@@ -11,7 +11,6 @@ mod query;
 mod register;
 mod remove;
 mod state;
-pub(crate) mod trash;
 mod work;
 
 use std::{

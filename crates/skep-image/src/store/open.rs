@@ -8,12 +8,12 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
+use skep_sys::files::remove_tree;
 
 use super::{
     Inner,
     files::{Files, list, read_json},
     state::{Layer, Record, RecordFile, State},
-    trash,
 };
 use crate::{
     config::ImageConfig,
@@ -35,7 +35,7 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     let tmp = files.root().join("tmp");
     for name in list(&tmp)? {
         let path = tmp.join(name);
-        trash::remove(&path).map_err(Error::store("remove", &path))?;
+        remove_tree(&path).map_err(Error::store("remove", &path))?;
     }
     let mut state = State::default();
     read_blobs(&files, &mut state)?;
@@ -86,7 +86,7 @@ fn read_layers(files: &Files, state: &mut State) -> Result<()> {
             Some((id, layer)) => _ = state.layers.insert(ChainId(id), Arc::new(layer)),
             None => {
                 tracing::warn!(path = %path.display(), "removing an unfinished layer");
-                trash::remove(&path).map_err(Error::store("remove", &path))?;
+                remove_tree(&path).map_err(Error::store("remove", &path))?;
             }
         }
     }
@@ -100,7 +100,7 @@ fn read_rw(files: &Files, state: &mut State) -> Result<()> {
         let Ok(target) = fs::read_link(&link) else {
             let path = files.rw(&container);
             tracing::warn!(path = %path.display(), "removing an unfinished read-write layer");
-            trash::remove(&path).map_err(Error::store("remove", &path))?;
+            remove_tree(&path).map_err(Error::store("remove", &path))?;
             continue;
         };
         let top = target.to_str().and_then(|text| text.parse().ok());

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use skep_sys::files::remove_tree;
 use time::OffsetDateTime;
 
 use super::files::Files;
@@ -193,7 +194,7 @@ impl Swept {
     /// Frees the space. Blocking.
     pub(crate) fn remove(&self) {
         for path in &self.paths {
-            if let Err(error) = super::trash::remove(path) {
+            if let Err(error) = remove_tree(path) {
                 // Left in tmp/, which is emptied at the next open.
                 tracing::warn!(path = %path.display(), %error, "cannot remove from the image store");
             }

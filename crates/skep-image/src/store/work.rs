@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use skep_sys::files::remove_tree;
+
 use super::{Inner, lock};
 use crate::{
     digest::{ChainId, Digest},
@@ -114,7 +116,7 @@ impl Drop for Work {
         let folder = std::mem::take(&mut self.folder);
         let remove = move || {
             swept.remove();
-            if let Err(error) = super::trash::remove(&folder) {
+            if let Err(error) = remove_tree(&folder) {
                 tracing::warn!(path = %folder.display(), %error, "cannot remove a scratch folder");
             }
         };

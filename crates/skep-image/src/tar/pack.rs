@@ -17,11 +17,12 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr,
-        major, minor, openat, readlinkat, statat,
+        AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr, major,
+        minor, openat, readlinkat, statat,
     },
     io::Errno,
 };
+use skep_sys::files::names;
 
 use super::BLOCK;
 
@@ -74,7 +75,7 @@ impl Packer<'_> {
         if depth > MAX_DEPTH {
             return Err(io::Error::other(format!("{} is nested too deeply", path.display())));
         }
-        for name in sorted_names(dir)? {
+        for name in names(dir)? {
             let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
@@ -320,19 +321,6 @@ fn pax_record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'=');
     out.extend_from_slice(value);
     out.push(b'\n');
-}
-
-/// Names in a folder, without `.` and `..`, sorted: equal trees give equal streams.
-pub(crate) fn sorted_names(dir: BorrowedFd<'_>) -> io::Result<Vec<std::ffi::CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// Overlayfs takes the folder as hiding everything below.

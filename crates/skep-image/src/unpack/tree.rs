@@ -19,8 +19,9 @@ use rustix::{
     io::Errno,
 };
 
+use skep_sys::files::remove_tree_at;
+
 use super::{UnpackOptions, error::UnpackError};
-use crate::store::trash;
 
 /// Bytes written between two looks at the free space.
 const SPACE_STEP: u64 = 64 << 20;
@@ -230,7 +231,7 @@ impl Place {
         match unlinkat(&*self.dir, &self.name, flags) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::NOTEMPTY) => {
-                trash::remove_at(self.dir.as_fd(), &self.name).map_err(|source| UnpackError::Io {
+                remove_tree_at(self.dir.as_fd(), &self.name).map_err(|source| UnpackError::Io {
                     action: "replace",
                     path: self.path.clone(),
                     source,

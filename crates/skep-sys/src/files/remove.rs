@@ -15,24 +15,24 @@ use rustix::{
     io::Errno,
 };
 
-use crate::tar::pack::sorted_names;
+use super::beneath::names;
 
 /// Removes `path` with everything below; nothing happens if it is not there. Symlinks are removed,
 /// never followed.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     let name = CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
-    remove_at(CWD, &name)
+    remove_tree_at(CWD, &name)
 }
 
-/// As [`remove`], relative to an open folder.
-pub(crate) fn remove_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+/// As [`remove_tree`], relative to an open folder.
+pub fn remove_tree_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     if quick(dir, name)? {
         return Ok(());
     }
     let top = open(dir, name)?;
     let mut moved = 0;
     loop {
-        let names = sorted_names(top.as_fd())?;
+        let names = names(top.as_fd())?;
         if names.is_empty() {
             break;
         }
@@ -49,7 +49,7 @@ pub(crate) fn remove_at(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 /// Empties one folder in `top`, moving its non-empty folders up into `top`.
 fn flatten(top: BorrowedFd<'_>, name: &CStr, moved: &mut u64) -> io::Result<()> {
     let folder = open(top, name)?;
-    for child in sorted_names(folder.as_fd())? {
+    for child in names(folder.as_fd())? {
         if quick(folder.as_fd(), &child)? {
             continue;
         }
@@ -103,9 +103,9 @@ mod tests {
             dir = open(dir.as_fd(), c"deeper").unwrap();
         }
         std::os::unix::fs::symlink(temp.path(), victim.join("link")).unwrap();
-        remove(&victim).unwrap();
+        remove_tree(&victim).unwrap();
         assert!(!victim.exists());
         assert!(temp.path().exists());
-        remove(&victim).unwrap();
+        remove_tree(&victim).unwrap();
     }
 }

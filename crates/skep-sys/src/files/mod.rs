@@ -1,0 +1,16 @@
+//! The one door to files: folders are made, files replaced and trees removed here, with the mode and the
+//! durability that the caller says.
+//!
+//! Modes are exact: they do not depend on the process's umask, and what a crash left behind does not keep
+//! its old one. Names that somebody else can shape (a container, an image, another user) are reached by
+//! descriptor only, see [`beneath`]; trees of any depth are removed by [`remove_tree`].
+
+mod beneath;
+mod dir;
+mod remove;
+mod replace;
+
+pub use beneath::{Beneath, names, open_beneath};
+pub use dir::{make_dir, make_dirs, sync_dir, sync_parent};
+pub use remove::{remove_tree, remove_tree_at};
+pub use replace::{Durability, read, remove_file, replace};
