@@ -186,13 +186,26 @@ pub enum EngineError {
         /// Cause.
         source: io::Error,
     },
-    /// A file does not hold what it should.
-    #[error("state file {} is damaged", path.display())]
+    /// A state file does not hold what it should. It is left as it is.
+    #[error("cannot use state file {}", path.display())]
     State {
         /// The file.
         path: PathBuf,
         /// Cause.
-        source: serde_json::Error,
+        source: skep_types::stored::Unreadable,
+    },
+    /// The options of a volume are not known, and it holds nothing.
+    #[error(
+        "volume {name} cannot be used: {damage}; repair the file, or remove {} to use what is beside it as a plain volume",
+        file.display()
+    )]
+    VolumeDamaged {
+        /// Volume.
+        name: String,
+        /// Why its record cannot be read.
+        damage: String,
+        /// Its record.
+        file: PathBuf,
     },
     /// Another operation of the system failed.
     #[error("{what}")]

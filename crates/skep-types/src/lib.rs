@@ -26,6 +26,7 @@ mod route;
 mod secret;
 mod service;
 mod state;
+pub mod stored;
 mod task;
 mod timestamp;
 

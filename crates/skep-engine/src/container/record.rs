@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bollard_stubs::models::{ContainerConfig, HostConfig};
 use serde::{Deserialize, Serialize};
+use skep_types::stored;
 use time::OffsetDateTime;
 
 use super::attachment::Attachment;
@@ -15,6 +16,9 @@ use crate::util;
 
 /// File name of the record.
 pub const FILE: &str = "config.json";
+
+/// Newest format of the record.
+const FORMAT: u32 = 1;
 
 /// A container's whole record. Spec and state are separate: `state` is written by what happens, the
 /// rest by what users ask.
@@ -90,7 +94,7 @@ impl Record {
     pub fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
+            Ok(bytes) => stored::decode(FORMAT, &bytes)
                 .map(Some)
                 .map_err(|source| EngineError::State { path, source }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -105,9 +109,10 @@ impl Record {
     /// When the disk says no; the old record is still there then.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
-        let bytes = serde_json::to_vec(self)
-            .map_err(|source| EngineError::State { path: path.clone(), source })?;
-        util::replace_file(&path, &bytes, false).map_err(EngineError::file("write", path))
+        stored::encode(FORMAT, self)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| util::replace_file(&path, &bytes, false))
+            .map_err(EngineError::file("write", path))
     }
 
     /// Whether it gets a terminal.

@@ -54,10 +54,9 @@ impl Engine {
         filters.validate(&["name", "label", "label!", "driver", "dangling"])?;
         let dangling =
             if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
-        let volumes = self
-            .inner
-            .volumes
-            .all()
+        let all = self.inner.volumes.all();
+        let damaged: Vec<String> = all.iter().filter_map(|(r, _)| r.damaged()).collect();
+        let volumes = all
             .into_iter()
             .filter(|(record, users)| {
                 dangling.is_none_or(|d| d == users.is_empty())
@@ -67,7 +66,7 @@ impl Engine {
             })
             .map(|(record, _)| self.volume_model(&record))
             .collect();
-        Ok(VolumeListResponse { volumes: Some(volumes), warnings: None })
+        Ok(VolumeListResponse { volumes: Some(volumes), warnings: Some(damaged) })
     }
 
     /// One volume.
@@ -103,7 +102,9 @@ impl Engine {
         let all = filters.flag("all", false)?;
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for (record, users) in self.inner.volumes.all() {
+            // What cannot be read goes only when it is named.
             if !users.is_empty()
+                || record.damage.is_some()
                 || !(all || record.is_anonymous())
                 || !label_filters(filters, &record.labels)
             {
@@ -148,7 +149,8 @@ impl Engine {
             driver: "local".to_owned(),
             mountpoint: self.inner.volumes.mountpoint(&record.name).to_string_lossy().into_owned(),
             created_at: Some(util::rfc3339(record.created)),
-            status: None,
+            // Docker's clients show the status of a volume that is inspected.
+            status: record.damage.as_ref().map(|damage| vec![format!("damaged: {damage}")]),
             labels: record.labels.clone(),
             scope: Some(VolumeScopeEnum::LOCAL),
             cluster_volume: None,

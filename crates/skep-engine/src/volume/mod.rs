@@ -1,8 +1,10 @@
 //! Volumes of the `local` driver.
 //!
-//! `<data root>/volumes/<name>/` holds `volume.json` and `_data`. A volume exists from the moment
-//! its record is in place; a folder without one is removed at start. Who uses it is known from the
-//! containers' records and held in memory, so that a removal and a create never cross.
+//! `<data root>/volumes/<name>/` holds `_data` and, made by us, `volume.json`. As with Docker the folder is
+//! the volume: one that somebody put here is one, and a record that cannot be read takes nothing with it.
+//! What we make is prepared below a reserved name, which no volume can have, and renamed into place; what
+//! we remove gets such a name first. So only those are ever cleared away at start. Who uses a volume is
+//! known from the containers' records and held in memory, so that a removal and a create never cross.
 
 pub(crate) mod api;
 mod content;
@@ -10,11 +12,12 @@ mod mount;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use content::copy_up;
 pub use record::VolumeRecord;
+use skep_sys::files;
 use skep_types::check;
 
 use crate::error::{EngineError, Result};
@@ -22,6 +25,10 @@ use crate::util;
 
 /// Label that marks a volume nobody named.
 pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+
+/// Names of folders that are being made and removed begin so: no volume's name begins with a dot.
+const MAKING: &str = ".making-";
+const REMOVED: &str = ".removed-";
 
 /// All volumes of the host.
 #[derive(Debug)]
@@ -52,35 +59,64 @@ pub struct VolumeSpec {
     pub labels: HashMap<String, String>,
 }
 
+impl Entry {
+    fn new(record: VolumeRecord) -> Self {
+        Self { record, users: BTreeSet::new(), active: BTreeSet::new() }
+    }
+}
+
 impl Volumes {
-    /// Reads all records below `root`; removes what has none.
+    /// Looks for volumes below `root`; removes what an earlier daemon was making or removing.
     ///
     /// # Errors
-    /// When the folder cannot be used. A damaged record is reported and left alone.
+    /// When the folder cannot be used. A damaged volume is shown as such, a leftover that cannot be removed
+    /// stays: neither keeps the others from being used.
     pub fn open(root: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(&root).map_err(EngineError::file("create", &root))?;
-        let mut table = BTreeMap::new();
-        for entry in std::fs::read_dir(&root).map_err(EngineError::file("read", &root))? {
-            let entry = entry.map_err(EngineError::file("read", &root))?;
-            let dir = entry.path();
-            if !dir.is_dir() {
-                continue;
+        files::make_dirs(&root, 0o711)
+            .and_then(|()| files::sync_parent(&root))
+            .map_err(EngineError::file("create", &root))?;
+        for name in names(&root)? {
+            if name.starts_with(MAKING) || name.starts_with(REMOVED) {
+                clear(&root.join(name));
             }
-            match VolumeRecord::load(&dir) {
-                Ok(Some(record)) => {
-                    let entry = Entry { record, users: BTreeSet::new(), active: BTreeSet::new() };
-                    table.insert(entry.record.name.clone(), entry);
-                }
-                Ok(None) => {
-                    tracing::info!(path = %dir.display(), "removing an unfinished volume");
-                    std::fs::remove_dir_all(&dir).map_err(EngineError::file("remove", &dir))?;
-                }
-                Err(error) => {
-                    tracing::error!(path = %dir.display(), error = &error as &dyn std::error::Error, "a volume cannot be used");
+        }
+        let volumes = Self { root, table: Mutex::default() };
+        for record in volumes.all().into_iter().map(|(record, _)| record) {
+            if let Some(damage) = record.damage {
+                tracing::error!(volume = record.name, damage, "the record of a volume is damaged");
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// The entry of a volume, as the disk has it if it is not known yet or was damaged: records are
+    /// repaired, and folders put here, while the daemon runs.
+    fn find<'t>(
+        &self,
+        table: &'t mut BTreeMap<String, Entry>,
+        name: &str,
+    ) -> Result<Option<&'t mut Entry>> {
+        if table.get(name).is_none_or(|e| e.record.damage.is_some())
+            && check::volume_name(name).is_ok()
+            && let Some(record) = VolumeRecord::load(&self.dir(name), name)?
+        {
+            match table.get_mut(name) {
+                Some(entry) => entry.record = record,
+                None => {
+                    table.insert(name.to_owned(), Entry::new(record));
                 }
             }
         }
-        Ok(Self { root, table: Mutex::new(table) })
+        Ok(table.get_mut(name))
+    }
+
+    /// As `find`, for those who need it.
+    fn need<'t>(
+        &self,
+        table: &'t mut BTreeMap<String, Entry>,
+        name: &str,
+    ) -> Result<&'t mut Entry> {
+        self.find(table, name)?.ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -93,7 +129,7 @@ impl Volumes {
 
     /// Where a volume is on the host.
     pub fn mountpoint(&self, name: &str) -> PathBuf {
-        self.dir(name).join("_data")
+        self.dir(name).join(record::DATA)
     }
 
     /// Makes a volume, or gives the one of that name. The flag tells whether it is new. With `user`
@@ -117,23 +153,53 @@ impl Volumes {
             spec.name
         };
         check::volume_options(&spec.options)?;
-        // Held while the folder is made: a few system calls, and two creates of one name meet here.
-        let mut table = self.lock();
-        if let Some(entry) = table.get_mut(&name) {
-            entry.users.extend(user.map(str::to_owned));
-            return Ok((entry.record.clone(), false));
-        }
+        let dir = self.dir(&name);
         let record = VolumeRecord {
             name: name.clone(),
             created: util::now(),
             options: spec.options,
             labels,
+            damage: None,
         };
-        let dir = self.dir(&name);
-        record.make(&dir)?;
-        let users = user.map(str::to_owned).into_iter().collect();
-        table.insert(name, Entry { record: record.clone(), users, active: BTreeSet::new() });
-        Ok((record, true))
+        let hold = |entry: &mut Entry| {
+            entry.users.extend(user.map(str::to_owned));
+            entry.record.clone()
+        };
+        {
+            let mut table = self.lock();
+            if let Some(entry) = self.find(&mut table, &name)? {
+                return Ok((hold(entry), false));
+            }
+            if std::fs::symlink_metadata(&dir).is_ok() {
+                // Somebody's folder without content: it is made a volume, what else is in it stays.
+                record.add_data(&dir)?;
+                record.save(&dir)?;
+                let entry = table.entry(name).or_insert_with(|| Entry::new(record));
+                return Ok((hold(entry), true));
+            }
+        }
+        // Outside of the lock, because it waits for the disk.
+        let aside = self.root.join(format!("{MAKING}{}", util::random_id()));
+        record.make(&aside)?;
+        let made = {
+            let mut table = self.lock();
+            match self.find(&mut table, &name) {
+                Ok(Some(entry)) => Ok((hold(entry), false)),
+                Ok(None) => files::rename_new(&aside, &dir)
+                    .map_err(EngineError::file("create", &dir))
+                    .map(|()| {
+                        let entry = table.entry(name).or_insert_with(|| Entry::new(record));
+                        (hold(entry), true)
+                    }),
+                Err(error) => Err(error),
+            }
+        };
+        if matches!(made, Ok((_, true))) {
+            files::sync_dir(&self.root).map_err(EngineError::file("sync", &self.root))?;
+        } else {
+            clear(&aside);
+        }
+        made
     }
 
     /// A volume by name.
@@ -141,31 +207,39 @@ impl Volumes {
     /// # Errors
     /// `NoSuchVolume`.
     pub fn get(&self, name: &str) -> Result<VolumeRecord> {
-        self.lock()
-            .get(name)
-            .map(|e| e.record.clone())
-            .ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))
+        self.need(&mut self.lock(), name).map(|e| e.record.clone())
     }
 
     /// All volumes with the containers that name them.
     pub fn all(&self) -> Vec<(VolumeRecord, Vec<String>)> {
-        self.lock()
-            .values()
-            .map(|e| (e.record.clone(), e.users.iter().cloned().collect()))
-            .collect()
+        let on_disk = names(&self.root).unwrap_or_else(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not look for volumes");
+            Vec::new()
+        });
+        let mut table = self.lock();
+        for name in on_disk {
+            if let Err(error) = self.find(&mut table, &name) {
+                tracing::warn!(
+                    volume = name,
+                    error = &error as &dyn std::error::Error,
+                    "could not look at a volume"
+                );
+            }
+        }
+        table.values().map(|e| (e.record.clone(), e.users.iter().cloned().collect())).collect()
     }
 
-    /// Notes at start that a container names a volume. Missing ones are made again, empty.
+    /// Notes at start that a container names a volume.
     pub fn adopt(&self, name: &str, container: &str, running: bool) {
-        let missing = !self.lock().contains_key(name);
-        if missing {
-            tracing::warn!(volume = name, container, "the volume of a container is missing");
-            return;
-        }
-        if let Some(entry) = self.lock().get_mut(name) {
-            entry.users.insert(container.to_owned());
-            if running {
-                entry.active.insert(container.to_owned());
+        match self.lock().get_mut(name) {
+            Some(entry) => {
+                entry.users.insert(container.to_owned());
+                if running {
+                    entry.active.insert(container.to_owned());
+                }
+            }
+            None => {
+                tracing::warn!(volume = name, container, "the volume of a container is missing")
             }
         }
     }
@@ -180,12 +254,23 @@ impl Volumes {
     /// Gets a volume ready for a container that is about to run; mounts it if it has options.
     ///
     /// # Errors
-    /// `NoSuchVolume`; a mount the kernel refuses.
+    /// `NoSuchVolume`; a mount the kernel refuses; `VolumeDamaged` if its options are not known and there
+    /// is no content either.
     pub fn activate(&self, name: &str, container: &str) -> Result<PathBuf> {
         let data = self.mountpoint(name);
         let mut table = self.lock();
-        let entry =
-            table.get_mut(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
+        let entry = self.need(&mut table, name)?;
+        if let Some(damage) = &entry.record.damage
+            && is_empty(&data)
+        {
+            // It may be that of a volume with options, which has its content elsewhere: what a container
+            // wrote here would be lost to it. What a plain volume holds is used.
+            return Err(EngineError::VolumeDamaged {
+                name: name.to_owned(),
+                damage: damage.clone(),
+                file: self.dir(name).join(record::FILE),
+            });
+        }
         if entry.active.is_empty() && mount::needed(&entry.record.options) {
             mount::mount(name, &entry.record.options, &data)?;
         }
@@ -214,31 +299,30 @@ impl Volumes {
     /// Removes a volume with its content.
     ///
     /// # Errors
-    /// `NoSuchVolume`, `VolumeInUse`, file errors (the record stays then, and it can be repeated).
+    /// `NoSuchVolume`, `VolumeInUse`, file errors: it is still there then, but when only freeing the space
+    /// failed, which the next start repeats.
     pub fn remove(&self, name: &str) -> Result<VolumeRecord> {
         let (record, grave) = {
             let mut table = self.lock();
-            let entry =
-                table.get(name).ok_or_else(|| EngineError::NoSuchVolume(name.to_owned()))?;
+            let entry = self.need(&mut table, name)?;
             if !entry.users.is_empty() {
                 let holders = entry.users.iter().cloned().collect();
                 return Err(EngineError::VolumeInUse { name: name.to_owned(), holders });
             }
             let dir = self.dir(name);
-            if mount::needed(&entry.record.options) {
+            if mount::needed(&entry.record.options) || entry.record.damage.is_some() {
                 mount::unmount(&self.mountpoint(name))?;
             }
-            // Without its record it is no volume any more; a crash from here on is finished at start.
-            let file = dir.join(record::FILE);
-            std::fs::remove_file(&file).map_err(EngineError::file("remove", &file))?;
-            // Out of the way, so that the name is free at once.
-            let grave = self.root.join(format!(".removed-{}", util::random_id()));
-            std::fs::rename(&dir, &grave).map_err(EngineError::file("remove", &dir))?;
+            // With this name it is no volume any more; a crash from here on is finished at start.
+            let grave = self.root.join(format!("{REMOVED}{}", util::random_id()));
+            files::rename_new(&dir, &grave)
+                .and_then(|()| files::sync_dir(&self.root))
+                .map_err(EngineError::file("remove", &dir))?;
             let record = entry.record.clone();
             table.remove(name);
             (record, grave)
         };
-        std::fs::remove_dir_all(&grave).map_err(EngineError::file("remove", &grave))?;
+        files::remove_tree(&grave).map_err(EngineError::file("remove", &grave))?;
         Ok(record)
     }
 
@@ -248,54 +332,35 @@ impl Volumes {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn temp() -> (tempfile::TempDir, Volumes) {
-        let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
-        (dir, volumes)
-    }
-
-    #[test]
-    fn names() {
-        for good in ["ab", "a.b", "0_x-y"] {
-            check::volume_name(good).unwrap();
-        }
-        for bad in ["", "a", "-a", "a/b", "../x", "a b", &"x".repeat(256)] {
-            assert!(check::volume_name(bad).is_err(), "{bad}");
+/// Names of the folders in `root`; others can be no volume.
+fn names(root: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(EngineError::file("read", root))? {
+        let entry = entry.map_err(EngineError::file("read", root))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && entry.path().is_dir()
+        {
+            names.push(name);
         }
     }
+    Ok(names)
+}
 
-    #[test]
-    fn life_of_a_volume() {
-        let (dir, volumes) = temp();
-        let spec = VolumeSpec { name: "data".into(), ..Default::default() };
-        assert!(volumes.create(spec.clone(), Some("c1")).unwrap().1);
-        assert!(!volumes.create(spec.clone(), None).unwrap().1);
-        assert!(matches!(volumes.remove("data"), Err(EngineError::VolumeInUse { .. })));
-        volumes.release("c1");
-        std::fs::write(volumes.mountpoint("data").join("f"), "x").unwrap();
-        let again = Volumes::open(dir.path().join("volumes")).unwrap();
-        assert_eq!(again.get("data").unwrap().name, "data");
-        volumes.remove("data").unwrap();
-        assert!(matches!(volumes.remove("data"), Err(EngineError::NoSuchVolume(_))));
-        assert_eq!(std::fs::read_dir(dir.path().join("volumes")).unwrap().count(), 0);
-        let anonymous = volumes.create(VolumeSpec::default(), None).unwrap().0;
-        assert_eq!(anonymous.name.len(), 64);
-        assert!(anonymous.labels.contains_key(ANONYMOUS_LABEL));
-        let plugin = VolumeSpec { driver: "nfsplug".into(), ..Default::default() };
-        assert!(volumes.create(plugin, None).is_err());
-    }
-
-    #[test]
-    fn half_made_volumes_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("volumes");
-        std::fs::create_dir_all(root.join("half/_data")).unwrap();
-        let volumes = Volumes::open(root.clone()).unwrap();
-        assert!(volumes.get("half").is_err());
-        assert!(!root.join("half").exists());
+/// Removes what is below a reserved name. What cannot be removed is tried again at the next start.
+fn clear(path: &Path) {
+    match files::remove_tree(path) {
+        Ok(()) => {
+            tracing::info!(path = %path.display(), "an unfinished or removed volume was cleared away")
+        }
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "could not clear a volume away");
+        }
     }
 }
+
+fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,22 @@
 //! What is kept about a volume on disk.
 
 use std::collections::HashMap;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use skep_sys::files::{self, Durability};
+use skep_types::stored;
 use time::OffsetDateTime;
 
 use crate::error::{EngineError, Result};
-use crate::util;
 
 /// File name of the record.
 pub const FILE: &str = "volume.json";
+/// Folder of the content.
+pub const DATA: &str = "_data";
+
+/// Newest format of the record.
+const FORMAT: u32 = 1;
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,52 +32,77 @@ pub struct VolumeRecord {
     /// Labels.
     #[serde(default)]
     pub labels: HashMap<String, String>,
+    /// Why its record cannot be read; options and labels are not known then.
+    #[serde(skip)]
+    pub damage: Option<String>,
 }
 
 impl VolumeRecord {
-    /// Reads the record in a volume's folder; `None` when there is none.
+    /// What is known of the volume in a folder. One without a record is a plain volume, as one that somebody
+    /// copied here is. `None` when there is neither a record nor content: no volume.
     ///
     /// # Errors
-    /// When it cannot be read or holds something else.
-    pub fn load(dir: &Path) -> Result<Option<Self>> {
-        let path = dir.join(FILE);
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map(Some)
-                .map_err(|source| EngineError::State { path, source }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(EngineError::File { action: "read", path, source }),
+    /// When the folder cannot be looked at.
+    pub fn load(dir: &Path, name: &str) -> Result<Option<Self>> {
+        if !dir.is_dir() {
+            return Ok(None);
         }
+        let path = dir.join(FILE);
+        let damage = match files::read(&path) {
+            Ok(Some(bytes)) => match stored::decode::<Self>(FORMAT, &bytes) {
+                // The folder's name is the volume's: a copy of a volume is one of its own.
+                Ok(record) => return Ok(Some(Self { name: name.to_owned(), ..record })),
+                Err(source) => Some(EngineError::State { path, source }.report()),
+            },
+            Ok(None) if !dir.join(DATA).is_dir() => return Ok(None),
+            Ok(None) => None,
+            Err(source) => Some(EngineError::File { action: "read", path, source }.report()),
+        };
+        let meta = std::fs::metadata(dir).map_err(EngineError::file("look at", dir))?;
+        let created = meta.modified().map_err(EngineError::file("look at", dir))?.into();
+        let (options, labels) = Default::default();
+        Ok(Some(Self { name: name.to_owned(), created, options, labels, damage }))
     }
 
-    /// Makes the folder; the record goes in last.
+    /// Writes the record; it is on disk then.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        stored::encode(FORMAT, self)
+            .map_err(std::io::Error::from)
+            .and_then(|bytes| files::replace(&path, &bytes, 0o600, Durability::Lasting))
+            .map_err(EngineError::file("write", path))
+    }
+
+    /// Makes a new folder with everything in it, on disk but for its name.
     ///
     /// # Errors
     /// When the disk says no; nothing is left then.
     pub fn make(&self, dir: &Path) -> Result<()> {
-        let data = dir.join("_data");
-        let made = std::fs::DirBuilder::new()
-            .mode(0o701)
-            .create(dir)
-            .map_err(EngineError::file("create", dir))
-            .and_then(|()| {
-                std::fs::DirBuilder::new()
-                    .mode(0o755)
-                    .create(&data)
-                    .map_err(EngineError::file("create", &data))
-            });
-        let path = dir.join(FILE);
-        let saved = made.and_then(|()| {
-            let bytes = serde_json::to_vec(self)
-                .map_err(|source| EngineError::State { path: path.clone(), source })?;
-            util::replace_file(&path, &bytes, false).map_err(EngineError::file("write", &path))
-        });
-        if saved.is_err()
-            && let Err(error) = std::fs::remove_dir_all(dir)
-        {
-            tracing::warn!(path = %dir.display(), %error, "could not remove an unfinished volume");
+        files::make_dir(dir, 0o701).map_err(EngineError::file("create", dir))?;
+        let made = self.add_data(dir).and_then(|()| self.save(dir));
+        if made.is_err() {
+            super::clear(dir);
         }
-        saved
+        made
+    }
+
+    /// Makes the content's folder if it is not there.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn add_data(&self, dir: &Path) -> Result<()> {
+        let data = dir.join(DATA);
+        files::make_dirs(&data, 0o755)
+            .and_then(|()| files::sync_dir(&data))
+            .map_err(EngineError::file("create", data))
+    }
+
+    /// What to tell about it if it is damaged.
+    pub fn damaged(&self) -> Option<String> {
+        self.damage.as_ref().map(|damage| format!("volume {} is damaged: {damage}", self.name))
     }
 
     /// Nobody named it.

@@ -8,9 +8,11 @@
 mod beneath;
 mod dir;
 mod remove;
+mod rename;
 mod replace;
 
 pub use beneath::{Beneath, names, open_beneath};
 pub use dir::{make_dir, make_dirs, sync_dir, sync_parent};
 pub use remove::{remove_tree, remove_tree_at};
+pub use rename::rename_new;
 pub use replace::{Durability, read, remove_file, replace};

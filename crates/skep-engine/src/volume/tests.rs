@@ -1,0 +1,157 @@
+use super::*;
+
+fn temp() -> (tempfile::TempDir, Volumes) {
+    let dir = tempfile::tempdir().unwrap();
+    let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
+    (dir, volumes)
+}
+
+#[test]
+fn names() {
+    for good in ["ab", "a.b", "0_x-y"] {
+        check::volume_name(good).unwrap();
+    }
+    for bad in ["", "a", "-a", "a/b", "../x", "a b", &"x".repeat(256)] {
+        assert!(check::volume_name(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn life_of_a_volume() {
+    let (dir, volumes) = temp();
+    let spec = VolumeSpec { name: "data".into(), ..Default::default() };
+    assert!(volumes.create(spec.clone(), Some("c1")).unwrap().1);
+    assert!(!volumes.create(spec.clone(), None).unwrap().1);
+    assert!(matches!(volumes.remove("data"), Err(EngineError::VolumeInUse { .. })));
+    volumes.release("c1");
+    std::fs::write(volumes.mountpoint("data").join("f"), "x").unwrap();
+    let again = Volumes::open(dir.path().join("volumes")).unwrap();
+    assert_eq!(again.get("data").unwrap().name, "data");
+    volumes.remove("data").unwrap();
+    assert!(matches!(volumes.remove("data"), Err(EngineError::NoSuchVolume(_))));
+    assert_eq!(std::fs::read_dir(dir.path().join("volumes")).unwrap().count(), 0);
+    let anonymous = volumes.create(VolumeSpec::default(), None).unwrap().0;
+    assert_eq!(anonymous.name.len(), 64);
+    assert!(anonymous.labels.contains_key(ANONYMOUS_LABEL));
+    let plugin = VolumeSpec { driver: "nfsplug".into(), ..Default::default() };
+    assert!(volumes.create(plugin, None).is_err());
+}
+
+fn files_below(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn somebodys_folder_is_a_volume_and_is_never_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("volumes");
+    let put = |name: &str, file: &str| {
+        let path = root.join(name).join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "row").unwrap();
+    };
+    put("before", "_data/t");
+    put("other", "notes");
+    put("lost+found", "_data/t");
+    let volumes = Volumes::open(root.clone()).unwrap();
+    // Also while the daemon runs.
+    put("while", "_data/t");
+    put("made", "_data/t");
+    let listed: Vec<String> = volumes.all().into_iter().map(|(r, _)| r.name).collect();
+    assert_eq!(listed, ["before", "made", "while"]);
+    assert_eq!(volumes.get("while").unwrap().damage, None);
+    put("late", "_data/t");
+    for (name, new) in [("before", false), ("while", false), ("late", false), ("other", true)] {
+        let spec = VolumeSpec { name: name.into(), ..Default::default() };
+        assert_eq!(volumes.create(spec, None).unwrap().1, new, "{name}");
+        volumes.activate(name, "c").unwrap();
+    }
+    assert_eq!(std::fs::read(root.join("late/_data/t")).unwrap(), b"row");
+    assert_eq!(std::fs::read(root.join("before/_data/t")).unwrap(), b"row");
+    assert_eq!(files_below(&root.join("other")), ["_data", "notes", "volume.json"]);
+    volumes.remove("made").unwrap();
+    assert!(!root.join("made").exists());
+}
+
+#[test]
+fn a_damaged_record_takes_nothing_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("volumes");
+    let volumes = Volumes::open(root.clone()).unwrap();
+    for name in ["full", "empty"] {
+        let spec = VolumeSpec { name: name.into(), ..Default::default() };
+        volumes.create(spec, None).unwrap();
+    }
+    std::fs::write(root.join("full/_data/t"), "row").unwrap();
+    let whole = std::fs::read(root.join("full/volume.json")).unwrap();
+    let newer = r#"{"format":2,"name":["another","shape"]}"#;
+    for (damage, says) in [("", "empty"), ("{\"na", "damaged"), (newer, "newer")] {
+        std::fs::write(root.join("full/volume.json"), damage).unwrap();
+        std::fs::write(root.join("empty/volume.json"), damage).unwrap();
+        let volumes = Volumes::open(root.clone()).unwrap();
+        let found = volumes.get("full").unwrap();
+        assert!(found.damage.as_ref().unwrap().contains(says), "{:?}", found.damage);
+        let spec = VolumeSpec { name: "full".into(), ..Default::default() };
+        assert!(!volumes.create(spec, None).unwrap().1);
+        volumes.activate("full", "c").unwrap();
+        // Nobody knows whether its content is elsewhere.
+        let refused = volumes.activate("empty", "c").unwrap_err();
+        assert!(matches!(refused, EngineError::VolumeDamaged { .. }), "{refused}");
+        assert_eq!(std::fs::read_to_string(root.join("full/volume.json")).unwrap(), damage);
+        // Repaired, or without a record, it is used at once.
+        std::fs::write(root.join("full/volume.json"), &whole).unwrap();
+        assert_eq!(volumes.get("full").unwrap().damage, None);
+        std::fs::remove_file(root.join("empty/volume.json")).unwrap();
+        volumes.activate("empty", "c").unwrap();
+    }
+    assert_eq!(std::fs::read(root.join("full/_data/t")).unwrap(), b"row");
+    std::fs::write(root.join("full/volume.json"), "").unwrap();
+    Volumes::open(root.clone()).unwrap().remove("full").unwrap();
+    assert_eq!(files_below(&root), ["empty"]);
+}
+
+#[test]
+fn only_what_we_were_making_or_removing_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("volumes");
+    for name in [".making-1/_data", ".removed-1/_data", ".snapshots/_data", "half"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    let volumes = Volumes::open(root.clone()).unwrap();
+    assert_eq!(files_below(&root), [".snapshots", "half"]);
+    assert!(volumes.all().is_empty());
+    assert!(matches!(volumes.get("half"), Err(EngineError::NoSuchVolume(_))));
+    assert!(matches!(volumes.get(".snapshots"), Err(EngineError::NoSuchVolume(_))));
+}
+
+#[test]
+fn records_are_read_by_later_versions() {
+    let read = |text: &str| stored_record(text).unwrap();
+    // As written before records had a number, and with it.
+    for text in [
+        r#"{"name":"x","created":"2026-11-28T10:00:00Z","options":{"type":"tmpfs"},"labels":{"a":"b"}}"#,
+        r#"{"format":1,"name":"x","created":"2026-11-28T10:00:00Z","options":{"type":"tmpfs"},"labels":{"a":"b"}}"#,
+    ] {
+        let record = read(text);
+        assert_eq!(record.damage, None);
+        assert_eq!((record.options["type"].as_str(), record.labels["a"].as_str()), ("tmpfs", "b"));
+        assert_eq!(util::rfc3339(record.created), "2026-11-28T10:00:00Z");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    read(r#"{"name":"x","created":"2026-11-28T10:00:00Z"}"#).save(dir.path()).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(dir.path().join(record::FILE)).unwrap(),
+        r#"{"format":1,"name":"x","created":"2026-11-28T10:00:00Z","options":{},"labels":{}}"#
+    );
+}
+
+fn stored_record(text: &str) -> Option<VolumeRecord> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(record::FILE), text).unwrap();
+    VolumeRecord::load(dir.path(), "x").unwrap()
+}
