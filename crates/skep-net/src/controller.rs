@@ -467,7 +467,7 @@ impl Worker {
         lock(&self.shared.problems).namespaces.insert(name.clone(), skep_types::report(error));
     }
 
-    /// Refreshes the host's routes.
+    /// Refreshes the host's routes, and who else wants our bridges' names.
     fn read_routes(&mut self) {
         let bridges = self.shared.read(|world| world.bridge_names());
         let Some(netlink) = self.spaces.host_netlink() else { return };
@@ -477,6 +477,15 @@ impl Worker {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot read the host's routes"
+                );
+            }
+        }
+        match host_routes::claims(netlink, &self.shared.config) {
+            Ok(claims) => self.shared.lock().world.facts.claims = claims,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the host's links"
                 );
             }
         }

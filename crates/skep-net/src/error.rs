@@ -209,6 +209,57 @@ pub enum NetError {
         /// Why.
         why: &'static str,
     },
+    /// Another daemon has this host's network.
+    #[error(
+        "another skep daemon manages the network of this host; stop it, or start this one in a network \
+         namespace of its own"
+    )]
+    HostManaged,
+    /// It could not be told whether another daemon has this host's network.
+    #[error("cannot claim the network of this host")]
+    HostClaim {
+        /// Cause.
+        source: io::Error,
+    },
+    /// The host's rules were written by a daemon with another data root.
+    #[error(
+        "the nftables table \"ip skep\" of this host belongs to the skep daemon with the data root {data_root}, \
+         whose containers may still use it; start that one again, or delete the table (nft delete table ip \
+         skep) if nothing of it is needed"
+    )]
+    RulesOfAnother {
+        /// Whose they are.
+        data_root: String,
+    },
+    /// A namespace is pinned where ours is to be.
+    #[error(
+        "{} is a network namespace that skep did not make, perhaps Docker's; give skep an --exec-root of its \
+         own, or remove it if nobody uses it",
+        path.display()
+    )]
+    PinOfAnother {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Another device has the VXLAN id on this port.
+    #[error(
+        "VXLAN id {vni} on UDP port {port} is used by somebody else on this host; remove that device, or give \
+         the swarm another port with docker swarm init --data-path-port"
+    )]
+    VxlanOfAnother {
+        /// VXLAN id.
+        vni: u32,
+        /// UDP port.
+        port: u16,
+    },
+    /// iptables could not be asked to let containers' packets through.
+    #[error("cannot get packets of network namespace {namespace} past iptables' FORWARD chain")]
+    Gate {
+        /// Namespace name.
+        namespace: String,
+        /// Cause, with what iptables said.
+        source: io::Error,
+    },
     /// A namespace could not be made, entered or removed.
     #[error("cannot {action} network namespace {}", path.display())]
     Namespace {

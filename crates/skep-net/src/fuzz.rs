@@ -135,6 +135,8 @@ fn swarm() -> World {
         default_binding: Ipv4Addr::UNSPECIFIED,
         blocked_ports: BTreeSet::new(),
         socket_match: true,
+        claims: BTreeMap::new(),
+        owner: String::new(),
     });
     let cluster = Cluster {
         node_name: "n".to_owned(),

@@ -3,11 +3,13 @@
 //! subnet has one thing to ask.
 
 use crate::apply::routes::{read, table};
-use crate::apply::{Netlink, links};
+use crate::apply::{Netlink, links, neighbours};
 use crate::cidr::Cidr;
+use crate::config::NetConfig;
 use crate::error::Result;
 use crate::name_files;
 use crate::plan::{ALIAS, NsName};
+use crate::world::{Claim, GATEWAY_NETWORK};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
 };
@@ -43,6 +45,13 @@ pub fn of_host(
         Vec::new()
     });
     Ok(together(routes, &addresses, &servers))
+}
+
+/// Which names of the bridges that are always there somebody else has or will take.
+pub fn claims(netlink: &mut Netlink, config: &NetConfig) -> Result<BTreeMap<String, Claim>> {
+    let links = links::read(netlink, &NsName::Host.to_string())?;
+    let names = [config.default_bridge.name.as_str(), GATEWAY_NETWORK];
+    Ok(neighbours::claims(&links, names, neighbours::docker_is_installed()))
 }
 
 /// A route with a destination. `others` are the links that are not our own bridges.

@@ -61,8 +61,8 @@ impl PidFile {
             && is_daemon(pid)
         {
             bail!(
-                "the process id file {} names process {pid}, which is a running daemon; stop it or use \
-                 another --pidfile",
+                "the process id file {} names process {pid}, which is a running daemon; stop it, or start \
+                 this one beside it with its own --data-root, --exec-root, --pidfile and --host",
                 path.display()
             );
         }

@@ -348,10 +348,15 @@ pub fn vxlan(
             InfoVxlan::Proxy(true),
         ];
         message.attributes.push(kind(InfoKind::Vxlan, Some(InfoData::Vxlan(data))));
-        create_tunnel(host, &message).map_err(refused(
-            namespace,
-            format!("make VXLAN device {} with id {}", plan.name, plan.vni),
-        ))?;
+        create_tunnel(host, &message).map_err(|source| match source.raw_os_error() {
+            Some(nix::libc::EEXIST | nix::libc::EADDRINUSE) => {
+                NetError::VxlanOfAnother { vni: plan.vni, port: plan.port }
+            }
+            _ => refused(
+                namespace,
+                format!("make VXLAN device {} with id {}", plan.name, plan.vni),
+            )(source),
+        })?;
         changed += 1;
         *links = read(netlink, namespace)?;
     }

@@ -1,7 +1,9 @@
 //! From plans to the kernel, by difference.
 
 mod conntrack;
+mod gate;
 pub mod links;
+pub mod neighbours;
 mod netlink;
 mod nft;
 mod peers;

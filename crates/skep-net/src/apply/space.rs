@@ -5,7 +5,7 @@ use super::netlink::Netlink;
 use super::reaper::Reaper;
 use super::routes::Connected;
 use super::watch::{Listener, Watch};
-use super::{conntrack, nft, peers, refused, routes, sysctl};
+use super::{conntrack, gate, nft, peers, refused, routes, sysctl};
 use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
@@ -37,6 +37,8 @@ pub struct Space {
     flows: Vec<Flow>,
     /// The bridges that were last made here; `None` when not known.
     bridges: Option<Vec<BridgePlan>>,
+    /// The bridges for which the way through iptables was last looked at; `None` when that may have changed.
+    gate: Option<BTreeSet<String>>,
     /// Ears for meddling, where there are any.
     _watch: Option<Watch>,
 }
@@ -166,7 +168,16 @@ impl Spaces {
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
         let _watch = self.watch(&name, &ns);
         let flows = Vec::new();
-        let space = Space { name: name.clone(), ns, netlink, rules, flows, bridges: None, _watch };
+        let space = Space {
+            name: name.clone(),
+            ns,
+            netlink,
+            rules,
+            flows,
+            bridges: None,
+            gate: None,
+            _watch,
+        };
         self.spaces.insert(name, space);
         Ok(())
     }
@@ -202,6 +213,9 @@ impl Spaces {
                     results.insert(name.clone(), Err(error));
                 }
             }
+        }
+        for space in self.spaces.values_mut().filter(|s| doubted(&s.name)) {
+            space.gate = None;
         }
         let handles = lock(&self.handles).clone();
         let removing = which.iter().any(|n| !plans.contains_key(n));
@@ -271,10 +285,14 @@ impl Spaces {
             return if intact { Ok(0) } else { pin(&path, &space.ns).map(|()| 1) };
         }
         match NetNs::open(&path) {
+            Ok(_) if !self.places.record(name).exists() => {
+                return Err(NetError::PinOfAnother { path });
+            }
             Ok(ns) => self.insert(name.clone(), Arc::new(ns), false)?,
             Err(_) => {
+                // First, for it says that the namespace is ours.
+                self.places.store(name, &Applied::default())?;
                 let ns = NetNs::create(&path).map_err(namespace("create", &path))?;
-                self.places.forget(name);
                 self.insert(name.clone(), Arc::new(ns), true)?;
             }
         }
@@ -294,7 +312,8 @@ impl Spaces {
         Ok(known || pinned)
     }
 
-    /// Removes pins that no plan speaks of, as an earlier daemon may have left them.
+    /// Removes pins that no plan speaks of, as an earlier daemon may have left them. Those without a record
+    /// are somebody else's.
     pub fn sweep(&mut self, plans: &HostPlan) -> Result<usize> {
         let wanted: BTreeSet<String> = plans.keys().filter_map(NsName::file).collect();
         let known: BTreeSet<String> = self.spaces.keys().filter_map(NsName::file).collect();
@@ -307,7 +326,11 @@ impl Spaces {
             if wanted.contains(&file) || known.contains(&file) || file == HOST_PIN {
                 continue;
             }
+            if !self.places.record_of(&file).exists() {
+                continue;
+            }
             unpin(&entry.path())?;
+            forget(&self.places.record_of(&file));
             removed += 1;
         }
         Ok(removed)
@@ -316,7 +339,12 @@ impl Spaces {
 
 impl Places {
     fn record(&self, name: &NsName) -> PathBuf {
-        self.rules.join(format!("{name}.json"))
+        self.record_of(&name.to_string())
+    }
+
+    /// The record of what is pinned under a file name.
+    fn record_of(&self, file: &str) -> PathBuf {
+        self.rules.join(format!("{file}.json"))
     }
 
     fn load(&self, name: &NsName) -> Option<Applied> {
@@ -329,12 +357,15 @@ impl Places {
     }
 
     fn forget(&self, name: &NsName) {
-        let path = self.record(name);
-        if let Err(error) = std::fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, path = %path.display(), "cannot remove a record of rules");
-        }
+        forget(&self.record(name));
+    }
+}
+
+fn forget(record: &Path) {
+    if let Err(error) = std::fs::remove_file(record)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %record.display(), "cannot remove a record of rules");
     }
 }
 
@@ -438,6 +469,9 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
     }
     let rules = write_rules(space, plan, context)?;
     changed += rules;
+    if space.name == NsName::Host {
+        changed += open_gate(space, plan)?;
+    }
     for cable in &plan.cables {
         changed += lay(space, cable, context, &mut found)?;
     }
@@ -518,6 +552,18 @@ fn is_port_name(name: &str) -> bool {
         .is_some_and(|rest| rest.len() == 7 && rest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
+/// Sees to the way through iptables, where bridges or somebody's rules may have changed it.
+fn open_gate(space: &mut Space, plan: &NsPlan) -> Result<usize> {
+    let bridges: BTreeSet<String> = plan.bridges.iter().map(|b| b.name.clone()).collect();
+    if space.gate.as_ref() == Some(&bridges) {
+        return Ok(0);
+    }
+    let names = bridges.iter().map(String::as_str).collect();
+    let changed = gate::apply(&space.name.to_string(), &names)?;
+    space.gate = Some(bridges);
+    Ok(changed)
+}
+
 /// Makes our table the planned one. Between two of our own transactions the nftables
 /// generation tells whether anybody wrote; if so, the table is read to see whether that
 /// was ours to care about.
@@ -529,6 +575,7 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
     let mut known = space.rules.take();
     let mut listing = None;
     if let Some(applied) = known.as_mut().filter(|a| a.generation != generation) {
+        space.gate = None;
         let found = nft.list(&label, TABLE)?;
         let intact = match &applied.listing {
             Some(expected) => *expected == found,

@@ -9,6 +9,7 @@ mod trace;
 
 pub use crate::controller::ReconcileReport;
 
+use crate::apply::neighbours::{self, HostClaim};
 use crate::apply::{Netlink, Nft, Spaces, links};
 use crate::checks::{self, Check};
 use crate::config::NetConfig;
@@ -21,7 +22,7 @@ use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;
 use crate::state::{Shared, lock};
-use crate::world::{Facts, World};
+use crate::world::{Facts, GATEWAY_NETWORK, World};
 use gossip::WeakNet;
 use rand::RngCore as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ struct Inner {
     talk: tokio::sync::Mutex<Option<Talk>>,
     /// What the other nodes say they have done.
     others: watch::Sender<Others>,
+    _claim: HostClaim,
 }
 
 impl Net {
@@ -64,7 +66,7 @@ impl Net {
     pub async fn start(config: NetConfig) -> Result<Self> {
         let prepared =
             spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
-        let (shared, spaces, checks) = prepared?;
+        let Prepared { claim, shared, spaces, checks } = prepared?;
         let shared = Arc::new(shared);
         let controller = Controller::start(Arc::clone(&shared), spaces)?;
         let resolver = Resolver::new(Arc::clone(&shared) as Arc<dyn crate::dns::Directory>);
@@ -75,6 +77,7 @@ impl Net {
             checks,
             talk: tokio::sync::Mutex::default(),
             others: watch::Sender::default(),
+            _claim: claim,
         };
         let net = Self { inner: Arc::new(inner) };
         net.restore_ports();
@@ -191,9 +194,17 @@ impl Net {
     }
 }
 
+struct Prepared {
+    claim: HostClaim,
+    shared: Shared,
+    spaces: Spaces,
+    checks: Vec<Check>,
+}
+
 /// Opens, reads, checks. Blocks.
-fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
+fn prepare(config: NetConfig) -> Result<Prepared> {
     let nft = Nft { program: config.nft.clone() };
+    let claim = HostClaim::take()?;
     for folder in [config.data_root.join("network"), config.exec_root.join("net")] {
         std::fs::create_dir_all(&folder).map_err(|source| NetError::File {
             action: "make folder",
@@ -210,6 +221,7 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
             "missing on this host"
         );
     }
+    neighbours::check_rules(&nft, &config.data_root)?;
     let spaces = Spaces::open(
         config.exec_root.join("netns"),
         config.exec_root.join("net").join("rules"),
@@ -224,6 +236,8 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
         default_binding: config.default_binding,
         blocked_ports: BTreeSet::new(),
         socket_match: checks.iter().any(|c| c.feature == checks::SOCKET && c.available),
+        claims: host_routes::claims(&mut open_netlink()?, &config)?,
+        owner: neighbours::owner(&config.data_root),
     };
     let mut world = World::new(facts);
     world.networks = networks;
@@ -249,10 +263,12 @@ fn prepare(config: NetConfig) -> Result<(Shared, Spaces, Vec<Check>)> {
         bridge.address,
     )?;
     world.configure_default_bridge(options, bridge.address);
+    world.review_predefined("bridge", bridge.address.is_some())?;
+    world.review_predefined(GATEWAY_NETWORK, false)?;
     world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
-    Ok((Shared::new(config, handles, world), spaces, checks))
+    Ok(Prepared { claim, shared: Shared::new(config, handles, world), spaces, checks })
 }
 
 /// A connection to the kernel in the calling thread's namespace.

@@ -24,11 +24,15 @@ pub fn plan(world: &World, services: &Services) -> NsPlan {
     let bridges: Vec<&Network> =
         world.networks.values().filter(|n| n.driver == Driver::Bridge).collect();
     let mut plan = NsPlan::default();
+    plan.rules.owner(&world.facts.owner);
     plan.sysctls.push(("net/ipv4/ip_forward".to_owned(), "1".to_owned()));
     // Frames between ports of one bridge must not pass the IP rules: with it, a
     // container that reaches a neighbour through a published port is bridged there
     // after the translation, past isolation and back into the port it came from.
-    plan.sysctls.push(("net/bridge/bridge-nf-call-iptables".to_owned(), "0".to_owned()));
+    // Docker needs it for its own isolation: beside it, it is left as it is.
+    if world.facts.claims.is_empty() {
+        plan.sysctls.push(("net/bridge/bridge-nf-call-iptables".to_owned(), "0".to_owned()));
+    }
     for network in &bridges {
         let name = network.bridge_name();
         plan.bridges.push(BridgePlan {

@@ -10,6 +10,9 @@ pub const TABLE: &str = "skep";
 /// Our table in one namespace. Empty means that there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
+    /// Comment of the table; empty for none.
+    #[serde(default)]
+    owner: String,
     /// Sets that rules fill, with their declarations.
     #[serde(default)]
     sets: BTreeMap<String, String>,
@@ -42,6 +45,11 @@ impl Ruleset {
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.chains.is_empty()
+    }
+
+    /// Says in the table's comment whose it is.
+    pub fn owner(&mut self, owner: &str) {
+        owner.clone_into(&mut self.owner);
     }
 
     /// A base chain of type nat: `prerouting`, `output` or `postrouting`.
@@ -80,6 +88,9 @@ impl Ruleset {
         let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\n");
         if !self.is_empty() {
             let _ = writeln!(text, "table ip {TABLE} {{");
+            if !self.owner.is_empty() {
+                let _ = writeln!(text, " comment \"{}\"", self.owner);
+            }
             for (name, declaration) in &self.sets {
                 let _ = writeln!(text, " set {name} {{ {declaration} }}");
             }
@@ -103,7 +114,12 @@ impl Ruleset {
         }
         let rehooked =
             self.chains.iter().any(|(n, c)| old.chains.get(n).is_some_and(|o| o.hook != c.hook));
-        if old.is_empty() || self.is_empty() || rehooked || self.sets != old.sets {
+        if old.is_empty()
+            || self.is_empty()
+            || rehooked
+            || self.sets != old.sets
+            || self.owner != old.owner
+        {
             return Some(self.replace());
         }
         let mut text = format!("table ip {TABLE} {{\n");

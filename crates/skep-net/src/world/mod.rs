@@ -4,6 +4,7 @@
 //! arguments, what the host looks like is in [`Facts`]. An operation either changes
 //! the world and says what came out, or leaves it as it was and says why.
 
+mod bridges;
 mod endpoints;
 mod names;
 mod networks;
@@ -13,6 +14,7 @@ mod services;
 #[cfg(test)]
 pub mod tests;
 
+pub use bridges::Claim;
 pub use names::{NameIndex, NetworkNames};
 pub use services::{MeshPort, Services};
 
@@ -50,6 +52,10 @@ pub struct Facts {
     pub blocked_ports: BTreeSet<(Protocol, u16)>,
     /// Whether rules can ask for the socket that takes a packet.
     pub socket_match: bool,
+    /// Names of bridges that somebody else has or will take.
+    pub claims: BTreeMap<String, Claim>,
+    /// Comment of our table in the host's namespace: whose it is.
+    pub owner: String,
 }
 
 /// Desired state.

@@ -38,6 +38,8 @@ impl World {
             }],
             (Driver::Bridge, None) => vec![self.next_subnet()?],
         };
+        let mut options = options;
+        self.yield_bridge_name(&id, &mut options);
         let network = Network {
             id: id.clone(),
             name: name.to_owned(),
@@ -68,6 +70,12 @@ impl World {
             return;
         };
         let empty = self.endpoints_on(&id).next().is_none();
+        let mut options = options;
+        if !empty && !self.networks[&id].options.contains_key(option_keys::BRIDGE_NAME) {
+            // Containers stay on the bridge that they are on, though the name has become free.
+            options.remove(option_keys::BRIDGE_NAME);
+        }
+        self.yield_bridge_name(&id, &mut options);
         if let Some(network) = self.networks.get_mut(&id) {
             network.options = options;
             if let (Some(address), true) = (address, empty) {
@@ -237,7 +245,7 @@ impl World {
 
     /// The next free subnet of the pools, first address as gateway: one that no route of the host
     /// touches, or else one that none reserves.
-    fn next_subnet(&self) -> Result<Subnet> {
+    pub(super) fn next_subnet(&self) -> Result<Subnet> {
         let routes = &self.facts.host_routes;
         let touched = |s: &Cidr| routes.iter().any(|r| r.touches(s.addr(), s.prefix()));
         let reserved = |s: &Cidr| routes.iter().any(|r| r.reserves(s.addr(), s.prefix()));

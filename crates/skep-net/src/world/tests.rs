@@ -21,6 +21,8 @@ pub fn world() -> World {
         default_binding: Ipv4Addr::UNSPECIFIED,
         blocked_ports: BTreeSet::new(),
         socket_match: true,
+        claims: BTreeMap::new(),
+        owner: String::new(),
     });
     let options = BTreeMap::from([
         (option_keys::BRIDGE_NAME.to_owned(), "docker0".to_owned()),

@@ -7,5 +7,6 @@
 mod adoption;
 mod harness;
 mod local;
+mod neighbours;
 mod swarm;
 mod trace;

@@ -1,0 +1,121 @@
+//! What on this host is somebody else's: another daemon, Docker, or what they left.
+//!
+//! Our own things bear a mark: interfaces an alias (`skep:…`), the host's table of rules the data root in its
+//! comment, pinned namespaces a record of their rules. Whatever has none is never changed or removed.
+
+use super::links::Link;
+use super::nft::Nft;
+use crate::error::{NetError, Result};
+use crate::plan::{ALIAS, NsName, TABLE};
+use crate::world::Claim;
+use std::collections::BTreeMap;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Abstract address of who manages a host's network. Such addresses belong to a network namespace and end
+/// with their process.
+const CLAIM: &str = "skep-network";
+/// How long a daemon that was killed may take to be gone.
+const DYING: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(50);
+/// How the comment of our table begins; the data root follows.
+const OWNER: &str = "skep of ";
+
+/// The right to manage the network of the calling thread's namespace, for as long as it lives.
+#[derive(Debug)]
+pub struct HostClaim(#[expect(dead_code, reason = "held, not used")] UnixListener);
+
+impl HostClaim {
+    /// Fails if another daemon has it.
+    pub fn take() -> Result<Self> {
+        let address = SocketAddr::from_abstract_name(CLAIM)
+            .map_err(|source| NetError::HostClaim { source })?;
+        let deadline = Instant::now() + DYING;
+        loop {
+            match UnixListener::bind_addr(&address) {
+                Ok(listener) => return Ok(Self(listener)),
+                Err(e) if e.kind() != std::io::ErrorKind::AddrInUse => {
+                    return Err(NetError::HostClaim { source: e });
+                }
+                Err(_) if Instant::now() < deadline => std::thread::sleep(POLL),
+                Err(_) => return Err(NetError::HostManaged),
+            }
+        }
+    }
+}
+
+/// The comment of our table in the host's namespace.
+pub fn owner(data_root: &Path) -> String {
+    // What nft could not quote is not worth refusing a start.
+    let root = data_root.display().to_string();
+    format!("{OWNER}{}", root.replace(['"', '\\', '\n'], "_"))
+}
+
+/// Refuses rules on the host that another data root's daemon wrote: its containers may be running.
+pub fn check_rules(nft: &Nft, data_root: &Path) -> Result<()> {
+    let listing = nft.list(&NsName::Host.to_string(), TABLE)?;
+    match comment(&listing) {
+        Some(found) if found.starts_with(OWNER) && found != owner(data_root) => {
+            Err(NetError::RulesOfAnother { data_root: found[OWNER.len()..].to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn comment(listing: &str) -> Option<&str> {
+    let line = listing.lines().find_map(|l| l.trim().strip_prefix("comment \""))?;
+    line.strip_suffix('"')
+}
+
+/// Which of the bridges' names are somebody else's.
+pub fn claims<'a>(
+    links: &BTreeMap<String, Link>,
+    names: impl IntoIterator<Item = &'a str>,
+    docker: bool,
+) -> BTreeMap<String, Claim> {
+    let claim = |name: &str| match links.get(name) {
+        Some(link) if !link.alias.starts_with(ALIAS) => Some(Claim::Held),
+        _ => docker.then_some(Claim::Expected),
+    };
+    names.into_iter().filter_map(|name| Some((name.to_owned(), claim(name)?))).collect()
+}
+
+/// Whether Docker's daemon is installed, where this process would find it.
+pub fn docker_is_installed() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("dockerd").is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_comment_is_found() {
+        let listing =
+            "\tcomment \"skep of /var/lib/skep\"\n\tchain guard {\n\t\taccept comment \"x\"\n\t}";
+        assert_eq!(comment(listing), Some("skep of /var/lib/skep"));
+        assert_eq!(comment("\tchain guard {\n\t}"), None);
+        assert_eq!(owner(Path::new("/a \"b\"")), "skep of /a _b_");
+    }
+
+    #[test]
+    fn names_are_claimed_by_who_has_them() {
+        let link = |alias: &str| Link { alias: alias.to_owned(), ..Link::default() };
+        let links = BTreeMap::from([
+            ("docker0".to_owned(), link("")),
+            ("docker_gwbridge".to_owned(), link("skep:0123")),
+        ]);
+        let all = ["docker0", "docker_gwbridge", "other"];
+        assert_eq!(
+            claims(&links, all, false),
+            BTreeMap::from([("docker0".to_owned(), Claim::Held)])
+        );
+        let beside = claims(&links, all, true);
+        assert_eq!(beside["docker0"], Claim::Held);
+        assert_eq!(beside["docker_gwbridge"], Claim::Expected);
+        assert_eq!(beside["other"], Claim::Expected);
+    }
+}

@@ -1,0 +1,149 @@
+//! A host on which others have networks, too.
+
+use crate::harness::{CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, tcp, try_run, wait};
+use skep_net::{Net, NetConfig, NetError};
+
+/// A container called `name` on the default bridge, whose port 80 is published as 8080.
+async fn published(host: &Host, net: &Net, name: &str) {
+    let mut spec = host.spec(0xaa, name);
+    spec.ports = vec![tcp(8080, 80)];
+    let id = spec.id.clone();
+    net.create_sandbox(spec).await.expect("sandbox");
+    net.connect(&id, vec![on("bridge")]).await.expect("connect");
+    serve_tcp(&host.pin("aaaaaaaaaaaa"), 80, name);
+}
+
+fn ask(host: &Host) -> Result<String, String> {
+    host.try_client(&curl(&format!("http://{HOST}:8080")))
+}
+
+fn bridge_of(net: &Net, network: &str) -> String {
+    let found = net.network(network).expect("network");
+    found.bridge_name()
+}
+
+#[test]
+fn anothers_bridge_is_left_alone() {
+    on_a_host("neighbours::anothers_bridge_is_left_alone", |host: Host| async move {
+        run("ip link add docker0 type bridge");
+        run("ip addr add 172.17.0.1/16 dev docker0");
+        run("ip link set docker0 up");
+        let before = run("ip -o link show docker0; ip -o -4 addr show docker0");
+        let net = host.start().await;
+        published(&host, &net, "ours").await;
+        let bridge = bridge_of(&net, "bridge");
+        assert!(bridge.starts_with("br-"), "{bridge}");
+        assert_eq!(run("ip -o link show docker0; ip -o -4 addr show docker0"), before);
+        assert!(run(&format!("ip -4 -br addr show {bridge}")).contains("172.18.0.1/16"));
+        assert_eq!(ask(&host), Ok(format!("ours {CLIENT}\n")));
+
+        // The name becomes free: the container stays where it is, over a restart as well.
+        net.shutdown().await;
+        drop(net);
+        run("ip link del docker0");
+        let net = host.start().await;
+        assert_eq!(bridge_of(&net, "bridge"), bridge);
+        assert_eq!(ask(&host), Ok(format!("ours {CLIENT}\n")));
+
+        // Taken while the daemon was away, with our subnet.
+        net.adopt(Vec::new()).await.expect("adopt");
+        net.shutdown().await;
+        drop(net);
+        run(&format!("ip link del {bridge}"));
+        run("ip link add docker0 type bridge");
+        run("ip addr add 172.18.0.1/16 dev docker0");
+        run("ip link set docker0 up");
+        let before = run("ip -o link show docker0; ip -o -4 addr show docker0");
+        let net = host.start().await;
+        assert_eq!(net.problems(), Vec::<String>::new());
+        let bridge = bridge_of(&net, "bridge");
+        assert!(run(&format!("ip -4 -br addr show {bridge}")).contains("172.17.0.1/16"));
+        assert_eq!(run("ip -o link show docker0; ip -o -4 addr show docker0"), before);
+    });
+}
+
+#[test]
+fn anothers_namespaces_are_left_alone() {
+    on_a_host("neighbours::anothers_namespaces_are_left_alone", |host: Host| async move {
+        let pins = host.dir.path().join("exec/netns");
+        std::fs::create_dir_all(&pins).expect("folder");
+        let names = ["0123456789ab", "bbbbbbbbbbbb"];
+        for name in names {
+            let pin = pins.join(name);
+            std::fs::write(&pin, "").expect("file");
+            run(&format!("unshare --net={} true", pin.display()));
+        }
+        let net = host.start().await;
+        net.reconcile().await;
+        assert_eq!(host.pins(), [names[0], names[1], "default"]);
+        // One has the name that a sandbox of ours would have.
+        let refused = net.create_sandbox(host.spec(0xbb, "clash")).await.expect_err("not ours");
+        let text = skep_types::report(&refused);
+        assert!(text.contains("skep did not make"), "{text}");
+        assert_eq!(host.pins(), [names[0], names[1], "default"]);
+        // Those of ours come and go.
+        net.create_sandbox(host.spec(0xaa, "ours")).await.expect("sandbox");
+        net.shutdown().await;
+        drop(net);
+        let net = host.start().await;
+        net.adopt(Vec::new()).await.expect("adopt");
+        assert_eq!(host.pins(), [names[0], names[1], "default"]);
+    });
+}
+
+#[test]
+fn two_daemons_do_not_share_a_host() {
+    on_a_host("neighbours::two_daemons_do_not_share_a_host", |host: Host| async move {
+        let other = || NetConfig::new(host.dir.path().join("exec2"), host.dir.path().join("data2"));
+        let net = host.start().await;
+        published(&host, &net, "first").await;
+        let rules = run("nft list ruleset");
+        assert!(matches!(Net::start(other()).await.map(drop), Err(NetError::HostManaged)));
+        assert_eq!(ask(&host), Ok(format!("first {CLIENT}\n")));
+
+        // It is gone, but not what it made.
+        net.shutdown().await;
+        drop(net);
+        let refused = Net::start(other()).await.map(drop).expect_err("another's rules");
+        let text = refused.to_string();
+        assert!(text.contains(&host.dir.path().join("data").display().to_string()), "{text}");
+        assert_eq!(run("nft list ruleset"), rules);
+        assert_eq!(ask(&host), Ok(format!("first {CLIENT}\n")));
+
+        // As the message says.
+        run("nft delete table ip skep");
+        let net = Net::start(other()).await.expect("start");
+        assert!(run("nft list table ip skep").contains("data2"));
+        net.shutdown().await;
+    });
+}
+
+#[test]
+fn a_firewall_that_drops_is_passed() {
+    on_a_host("neighbours::a_firewall_that_drops_is_passed", |host: Host| async move {
+        run("iptables -P FORWARD DROP");
+        let net = host.start().await;
+        published(&host, &net, "ours").await;
+        assert_eq!(ask(&host), Ok(format!("ours {CLIENT}\n")));
+        // What somebody wrote to drop stays dropped.
+        run("iptables -N DOCKER-USER");
+        run("iptables -A DOCKER-USER -p tcp -m conntrack --ctorigdstport 8080 -j DROP");
+        run("iptables -I FORWARD -j DOCKER-USER");
+        ask(&host).expect_err("the user's rule");
+        run("iptables -F DOCKER-USER");
+        // Flushed, as a firewall does that is loaded anew: the way is made again without being asked.
+        run("iptables -F FORWARD");
+        wait("the way past the firewall", || {
+            ask(&host).is_ok_and(|answer| answer == format!("ours {CLIENT}\n"))
+        });
+        let listing = run("iptables -S");
+        assert_eq!(listing.matches("-A FORWARD -j SKEP-FORWARD").count(), 1, "{listing}");
+        // It goes with its reason.
+        run("iptables -P FORWARD ACCEPT");
+        run("iptables -F FORWARD");
+        run("iptables -X DOCKER-USER");
+        wait("the chain to go", || {
+            !try_run("iptables -S").is_ok_and(|t| t.contains("SKEP-FORWARD"))
+        });
+    });
+}
