@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
+use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{SFlag, fstat};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{Capabilities, Capability, PosixRlimit, PosixRlimitType, Process, Spec};
 use skep_sys::seccomp::Instruction;
@@ -38,6 +41,8 @@ struct Plan {
     filter: Option<Vec<Instruction>>,
     /// Whether to stay as process 1 and run the command as a child.
     init: bool,
+    /// Where control groups are mounted and must not be written.
+    read_only_cgroups: Option<PathBuf>,
     reporter: Reporter,
 }
 
@@ -58,7 +63,12 @@ impl Finish {
         reporter: Reporter,
     ) -> Result<Finish, Box<dyn std::error::Error>> {
         let process = spec.process().as_ref().ok_or("the spec has no process")?;
-        Finish::new(process, spec, init, reporter)
+        let cgroups = spec.mounts().iter().flatten().find(|mount| {
+            mount.typ().as_deref() == Some("cgroup")
+                && mount.options().iter().flatten().any(|option| option == "ro")
+        });
+        let cgroups = cgroups.map(|mount| mount.destination().clone());
+        Finish::new(process, spec, init, cgroups, reporter)
     }
 
     /// For a process in the container of `spec`, whose filter applies to all its processes.
@@ -67,13 +77,14 @@ impl Finish {
         spec: &Spec,
         reporter: Reporter,
     ) -> Result<Finish, Box<dyn std::error::Error>> {
-        Finish::new(process, spec, false, reporter)
+        Finish::new(process, spec, false, None, reporter)
     }
 
     fn new(
         process: &Process,
         spec: &Spec,
         init: bool,
+        read_only_cgroups: Option<PathBuf>,
         reporter: Reporter,
     ) -> Result<Finish, Box<dyn std::error::Error>> {
         let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
@@ -100,6 +111,7 @@ impl Finish {
             rlimits: process.rlimits().clone().unwrap_or_default(),
             filter,
             init,
+            read_only_cgroups,
             reporter,
         })))
     }
@@ -152,6 +164,9 @@ impl Plan {
         let step = |what| move |e: io::Error| (what, e);
         let errno = |what| move |e: nix::errno::Errno| (what, io::Error::from(e));
 
+        if let Some(at) = &self.read_only_cgroups {
+            lock_cgroups(at).map_err(step("could not make the control groups read-only"))?;
+        }
         for limit in &self.rlimits {
             self.set_limit(limit);
         }
@@ -238,6 +253,33 @@ impl Plan {
             Err(e) => self.reporter.warn(format!("{:?} cannot be set here: {e}", limit.typ())),
         }
     }
+}
+
+/// Makes the hierarchies of control groups below `at`, and the folder they are in, read-only. libcontainer
+/// does it for version 2 only.
+fn lock_cgroups(at: &Path) -> io::Result<()> {
+    if statfs(at)?.filesystem_type() != TMPFS_MAGIC {
+        return Ok(());
+    }
+    let lock = |path: &Path| {
+        let flags = MsFlags::MS_REMOUNT
+            | MsFlags::MS_BIND
+            | MsFlags::MS_RDONLY
+            | MsFlags::MS_NOSUID
+            | MsFlags::MS_NODEV
+            | MsFlags::MS_NOEXEC;
+        mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+    };
+    for entry in std::fs::read_dir(at)? {
+        let entry = entry?;
+        // Links are other names of the same; what the user mounted here has its own mode.
+        if entry.file_type()?.is_dir()
+            && statfs(&entry.path())?.filesystem_type() == CGROUP_SUPER_MAGIC
+        {
+            lock(&entry.path())?;
+        }
+    }
+    Ok(lock(at)?)
 }
 
 fn mask_of(set: &Capabilities) -> u64 {

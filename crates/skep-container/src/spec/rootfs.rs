@@ -1,12 +1,13 @@
 //! Access to files in a container's root, resolved as the container would.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
 
@@ -45,11 +46,69 @@ pub fn read_text(root: &Path, path: &Path, limit: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Makes a directory and its missing parents (mode 0755), the new ones owned by `uid` and `gid`.
-/// What exists is left alone; `ErrorKind::NotADirectory` if a part of it is something else.
-pub fn make_dir(root: &Path, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+/// How many links may be followed on one way, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+/// Where `path` leads with `root` as `/`: all links are followed, also those whose target does not exist
+/// (yet), so that nothing but links has to be there. Mount points and working directories are made where
+/// this says.
+///
+/// # Errors
+/// Those of looking names up; `ELOOP` for too many links.
+pub fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     let root = File::open(root)?;
-    let mut done = std::path::PathBuf::from("/");
+    let mut left: Vec<OsString> = Vec::new();
+    let put = |left: &mut Vec<OsString>, path: &Path| {
+        left.extend(path.components().rev().filter_map(|part| match part {
+            Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+            _ => None,
+        }));
+    };
+    put(&mut left, path);
+    let (mut done, mut links) = (PathBuf::from("/"), 0);
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            done.pop();
+            continue;
+        }
+        let target = match open_at(root.as_fd(), &done, OFlag::O_PATH | OFlag::O_DIRECTORY) {
+            Ok(folder) => match readlinkat(&folder, name.as_os_str()) {
+                Ok(target) => Some(PathBuf::from(target)),
+                // No link, or nothing at all.
+                Err(Errno::EINVAL | Errno::ENOENT) => None,
+                Err(errno) => return Err(errno.into()),
+            },
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
+                None
+            }
+            Err(e) => return Err(e),
+        };
+        match target {
+            Some(target) => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::ELOOP.into());
+                }
+                if target.is_absolute() {
+                    done = PathBuf::from("/");
+                }
+                put(&mut left, &target);
+            }
+            None => done.push(name),
+        }
+    }
+    Ok(done)
+}
+
+/// Makes a directory and its missing parents (mode 0755), the new ones owned by `uid` and `gid`, at the
+/// targets of links if need be. What exists is left alone; `ErrorKind::NotADirectory` if a part of it is
+/// something else.
+pub fn make_dir(root: &Path, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let path = resolve(root, path)?;
+    let root = File::open(root)?;
+    let mut done = PathBuf::from("/");
     for part in path.components() {
         match part {
             Component::Normal(name) => {
@@ -92,6 +151,39 @@ mod tests {
         }
         let long = read_text(&root, Path::new("/secret"), 3).expect_err("too long");
         assert_eq!(long.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn links_are_followed_also_to_what_is_not_there() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("etc")).expect("mkdir");
+        std::fs::create_dir_all(root.join("var/log")).expect("mkdir");
+        std::fs::write(root.join("file"), "").expect("write");
+        for (target, link) in [
+            ("../run/systemd/resolve/stub-resolv.conf", "etc/resolv.conf"),
+            ("/etc/resolv.conf", "etc/twice"),
+            ("../../../../../../out", "etc/up"),
+            ("/var/log", "log"),
+            ("loop", "loop"),
+        ] {
+            symlink(target, root.join(link)).expect("link");
+        }
+        for (path, leads) in [
+            ("/etc/resolv.conf", "/run/systemd/resolve/stub-resolv.conf"),
+            ("/etc/twice", "/run/systemd/resolve/stub-resolv.conf"),
+            ("/etc/up/x", "/out/x"),
+            ("/log/../a//./b", "/var/a/b"),
+            ("/etc/new/../../../x", "/x"),
+            ("/file/below", "/file/below"),
+            ("/", "/"),
+        ] {
+            assert_eq!(resolve(&root, Path::new(path)).expect(path), Path::new(leads), "{path}");
+        }
+        let error = resolve(&root, Path::new("/loop/x")).expect_err("a loop");
+        assert_eq!(error.raw_os_error(), Some(Errno::ELOOP as i32));
+        make_dir(&root, Path::new("/etc/up/x"), 0, 0).expect("make");
+        assert!(root.join("out/x").is_dir());
     }
 
     #[test]

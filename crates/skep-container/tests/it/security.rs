@@ -161,3 +161,22 @@ async fn the_device_program_decides_like_the_rules() {
     std::fs::remove_dir(&group).expect("remove");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "zero\ndenied\n", "{output:?}");
 }
+
+/// Limits are the host's to set, and the hierarchy of the host's services is not the container's.
+#[tokio::test]
+async fn control_groups_cannot_be_written() {
+    let bed = Bed::new();
+    let (_, out, err) = bed
+        .run(Options::sh(
+            "for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do
+               test -d $d || continue
+               n=$((n+1)); mkdir $d/mine 2>/dev/null && echo made in $d
+               for f in $d/cgroup.procs $d/notify_on_release $d/memory.limit_in_bytes; do
+                 test -e $f && (echo 1 >$f) 2>/dev/null && echo wrote $f
+               done
+             done
+             test $n -gt 1 || grep -q cgroup2 /proc/mounts && echo looked; ls /sys/fs/cgroup/*/ >/dev/null && echo listed",
+        ))
+        .await;
+    assert_eq!(out, "looked\nlisted\n", "{err}");
+}

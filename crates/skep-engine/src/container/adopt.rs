@@ -12,6 +12,7 @@ use super::cell::Container;
 use super::end::{Again, restart_input, wants_restart};
 use super::mounts::MountKind;
 use super::record::Record;
+use super::subpath;
 use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
@@ -44,6 +45,10 @@ impl Engine {
             }
         }
         self.remove_strays(&loaded).await;
+        {
+            let this = self.clone();
+            util::blocking(move || subpath::remove_leftovers(&this.inner.config)).await;
+        }
 
         let mut alive = Vec::new();
         let mut ended = Vec::new();

@@ -33,6 +33,7 @@ mod start;
 mod stats;
 mod status;
 mod stop;
+mod subpath;
 mod top;
 mod update;
 mod validate;

@@ -16,6 +16,7 @@ use super::mounts::{self, MountEntry, MountKind};
 use super::record::Record;
 use super::resources;
 use super::security::{self, Seccomp};
+use super::subpath::PrivateBind;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
 
@@ -33,6 +34,8 @@ pub struct SpecInput<'a> {
     pub shm: Option<PathBuf>,
     /// Folder with `hosts`, `hostname` and `resolv.conf`.
     pub files: Option<PathBuf>,
+    /// Parts of volumes: what the runtime gets in place of their names.
+    pub parts: &'a [PrivateBind],
 }
 
 /// Builds the spec. Blocks: it reads the container's user database, looks at devices and makes the
@@ -52,10 +55,12 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
     make_workdir(input.rootfs, process.cwd())?;
 
     let mut mounts = base_mounts(input, privileged);
-    let extra = user_mounts(record)?;
+    let extra = user_mounts(record, input.parts)?;
     mounts.retain(|m| !extra.iter().any(|e| e.destination() == m.destination()));
+    let base = mounts.len();
     mounts.extend(file_mounts(input, &extra));
     mounts.extend(extra);
+    follow_links(input.rootfs, &mut mounts, base)?;
     // Parents before children; within one depth in the order given.
     mounts.sort_by_key(|m| m.destination().components().count());
 
@@ -309,15 +314,33 @@ fn file_mounts(input: &SpecInput<'_>, extra: &[Mount]) -> Vec<Mount> {
         .collect()
 }
 
-fn user_mounts(record: &Record) -> Result<Vec<Mount>> {
-    let mut all: Vec<Mount> = record.mounts.iter().map(oci_mount).collect();
+/// Puts mounts from the `from`th on where links in the root lead, also to what is not there yet: in many
+/// images `/etc/resolv.conf` is a link to a file that only a running system has. The runtime makes mount
+/// points, but follows links only to what exists.
+fn follow_links(root: &Path, mounts: &mut [Mount], from: usize) -> Result<()> {
+    let points: Vec<PathBuf> = mounts.iter().map(|m| m.destination().clone()).collect();
+    for mount in &mut mounts[from..] {
+        let point = mount.destination();
+        // What another mount shows there cannot be seen from here.
+        if points.iter().any(|other| point != other && point.starts_with(other)) {
+            continue;
+        }
+        let leads = rootfs::resolve(root, point)
+            .map_err(EngineError::file("look up the mount point", point))?;
+        mount.set_destination(leads);
+    }
+    Ok(())
+}
+
+fn user_mounts(record: &Record, parts: &[PrivateBind]) -> Result<Vec<Mount>> {
+    let mut all: Vec<Mount> = record.mounts.iter().map(|m| oci_mount(m, parts)).collect();
     for (path, options) in record.host_config.tmpfs.iter().flatten() {
-        all.push(oci_mount(&mounts::parse_tmpfs(path, options)?));
+        all.push(oci_mount(&mounts::parse_tmpfs(path, options)?, &[]));
     }
     Ok(all)
 }
 
-fn oci_mount(entry: &MountEntry) -> Mount {
+fn oci_mount(entry: &MountEntry, parts: &[PrivateBind]) -> Mount {
     match entry.kind {
         MountKind::Tmpfs => {
             let options: Vec<&str> = entry.tmpfs_options.iter().map(String::as_str).collect();
@@ -336,11 +359,9 @@ fn oci_mount(entry: &MountEntry) -> Mount {
                     options.push("rro");
                 }
             }
-            let source = match entry.subpath.as_str() {
-                "" => entry.source.clone(),
-                subpath => format!("{}/{subpath}", entry.source),
-            };
-            mount(&entry.destination, "bind", &source, &options)
+            let part = parts.iter().find(|part| part.destination == entry.destination);
+            let source = part.map_or(entry.source.as_ref(), |part| part.source.as_path());
+            mount(&entry.destination, "bind", &source.to_string_lossy(), &options)
         }
     }
 }

@@ -13,6 +13,7 @@ use super::log_config;
 use super::mounts::MountKind;
 use super::record::Record;
 use super::spec::{self, SpecInput};
+use super::subpath::PrivateBind;
 use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
@@ -154,12 +155,12 @@ impl Engine {
         };
         let (root, around) = tokio::join!(root, self.surroundings(c, record));
         let (root, around) = (root?, around?);
-        self.use_mounts(c, record).await?;
+        let parts = self.use_mounts(c, record).await?;
 
         let log_path = c.log_path();
         let log = record.host_config.log_config.clone().unwrap_or_default();
         let log: LogConfig = log_config::for_shim(&log, &log_path, &record.config)?;
-        let spec = {
+        let (spec, parts) = {
             let (this, mut record, merged) = (self.clone(), record.clone(), root.merged.clone());
             // With another container's network comes its name, as Docker has it.
             if let Some(other) = record.network_mode().strip_prefix("container:") {
@@ -169,7 +170,7 @@ impl Engine {
             }
             let Surroundings { network, pid, ipc, shm, files, .. } = around;
             util::blocking(move || {
-                spec::build(&SpecInput {
+                let spec = spec::build(&SpecInput {
                     record: &record,
                     config: &this.inner.config,
                     rootfs: &merged,
@@ -178,7 +179,9 @@ impl Engine {
                     ipc,
                     shm,
                     files,
-                })
+                    parts: &parts,
+                })?;
+                Ok::<_, EngineError>((spec, parts))
             })
             .await?
         };
@@ -203,6 +206,10 @@ impl Engine {
         // The namespace exists: its interfaces are made while the runtime sets the process up.
         let connect = self.connect_all(c, around.sandbox.as_ref(), record);
         let (created, connected) = tokio::join!(self.inner.runtime.create(request), connect);
+        if !parts.is_empty() {
+            // The container has mounts of its own now.
+            util::blocking(move || drop(parts)).await;
+        }
         let handle = created?;
         c.live(|l| l.handle = Some(handle.clone()));
         connected?;
@@ -317,17 +324,28 @@ impl Engine {
         let _ = std::fs::remove_dir(&dir);
     }
 
-    /// Gets volumes ready and makes missing sources of `-v` binds.
-    async fn use_mounts(&self, c: &Arc<Container>, record: &Record) -> Result<()> {
+    /// Gets volumes ready and makes missing sources of `-v` binds. Gives the parts of volumes that are
+    /// to be mounted.
+    async fn use_mounts(&self, c: &Arc<Container>, record: &Record) -> Result<Vec<PrivateBind>> {
         if record.mounts.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let (this, id, mounts) = (self.clone(), c.id.clone(), record.mounts.clone());
         util::blocking(move || {
+            let mut parts = Vec::new();
             for entry in &mounts {
                 match entry.kind {
                     MountKind::Volume => {
-                        this.inner.volumes.activate(&entry.name, &id)?;
+                        let data = this.inner.volumes.activate(&entry.name, &id)?;
+                        if !entry.subpath.is_empty() {
+                            parts.push(PrivateBind::make(
+                                &this.inner.config,
+                                &format!("{id}-{}", parts.len()),
+                                &data,
+                                &entry.subpath,
+                                &entry.destination,
+                            )?);
+                        }
                         this.volume_event("mount", &entry.name, &[
                             ("container", &id),
                             ("destination", &entry.destination),
@@ -352,7 +370,7 @@ impl Engine {
                     MountKind::Tmpfs => {}
                 }
             }
-            Ok(())
+            Ok(parts)
         })
         .await
     }

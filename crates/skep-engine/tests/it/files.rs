@@ -201,3 +201,84 @@ fn copies_in_and_out() {
         assert_eq!(run(&engine, body).await.stdout, "x\n");
     });
 }
+
+fn part(volume: &str, subpath: &str) -> HostConfig {
+    let mount = Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume.into()),
+        target: Some("/m".into()),
+        volume_options: Some(bollard_stubs::models::MountVolumeOptions {
+            subpath: Some(subpath.into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    HostConfig { mounts: Some(vec![mount]), ..Default::default() }
+}
+
+#[test]
+fn parts_of_volumes_stay_in_them() {
+    on_a_host("files::parts_of_volumes_stay_in_them", |host: Host| async move {
+        let engine = host.engine().await;
+        let fill = "mkdir /v/s; echo mine >/v/s/f; ln -s / /v/out; ln -s s /v/in";
+        let out = run(&engine, script_with(fill, binds(&["vol:/v"]))).await;
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        for subpath in ["s", "in"] {
+            let out =
+                run(&engine, script_with("cat /m/f; echo more >/m/g", part("vol", subpath))).await;
+            assert_eq!(out.stdout, "mine\n", "{}", out.stderr);
+        }
+        let out = run(&engine, script_with("cat /m; stat -c %F /m", part("vol", "s/g"))).await;
+        assert_eq!(out.stdout, "more\nregular file\n", "{}", out.stderr);
+        engine
+            .container_create(Some("out"), None, script_with("ls /m", part("vol", "out")))
+            .await
+            .unwrap();
+        let error = engine.container_start("out").await.unwrap_err().report();
+        assert!(
+            error.starts_with("cannot access path") && error.contains("vol/_data/out"),
+            "{error}"
+        );
+        // Nothing of it stays in the host's table.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains("/subpaths/"), "{mounts}");
+    });
+}
+
+#[test]
+fn mount_points_that_links_name() {
+    on_a_host("files::mount_points_that_links_name", |host: Host| async move {
+        let engine = host.engine().await;
+        let look =
+            "for f in resolv.conf hosts hostname; do test -s /etc/$f; stat -Lc %a:%s /etc/$f; done
+            cat /etc/hostname; cat /etc/deep/seed";
+        let body = ContainerCreateBody {
+            hostname: Some("box".into()),
+            ..script_with(look, binds(&["deep:/etc/deep"]))
+        };
+        engine.container_create(Some("c1"), None, body).await.unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        for (link, target) in [
+            ("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
+            ("etc/hosts", "/nowhere/hosts"),
+            ("etc/hostname", "hosts.d/name"),
+            ("etc/deep", "/var/lib/deep"),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder.append_link(&mut header, link, target).unwrap();
+        }
+        let tar = std::io::Cursor::new(builder.into_inner().unwrap());
+        engine.container_archive_put("c1", "/", PutArchiveOptions::default(), tar).await.unwrap();
+        engine.container_start("c1").await.unwrap();
+        crate::host::until("its end", || async {
+            crate::host::log(&engine, "c1").await.lines().count() >= 4
+        })
+        .await;
+        let log = crate::host::log(&engine, "c1").await;
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(lines[..3].iter().all(|line| !line.ends_with(":0")), "{log}");
+        assert_eq!(lines[3], "box", "{log}");
+    });
+}
