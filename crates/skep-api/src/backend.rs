@@ -32,6 +32,8 @@ pub struct Backend {
     pub product: Product,
     /// Shared with whoever serves the metrics page.
     pub metrics: Arc<Metrics>,
+    /// What `info` warns of besides what the engine finds.
+    pub warnings: Vec<String>,
 }
 
 /// The backend as handlers have it.

@@ -111,6 +111,7 @@ async fn serve(
         swarm: Arc::clone(&swarm),
         product,
         metrics: Arc::clone(&metrics),
+        warnings: listeners.iter().filter_map(|listener| listener.warning()).collect(),
     };
 
     let shutdown = CancellationToken::new();
@@ -118,6 +119,12 @@ async fn serve(
     served.spawn(announce_ports(engine.clone(), shutdown.clone()));
     for listener in &listeners {
         info!(address = %listener, "the Engine API is served");
+        if listener.warning().is_some() {
+            warn!(
+                address = %listener,
+                "the Engine API is accessible without encryption: who reaches it is root on this host"
+            );
+        }
     }
     served.spawn(skep_api::serve(listeners, backend, shutdown.clone()));
     if let Some(listener) = metrics_listener {

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -14,13 +14,21 @@ use super::service::ApiService;
 /// A client that says nothing must not hold a descriptor for ever.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
+/// A request's head must be there this long after the connection is ready for it: Docker's time. It is
+/// generous, since clients keep connections for their next request, and short enough that connections on
+/// which nothing whole comes do not gather.
+const HEAD_LIMIT: Duration = Duration::from_secs(5 * 60);
+
 /// Serves one connection until it ends, is taken over, or the daemon stops.
 pub(super) async fn serve_connection<S>(stream: S, service: ApiService, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let connection =
-        http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -56,9 +56,24 @@ pub enum ListenError {
 }
 
 enum Socket {
-    Unix { listener: UnixListener, path: Option<PathBuf> },
-    Tcp { listener: TcpListener, address: SocketAddr },
-    Tls { listener: TcpListener, address: SocketAddr, acceptor: TlsAcceptor },
+    Unix {
+        listener: UnixListener,
+        path: Option<PathBuf>,
+    },
+    Tcp {
+        listener: TcpListener,
+        address: SocketAddr,
+    },
+    /// For what anybody may read.
+    Public {
+        listener: TcpListener,
+        address: SocketAddr,
+    },
+    Tls {
+        listener: TcpListener,
+        address: SocketAddr,
+        acceptor: TlsAcceptor,
+    },
 }
 
 /// A bound socket that the API will answer on. Connections queue from the moment it is made.
@@ -69,7 +84,9 @@ impl fmt::Display for Listener {
         match &self.0 {
             Socket::Unix { path: Some(path), .. } => write!(f, "unix://{}", path.display()),
             Socket::Unix { path: None, .. } => f.write_str("unix socket from the service manager"),
-            Socket::Tcp { address, .. } => write!(f, "tcp://{address}"),
+            Socket::Tcp { address, .. } | Socket::Public { address, .. } => {
+                write!(f, "tcp://{address}")
+            }
             Socket::Tls { address, .. } => write!(f, "tcp://{address} (TLS)"),
         }
     }
@@ -163,7 +180,7 @@ impl Listener {
             address: "the metrics port".to_owned(),
             source,
         })?;
-        Ok(Self(Socket::Tcp { listener, address }))
+        Ok(Self(Socket::Public { listener, address }))
     }
 
     /// Binds a port with TLS. `config` must demand and verify client certificates: whoever gets in is
@@ -180,8 +197,22 @@ impl Listener {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match &self.0 {
             Socket::Unix { .. } => None,
-            Socket::Tcp { address, .. } | Socket::Tls { address, .. } => Some(*address),
+            Socket::Tcp { address, .. }
+            | Socket::Public { address, .. }
+            | Socket::Tls { address, .. } => Some(*address),
         }
+    }
+
+    /// What the user is to know of this listener, in Docker's words: on a port without encryption
+    /// everybody who can reach it is root.
+    pub fn warning(&self) -> Option<String> {
+        let Socket::Tcp { address, .. } = &self.0 else { return None };
+        Some(format!(
+            "WARNING: API is accessible on http://{address} without encryption.\n         \
+             Access to the remote API is equivalent to root access on the host. Refer\n         \
+             to the 'Docker daemon attack surface' section in the documentation for\n         \
+             more information: https://docs.docker.com/go/attack-surface/"
+        ))
     }
 
     /// Takes connections until `shutdown`, then closes, and removes its socket file.
@@ -216,6 +247,10 @@ impl Listener {
                     connections.spawn(serve_connection(stream, service, shutdown));
                 }),
                 Socket::Tcp { listener, .. } => listener.accept().await.map(|(stream, _)| {
+                    no_delay(&stream);
+                    connections.spawn(serve_connection(stream, service.exposed(), shutdown));
+                }),
+                Socket::Public { listener, .. } => listener.accept().await.map(|(stream, _)| {
                     no_delay(&stream);
                     connections.spawn(serve_connection(stream, service, shutdown));
                 }),

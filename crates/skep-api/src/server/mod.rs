@@ -7,6 +7,7 @@
 mod connection;
 mod headers;
 mod listener;
+mod origin;
 mod service;
 
 pub(crate) use headers::ServerHeaders;

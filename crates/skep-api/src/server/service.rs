@@ -4,12 +4,15 @@ use std::pin::Pin;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::{Request, Uri};
+use http::{Request, Uri, header};
 use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::ServerHeaders;
 use crate::http::{ApiError, split_version};
+
+/// Of an error's text, bytes.
+const LONGEST_TEXT: usize = 64 << 10;
 
 /// A request's way in: its version is taken off the path and noted, the router answers, the common
 /// headers are put on.
@@ -17,26 +20,56 @@ use crate::http::{ApiError, split_version};
 pub(crate) struct ApiService {
     router: Router,
     headers: ServerHeaders,
+    /// The connection came over a port that every browser of this host can reach.
+    exposed: bool,
 }
 
 impl ApiService {
     pub fn new(router: Router, headers: ServerHeaders) -> Self {
-        Self { router, headers }
+        Self { router, headers, exposed: false }
+    }
+
+    /// For connections over a port without encryption, which web pages can reach too.
+    pub fn exposed(mut self) -> Self {
+        self.exposed = true;
+        self
     }
 
     /// Answers one request.
     pub async fn answer(self, request: Request<Body>) -> Response {
         tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
-        let mut response = match versioned(request) {
+        let admitted = match self.exposed {
+            true => super::origin::check(request.headers()),
+            false => Ok(()),
+        };
+        let mut response = match admitted.and_then(|()| versioned(request)) {
             Ok(request) => {
                 let Ok(response) = self.router.oneshot(request).await;
                 response
             }
             Err(error) => error.into_response(),
         };
+        response = in_json(response).await;
         self.headers.apply(response.headers_mut());
         response
     }
+}
+
+/// Every error has a body in JSON, also those that the router's own parts wrote as text.
+async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), LONGEST_TEXT).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let message = match text.trim() {
+        "" => status.canonical_reason().unwrap_or("unknown error").to_owned(),
+        text => text.to_owned(),
+    };
+    ApiError::new(status, message).into_response()
 }
 
 impl hyper::service::Service<Request<Incoming>> for ApiService {

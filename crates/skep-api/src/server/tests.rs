@@ -69,6 +69,7 @@ fn router(toy: Toy) -> Router {
         }))
     }
     Router::new()
+        .route("/named/{name}", get(|name: axum::extract::Path<String>| async move { name.0 }))
         .route("/version-seen", get(|version: ApiVersion| async move { version.to_string() }))
         .route("/body", post(|JsonBody(body): JsonBody<Vec<u8>>| async move { json(&body) }))
         .route("/attach", post(attach))
@@ -150,6 +151,7 @@ async fn refusals_are_json_with_dockers_texts() {
     let server = server();
     for (target, status, message) in [
         ("/nowhere", "404 Not Found", "page not found"),
+        ("/named/%ff", "400 Bad Request", "Invalid URL: Invalid UTF-8 in `name`"),
         (
             "/v1.23/info",
             "400 Bad Request",
@@ -323,5 +325,48 @@ async fn plain_tcp_is_for_loopback_alone() {
     let refused = Listener::tcp("0.0.0.0:0".parse().unwrap()).await;
     assert!(matches!(refused, Err(ListenError::Insecure(_))));
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    assert_ne!(listener.tcp_address().unwrap().port(), 0);
+    let address = listener.tcp_address().unwrap();
+    assert_ne!(address.port(), 0);
+    let warning = listener.warning().unwrap();
+    let begin = format!("WARNING: API is accessible on http://{address} without encryption.\n");
+    assert!(warning.starts_with(&begin), "{warning}");
+
+    // Web pages are kept out, clients are not.
+    let service = ApiService::new(router(Toy::default()), ServerHeaders::new("skep/1"));
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(run(vec![listener], service, shutdown.clone()));
+    for (host, origin, status) in [
+        (address.to_string().as_str(), "", "200 OK"),
+        ("localhost", "", "200 OK"),
+        ("evil.example", "", "403 Forbidden"),
+        ("localhost", "Origin: http://evil.example\r\n", "403 Forbidden"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "GET /version-seen HTTP/1.1\r\nHost: {host}\r\n{origin}Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{host} {answer}");
+    }
+    shutdown.cancel();
+    tokio::time::timeout(LIMIT, task).await.unwrap().unwrap();
+    // On a socket that only root and its group can open, a name says nothing.
+    let server = server();
+    let request = "GET /version-seen HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&server.path, request).await.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_ends_ends_the_connection() {
+    let (mut client, stream) = tokio::io::duplex(1024);
+    let service = ApiService::new(router(Toy::default()), ServerHeaders::new("skep/1"));
+    let connection = super::connection::serve_connection(stream, service, CancellationToken::new());
+    let serving = tokio::spawn(connection);
+    client.write_all(b"GET /version-seen HTTP/1.1\r\nHost: x\r\nX-Slow:").await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(3600), client.read_to_end(&mut answer));
+    ended.await.expect("the server gives up").unwrap();
+    serving.await.unwrap();
 }

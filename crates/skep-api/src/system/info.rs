@@ -8,7 +8,9 @@ use crate::swarm::cluster_info;
 
 /// `GET /info`.
 pub(super) async fn info(State(app): State<App>) -> ApiResult {
-    let mut info = to_value(&app.engine.system_info().await?)?;
+    let mut found = app.engine.system_info().await?;
+    found.warnings.get_or_insert_default().extend(app.warnings.iter().cloned());
+    let mut info = to_value(&found)?;
     info["Swarm"] = swarm_section(&app, &app.swarm.info().await).await?;
     // Read by clients of 1.49 and older; both are on wherever a bridge's traffic is filtered.
     info["BridgeNfIptables"] = value!(true);
