@@ -16,6 +16,7 @@ use crate::container::{Execs, Registry};
 use crate::error::{EngineError, Result};
 use crate::events::Bus;
 use crate::provider::NetworkProvider;
+use crate::system::AppArmor;
 use crate::util;
 use crate::volume::Volumes;
 
@@ -57,6 +58,14 @@ impl Engine {
             [&config.data_root, &config.exec_root, &config.containers_dir(), &config.bundles_dir()]
         {
             make_dir(dir)?;
+        }
+        match util::blocking(AppArmor::host).await {
+            AppArmor::Absent => {}
+            AppArmor::Ready => tracing::info!("containers are confined by AppArmor"),
+            AppArmor::Unloaded(error) => tracing::warn!(
+                error = error as &dyn std::error::Error,
+                "AppArmor is enabled, but containers run unconfined"
+            ),
         }
         let id = engine_id(&config)?;
         let registry = skep_image::RegistryConfig {

@@ -76,7 +76,7 @@ impl Layout {
     }
 
     /// Takes the content of the version 2 root's `cgroup.controllers`.
-    fn set_available(&mut self, names: &str) {
+    pub(super) fn set_available(&mut self, names: &str) {
         self.available = ["devices", "freezer"].map(str::to_owned).to_vec();
         for name in names.split_whitespace() {
             match name {

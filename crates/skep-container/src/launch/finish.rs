@@ -1,7 +1,8 @@
 //! The last steps in the container's process: limits, filter, user, capabilities, execve.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -11,7 +12,7 @@ use libcontainer::workload::{
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{SFlag, fstat};
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, TMPFS_MAGIC, statfs};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, PROC_SUPER_MAGIC, TMPFS_MAGIC, fstatfs, statfs};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{Capabilities, Capability, PosixRlimit, PosixRlimitType, Process, Spec};
 use skep_sys::seccomp::Instruction;
@@ -37,6 +38,8 @@ struct Plan {
     groups: Vec<u32>,
     caps: CapabilityPlan,
     no_new_privileges: bool,
+    /// AppArmor profile from execve on.
+    apparmor: Option<String>,
     rlimits: Vec<PosixRlimit>,
     filter: Option<Vec<Instruction>>,
     /// Whether to stay as process 1 and run the command as a child.
@@ -108,6 +111,7 @@ impl Finish {
             groups: user.additional_gids().clone().unwrap_or_default(),
             caps,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            apparmor: process.apparmor_profile().clone().filter(|name| !name.is_empty()),
             rlimits: process.rlimits().clone().unwrap_or_default(),
             filter,
             init,
@@ -171,6 +175,9 @@ impl Plan {
             self.set_limit(limit);
         }
         self.own_stdio().map_err(step("could not give the standard streams to the user"))?;
+        if let Some(profile) = &self.apparmor {
+            confine_on_exec(profile).map_err(step("unable to apply apparmor profile"))?;
+        }
         let mut env = self.env.clone();
         if !env.iter().any(|e| e.starts_with("HOME=")) {
             let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -280,6 +287,25 @@ fn lock_cgroups(at: &Path) -> io::Result<()> {
         }
     }
     Ok(lock(at)?)
+}
+
+/// Makes the next execve of this thread (and of children forked before it) enter an AppArmor profile.
+///
+/// The file is written only if it is the kernel's: an image can make `/proc` a volume with files of its
+/// own, and would run unconfined.
+fn confine_on_exec(profile: &str) -> io::Result<()> {
+    // Kernels with several security modules have a folder for each; before, there was one for all.
+    let own = OpenOptions::new().write(true).open("/proc/thread-self/attr/apparmor/exec");
+    let mut file = match own {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().write(true).open("/proc/thread-self/attr/exec")?
+        }
+        other => other?,
+    };
+    if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(io::Error::other("/proc is not the kernel's"));
+    }
+    file.write_all(format!("exec {profile}").as_bytes())
 }
 
 fn mask_of(set: &Capabilities) -> u64 {

@@ -50,11 +50,8 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
         let (bundle, mut spec) = load_spec()?;
         let finish = Finish::of_spec(&spec, config.init, reporter.clone())?;
         strip::spec(&mut spec, &bundle, reporter);
-        let rules = spec
-            .linux()
-            .as_ref()
-            .and_then(|l| l.resources().as_ref())
-            .and_then(|r| r.devices().clone());
+        let resources = spec.linux().as_ref().and_then(|l| l.resources().clone());
+        let resources = resources.unwrap_or_default();
 
         Cgroup::at(&config.cgroup).make_parents()?;
         let dir = bundle.join(STATE_DIR);
@@ -76,7 +73,10 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
             .and_then(|container| {
                 let pid = container.pid().ok_or("the runtime tells no pid")?.as_raw();
                 let group = Cgroup::at(&config.cgroup);
-                if let Err(error) = group.restrict_devices(rules.as_deref().unwrap_or(&[])) {
+                let rules = resources.devices().as_deref().unwrap_or(&[]);
+                let limited =
+                    group.restrict_devices(rules).and_then(|()| group.correct(&resources));
+                if let Err(error) = limited {
                     // The init process waits for its start and does not know of this failure.
                     group.kill_and_remove()?;
                     return Err(error.into());

@@ -40,6 +40,7 @@ pub(super) fn process(process: &mut Process, terminal: bool, reporter: &Reporter
         .set_user(user)
         .set_capabilities(None)
         .set_no_new_privileges(None)
+        .set_apparmor_profile(None)
         .set_rlimits(None)
         .set_terminal(Some(terminal));
     if let Some(score) = process.oom_score_adj() {

@@ -14,9 +14,11 @@ use super::cell::Container;
 use super::health;
 use super::ports;
 use super::record::Record;
+use super::security;
 use super::watch::Phase;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::system::AppArmor;
 use crate::util;
 
 impl Engine {
@@ -58,7 +60,7 @@ impl Engine {
             image_manifest_descriptor: None,
             mount_label: Some(String::new()),
             process_label: Some(String::new()),
-            app_armor_profile: Some(String::new()),
+            app_armor_profile: Some(apparmor_profile(&record)),
             exec_ids: Some(c.live(|l| l.execs.clone())).filter(|e| !e.is_empty()),
             host_config: Some(record.host_config.clone()),
             graph_driver: self.graph_driver(&record.id),
@@ -186,6 +188,16 @@ pub fn exposed_or_published(record: &Record) -> Vec<String> {
         }
     }
     all
+}
+
+/// The profile that the container's processes get here; empty if none.
+fn apparmor_profile(record: &Record) -> String {
+    let host = &record.host_config;
+    let options = security::parse(host.security_opt.as_deref().unwrap_or_default());
+    let profile = options
+        .ok()
+        .and_then(|options| AppArmor::host().profile(&options, host.privileged.unwrap_or(false)));
+    profile.unwrap_or_default()
 }
 
 fn state(c: &Arc<Container>, record: &Record) -> ContainerState {

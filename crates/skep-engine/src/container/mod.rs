@@ -27,7 +27,7 @@ mod registry;
 mod remove;
 mod resources;
 mod root;
-mod security;
+pub(crate) mod security;
 mod spec;
 mod start;
 mod stats;

@@ -1,6 +1,7 @@
 //! `--security-opt`.
 
 use crate::error::{EngineError, Result};
+use crate::system::AppArmor;
 
 /// Which system call filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,10 +24,23 @@ pub struct Security {
     pub seccomp: Seccomp,
     /// AppArmor profile; `None` is the default one.
     pub apparmor: Option<String>,
+    /// Options that are understood and have no effect, as the user gave them.
+    pub ignored: Vec<String>,
 }
 
-/// Reads `no-new-privileges[=bool]`, `seccomp=…`, `apparmor=…`, `label=…` (ignored: there is no
-/// SELinux here), each with `=` or the older `:`.
+impl Security {
+    /// What the user has to know of options that have no effect.
+    pub fn warnings(&self, apparmor: &AppArmor) -> Vec<String> {
+        let ignored = self.ignored.iter().map(|option| {
+            format!("--security-opt {option} is not supported here and has no effect")
+        });
+        apparmor.warning(self).into_iter().chain(ignored).collect()
+    }
+}
+
+/// Reads `no-new-privileges[=bool]`, `seccomp=…`, `apparmor=…`, `label=…` and `writable-cgroups=…`
+/// (neither has an effect: SELinux is not used, control groups stay read-only), each with `=` or the
+/// older `:`.
 ///
 /// # Errors
 /// `Invalid` for others.
@@ -44,7 +58,10 @@ pub fn parse(options: &[String]) -> Result<Security> {
         let (name, value) = option.split_once(['=', ':']).ok_or_else(bad)?;
         match name {
             "no-new-privileges" => security.no_new_privileges = value.parse().map_err(|_| bad())?,
-            "label" => {}
+            // What it turns off is off.
+            "label" if value == "disable" => {}
+            "writable-cgroups" if value == "false" => {}
+            "label" | "writable-cgroups" => security.ignored.push(option.clone()),
             "apparmor" => security.apparmor = Some(value.to_owned()),
             "seccomp" => {
                 security.seccomp = match value {
@@ -53,7 +70,6 @@ pub fn parse(options: &[String]) -> Result<Security> {
                     json => Seccomp::Profile(json.to_owned()),
                 }
             }
-            "writable-cgroups" => {}
             _ => return Err(bad()),
         }
     }
@@ -78,6 +94,18 @@ mod tests {
             run(&["apparmor=unconfined", "label=disable"]).unwrap().apparmor.as_deref(),
             Some("unconfined")
         );
+        let quiet = run(&["label=disable", "disable", "writable-cgroups=false"]).unwrap();
+        assert_eq!(quiet.warnings(&AppArmor::Absent), [""; 0]);
+        let said = run(&["label=type:x_t", "writable-cgroups=true", "apparmor=mine"]).unwrap();
+        assert_eq!(
+            said.warnings(&AppArmor::Absent),
+            [
+                "AppArmor is not enabled on this host: --security-opt apparmor=mine has no effect",
+                "--security-opt label=type:x_t is not supported here and has no effect",
+                "--security-opt writable-cgroups=true is not supported here and has no effect",
+            ]
+        );
+        assert_eq!(said.warnings(&AppArmor::Ready).len(), 2);
         for bad in ["foo", "foo=bar", "no-new-privileges=maybe"] {
             assert!(run(&[bad]).is_err(), "{bad}");
         }

@@ -10,6 +10,7 @@ use skep_types::check::{self, Sharing, Text};
 use super::{ports, security};
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
+use crate::system::AppArmor;
 
 /// Checks the portable half; gives warnings.
 ///
@@ -53,6 +54,7 @@ pub fn host_config(
         host.cap_drop.as_deref().unwrap_or_default(),
     )?;
     let options = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    warnings.extend(options.warnings(AppArmor::host()));
     if let security::Seccomp::Profile(json) = &options.seccomp {
         skep_container::seccomp::parse_profile(json, &spec::default_capabilities()).map_err(
             |e| {

@@ -10,7 +10,7 @@ use bollard_stubs::models::{
 };
 use skep_container::cgroup::Layout;
 
-use super::{cpus, hostname, memory_total};
+use super::{AppArmor, cpus, hostname, memory_total};
 use crate::config::Reloadable;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -36,6 +36,7 @@ impl Engine {
                     .unwrap_or_default(),
             )
         };
+        let apparmor = util::blocking(AppArmor::host).await;
         let mut warnings = Vec::new();
         for check in self.inner.net.checks().iter().filter(|c| !c.available) {
             warnings.push(format!(
@@ -45,6 +46,12 @@ impl Engine {
         }
         let problems = self.inner.net.problems();
         warnings.extend(problems.iter().map(|problem| format!("WARNING: {problem}")));
+        if let AppArmor::Unloaded(error) = apparmor {
+            warnings.push(format!(
+                "WARNING: AppArmor is enabled, but containers run unconfined: {}",
+                crate::error::report(error)
+            ));
+        }
         for (controller, limit) in
             [("memory", "memory limit"), ("pids", "pids limit"), ("cpuset", "cpuset")]
         {
@@ -130,7 +137,7 @@ impl Engine {
             containerd_commit: Some(Commit { id: Some(String::new()) }),
             runc_commit: Some(Commit { id: Some(String::new()) }),
             init_commit: Some(Commit { id: Some(String::new()) }),
-            security_options: Some(security_options(groups.is_unified())),
+            security_options: Some(security_options(apparmor, groups.is_unified())),
             product_license: None,
             default_address_pools: Some(
                 config
@@ -233,8 +240,11 @@ fn flag(path: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|t| t.trim() == "1")
 }
 
-fn security_options(unified: bool) -> Vec<String> {
+fn security_options(apparmor: &AppArmor, unified: bool) -> Vec<String> {
     let mut options = Vec::new();
+    if matches!(apparmor, AppArmor::Ready) {
+        options.push("name=apparmor".to_owned());
+    }
     if std::path::Path::new("/proc/sys/kernel/seccomp").exists() {
         options.push("name=seccomp,profile=builtin".to_owned());
     }

@@ -1,7 +1,10 @@
 //! The host: facts about it, disk usage, events.
 
+mod apparmor;
 mod df;
 mod info;
+
+pub use apparmor::AppArmor;
 
 use bollard_stubs::models::EventMessage;
 

@@ -8,6 +8,7 @@ use std::{
     io,
     os::fd::AsFd,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::mount::{MntFlags, MsFlags};
@@ -55,12 +56,41 @@ pub(super) fn mount(
             remove_tree(&marker).map_err(RwError::io("remove", &marker))?;
         }
     }
-    match by_context(rw, options) {
-        // ENOSYS: no such calls; EINVAL: no lowerdir+ before 6.8, or an option this kernel lacks.
-        Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => by_string(root, rw, links, options),
-        other => other.map_err(io::Error::from),
+    static WAYS: Ways = Ways::new();
+    WAYS.mount(|| by_context(rw, options), || by_string(root, rw, links, options))
+        .map_err(RwError::io("mount an overlay on", &rw.merged))
+}
+
+/// Which way of mounting this kernel has. Asked once: before 6.8 each attempt leaves a line in the
+/// kernel's log.
+struct Ways {
+    no_context: AtomicBool,
+}
+
+impl Ways {
+    const fn new() -> Self {
+        Self { no_context: AtomicBool::new(false) }
     }
-    .map_err(RwError::io("mount an overlay on", &rw.merged))
+
+    fn mount(
+        &self,
+        by_context: impl FnOnce() -> Result<(), Errno>,
+        by_string: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.no_context.load(Ordering::Relaxed) {
+            return by_string();
+        }
+        match by_context() {
+            // ENOSYS: no such calls; EINVAL: no lowerdir+ before 6.8, or an option this kernel lacks.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
+                by_string()?;
+                // Only now is it clear that the layers were not at fault.
+                self.no_context.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => other.map_err(io::Error::from),
+        }
+    }
 }
 
 /// The new mount interface.
@@ -167,6 +197,25 @@ fn is_mounted(path: &Path) -> Result<bool, RwError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_is_asked_for_the_new_way_once() {
+        let asked = std::cell::Cell::new(0);
+        let context = |answer: Result<(), Errno>| {
+            asked.set(asked.get() + 1);
+            answer
+        };
+        let ways = Ways::new();
+        ways.mount(|| context(Ok(())), || unreachable!()).unwrap();
+        // A mount that fails both ways says nothing about the kernel.
+        let refused = || Err(io::Error::from(Errno::INVAL));
+        ways.mount(|| context(Err(Errno::INVAL)), refused).unwrap_err();
+        ways.mount(|| context(Err(Errno::NOENT)), || unreachable!()).unwrap_err();
+        assert_eq!(asked.get(), 3);
+        ways.mount(|| context(Err(Errno::INVAL)), || Ok(())).unwrap();
+        ways.mount(|| context(Ok(())), || Ok(())).unwrap();
+        assert_eq!(asked.get(), 4);
+    }
 
     /// What kernels before 6.8 get, with more layers than fit into a page under their full names.
     #[test]
