@@ -1,6 +1,6 @@
 //! Who may call what.
 
-use skep_pki::{Identity, peer_identity};
+use skep_pki::Identity;
 use tonic::{Request, Status};
 
 use crate::shared::Shared;
@@ -14,12 +14,31 @@ pub(crate) enum Allowed {
 
 /// The caller, if it may call: its certificate must be of this swarm, in an allowed role, and not of
 /// a node that was removed.
+///
+/// Calls that workers may make are answered by the leader, who knows every node: there a caller must
+/// also be one of them, whatever became of the list of those removed. Managers' calls are answered by
+/// followers too, which may be behind.
 pub(crate) fn caller<T>(
     shared: &Shared,
     request: &Request<T>,
     allowed: Allowed,
 ) -> Result<Identity, Status> {
-    let identity = certificate(request)?
+    let identity = admitted(shared, request.extensions())?;
+    if allowed == Allowed::Managers && !identity.is_manager() {
+        return Err(Status::permission_denied("only managers may make this call"));
+    }
+    if allowed == Allowed::WorkersAndManagers && shared.read().node(&identity.node_id).is_none() {
+        return Err(Status::unknown("node not found"));
+    }
+    Ok(identity)
+}
+
+/// The node that a connection belongs to: of this swarm, and not removed from it.
+pub(crate) fn admitted(
+    shared: &Shared,
+    connection: &tonic::Extensions,
+) -> Result<Identity, Status> {
+    let identity = identity(connection)?
         .ok_or_else(|| Status::permission_denied("this call needs a node certificate"))?;
     let ours = shared.tls.current().identity().cluster_id.clone();
     if identity.cluster_id != ours {
@@ -27,9 +46,6 @@ pub(crate) fn caller<T>(
             "the certificate is of another swarm: {}",
             identity.cluster_id
         )));
-    }
-    if allowed == Allowed::Managers && !identity.is_manager() {
-        return Err(Status::permission_denied("only managers may make this call"));
     }
     let store = shared.read();
     let removed = |cluster: &skep_types::Cluster| {
@@ -46,6 +62,10 @@ pub(crate) fn caller<T>(
 
 /// The caller's certificate, if it showed one.
 pub(crate) fn certificate<T>(request: &Request<T>) -> Result<Option<Identity>, Status> {
-    peer_identity(request)
+    identity(request.extensions())
+}
+
+fn identity(connection: &tonic::Extensions) -> Result<Option<Identity>, Status> {
+    skep_pki::connection_identity(connection)
         .map_err(|e| Status::permission_denied(format!("unusable certificate: {e}")))
 }

@@ -1,11 +1,27 @@
 use std::sync::Arc;
 
-use crate::raft::RaftNode;
+use skep_pki::StoreError;
+use thiserror::Error;
+
+use crate::raft::{KeyFileError, RaftNode};
 use crate::shared::Shared;
 
-/// Keeps the data keys on disk sealed as the swarm wants it: with its unlock key when autolock is on,
-/// else in the clear. Until the manager stops.
-pub(crate) async fn keep_locked(shared: Arc<Shared>, mut node: RaftNode) {
+/// Why what is on disk could not be sealed anew.
+#[derive(Debug, Error)]
+enum LockError {
+    #[error("cannot store the node's key")]
+    Certificates(#[from] StoreError),
+    #[error("cannot store the raft log's keys")]
+    Raft(#[source] KeyFileError),
+}
+
+/// Keeps the node's key and the raft log's keys on disk sealed as the swarm wants it: with its unlock
+/// key when autolock is on, else in the clear. Until the manager stops.
+pub(crate) async fn keep_locked(
+    shared: Arc<Shared>,
+    mut node: RaftNode,
+    certificates: skep_pki::Store,
+) {
     let mut index = shared.cell.index();
     loop {
         index.borrow_and_update();
@@ -13,20 +29,23 @@ pub(crate) async fn keep_locked(shared: Arc<Shared>, mut node: RaftNode) {
         // Without a cluster object nothing is known yet.
         if let Some(cluster) = store.cluster() {
             let key = cluster.unlock_keys.first().map(|key| key.key.0.clone());
-            if !node.is_locked_with(key.as_deref()) {
+            let as_wanted =
+                node.is_locked_with(key.as_deref()) && certificates.is_locked_with(key.as_deref());
+            if !as_wanted {
+                let certificates = certificates.clone();
                 let stored = tokio::task::spawn_blocking(move || {
-                    let stored = node.lock_with(key.as_deref());
+                    let stored = lock(&mut node, &certificates, key.as_deref());
                     (node, key.is_some(), stored)
                 });
                 match stored.await {
                     Ok((returned, locked, Ok(()))) => {
-                        tracing::info!(locked, "the raft log's keys are stored anew");
+                        tracing::info!(locked, "the keys of node and raft log are stored anew");
                         node = returned;
                     }
                     Ok((returned, _, Err(error))) => {
                         tracing::error!(
                             error = &error as &dyn std::error::Error,
-                            "cannot store the raft log's keys"
+                            "cannot seal keys as the swarm wants it"
                         );
                         node = returned;
                     }
@@ -39,4 +58,13 @@ pub(crate) async fn keep_locked(shared: Arc<Shared>, mut node: RaftNode) {
             changed = index.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// The raft log's keys are what counts: the node's key follows them, before or after.
+fn lock(
+    node: &mut RaftNode,
+    certificates: &skep_pki::Store,
+    key: Option<&[u8]>,
+) -> Result<(), LockError> {
+    certificates.lock_with(key, || node.lock_with(key).map_err(LockError::Raft))
 }

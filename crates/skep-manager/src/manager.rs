@@ -17,7 +17,7 @@ use crate::dispatcher::{Sessions, StatusReports};
 use crate::leader;
 use crate::lock::keep_locked;
 use crate::logs::LogBroker;
-use crate::raft::{Begin, KeyFileError, Member, RaftNode, RaftStartError};
+use crate::raft::{Begin, KeyFileError, Member, RaftNode, RaftStartError, keep_short};
 use crate::rpc::{self, GrpcTransport};
 use crate::shared::{HostRoutes, Shared};
 use crate::store::{Watcher, WriteError, Writer};
@@ -37,6 +37,8 @@ pub struct ManagerConfig {
     pub advertise_addr: String,
     /// The node's credentials, with a manager's certificate.
     pub tls: TlsHandle,
+    /// Where they are on disk; sealed along with the raft log's keys.
+    pub certificates: skep_pki::Store,
     /// Opens a locked raft log.
     pub unlock_key: Option<Vec<u8>>,
     pub start: ManagerStart,
@@ -134,7 +136,8 @@ impl Manager {
         let tasks = vec![
             tokio::spawn(leader::supervise(shared.clone(), raft_id)),
             tokio::spawn(serve(shared.clone(), incoming)),
-            tokio::spawn(keep_locked(shared.clone(), node)),
+            tokio::spawn(keep_short(shared.clone())),
+            tokio::spawn(keep_locked(shared.clone(), node, config.certificates)),
         ];
         let manager = Self { shared, raft_id, log_closed, tasks };
         if let Some(new_swarm) = new_swarm {

@@ -107,6 +107,18 @@ impl Credentials {
     }
 }
 
+/// What nodes say of themselves that trust `root_pem` and have a certificate of the (first) issuer in
+/// `issuer_pem`.
+pub fn issuer_info(root_pem: &[u8], issuer_pem: &[u8]) -> Result<TlsInfo, CertError> {
+    let issuer = CertificateDer::from_pem_slice(issuer_pem)?;
+    let (_, issuer) = X509Certificate::from_der(&issuer)?;
+    Ok(TlsInfo {
+        trust_root: String::from_utf8_lossy(root_pem).into_owned(),
+        cert_issuer_subject: issuer.subject().as_raw().to_vec().into(),
+        cert_issuer_public_key: issuer.public_key().raw.to_vec().into(),
+    })
+}
+
 /// Subject and key of the certificate that signed the leaf: the next one in the chain, or a root.
 fn tls_info(chain: &[CertificateDer<'_>], trust: &TrustRoot) -> Result<TlsInfo, CertError> {
     let leaf = chain.first().ok_or(CertError::Empty)?;

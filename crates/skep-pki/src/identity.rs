@@ -1,5 +1,6 @@
 use rustls_pki_types::CertificateDer;
 use skep_types::{ClusterId, NodeId, NodeRole, Timestamp};
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use x509_parser::prelude::*;
 
 use crate::CertError;
@@ -77,6 +78,12 @@ fn first<'a, 'b: 'a>(
 ///
 /// Works for requests that came in through [`crate::TlsIncoming`].
 pub fn peer_identity<T>(request: &tonic::Request<T>) -> Result<Option<Identity>, CertError> {
-    let Some(chain) = request.peer_certs() else { return Ok(None) };
+    connection_identity(request.extensions())
+}
+
+/// The same by what the transport noted with a request.
+pub fn connection_identity(noted: &tonic::Extensions) -> Result<Option<Identity>, CertError> {
+    let connection = noted.get::<TlsConnectInfo<TcpConnectInfo>>();
+    let Some(chain) = connection.and_then(TlsConnectInfo::peer_certs) else { return Ok(None) };
     chain.first().map(Identity::of).transpose()
 }

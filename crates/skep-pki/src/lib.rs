@@ -18,6 +18,7 @@ mod identity;
 mod join;
 mod key;
 mod renew;
+mod sealed_key;
 mod signer;
 mod store;
 mod tls;
@@ -25,18 +26,21 @@ mod token;
 mod trust;
 
 pub use connect::{ConnectError, connect};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, issuer_info};
 pub use error::CertError;
-pub use identity::{Identity, MANAGER_OU, WORKER_OU, peer_identity};
+pub use identity::{Identity, MANAGER_OU, WORKER_OU, connection_identity, peer_identity};
 pub use join::{JoinError, download_root, join, renew, renew_over};
 pub use key::NodeKey;
 pub use renew::renewal_delay;
+pub use sealed_key::SealedKeyError;
 pub use signer::{
-    DEFAULT_NODE_EXPIRY, MIN_NODE_EXPIRY, NewRoot, NodeSubject, SignError, Signer, create_root,
+    DEFAULT_NODE_EXPIRY, MIN_NODE_EXPIRY, NewRoot, NodeSubject, SignError, Signer, check_request,
+    create_root,
 };
 pub use store::{Store, StoreError};
 pub use tls::{
-    CA_SERVER_NAME, MANAGER_SERVER_NAME, TlsHandle, TlsIncoming, root_client, unverified_client,
+    CA_SERVER_NAME, MANAGER_SERVER_NAME, TlsConnection, TlsHandle, TlsIncoming, root_client,
+    unverified_client,
 };
 pub use token::{JoinToken, TokenError, format_unlock_key, parse_unlock_key, root_digest};
 pub use trust::TrustRoot;

@@ -30,6 +30,9 @@ const ROOT_BACKDATE: Nanos = Nanos::from_secs(5 * 60);
 /// 20 years.
 const ROOT_VALIDITY: Nanos = Nanos::from_secs(630_720_000);
 
+/// Longest request that is looked at, bytes of PEM: one of an RSA key of 16384 bits has about 6,000.
+const MAX_REQUEST: usize = 16 << 10;
+
 const ROOT_NAME: &str = "swarm-ca";
 
 #[derive(Debug, Error)]
@@ -46,6 +49,8 @@ pub enum SignError {
     IssuerKey(#[source] rcgen::Error),
     #[error("the signing key does not belong to the signing certificate")]
     IssuerMismatch,
+    #[error("the certificate request is longer than {MAX_REQUEST} bytes")]
+    RequestLong,
     #[error("the certificate request is not PEM")]
     RequestPem(#[source] rustls_pki_types::pem::Error),
     #[error("the certificate request is malformed or not signed by its own key")]
@@ -200,7 +205,20 @@ impl Signer {
     }
 }
 
+/// Whether a certificate request can be signed: one of reasonable length, well formed, signed by its own
+/// key, with a key of a kind that nodes may have.
+///
+/// # Errors
+/// [`SignError::RequestLong`], [`SignError::RequestPem`], [`SignError::RequestParse`] or
+/// [`SignError::RequestKey`]: only another request helps.
+pub fn check_request(request_pem: &[u8]) -> Result<(), SignError> {
+    requested_key(request_pem).map(|_| ())
+}
+
 fn requested_key(request_pem: &[u8]) -> Result<SubjectPublicKeyInfo, SignError> {
+    if request_pem.len() > MAX_REQUEST {
+        return Err(SignError::RequestLong);
+    }
     let der =
         CertificateSigningRequestDer::from_pem_slice(request_pem).map_err(SignError::RequestPem)?;
     let (_, request) =

@@ -157,6 +157,10 @@ pub struct Cluster {
     pub network_bootstrap_keys: Vec<EncryptionKey>,
     #[serde(rename = "_encryptionKeyLamportClock")]
     pub encryption_key_lamport_clock: u64,
+    /// Network keys with a `lamport_time` up to this one are known to somebody who was removed: they go
+    /// as fast as nodes can follow. Of our managers only; Docker's messages do not have it.
+    #[serde(rename = "_exposedNetworkKeys", skip_serializing_if = "is_default")]
+    pub exposed_network_keys: u64,
     /// Common names refused until the given moment.
     #[serde(rename = "_blacklistedCertificates", skip_serializing_if = "is_default")]
     pub blacklisted_certificates: BTreeMap<String, Timestamp>,

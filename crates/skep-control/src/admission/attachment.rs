@@ -10,7 +10,7 @@ use crate::{Action, Draft, Rng, Store, new_id};
 /// that holds them. `config.target` is the network's id or name.
 ///
 /// # Errors
-/// `NotFound` for an unknown network, `PermissionDenied` for one that is not attachable.
+/// `NotFound` for an unknown network or node, `PermissionDenied` for one that is not attachable.
 pub fn attach_network(
     store: &Store,
     node: &NodeId,
@@ -19,6 +19,10 @@ pub fn attach_network(
     now: Timestamp,
     rng: &mut dyn Rng,
 ) -> Result<(TaskId, Vec<Action>), ControlError> {
+    // It may have been removed since it was asked who calls.
+    if store.node(node).is_none() {
+        return Err(ControlError::not_found(format!("node {node} not found")));
+    }
     let target = (store.find_network(&config.target))
         .ok_or_else(|| ControlError::not_found(format!("network {} not found", config.target)))?;
     if !target.spec.attachable && !network::is_predefined(target) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use skep_types::{
     Annotations, Cluster, ClusterId, ClusterSpec, Driver, IpamOptions, Nanos, Network, NetworkSpec,
-    PREDEFINED_LABEL, RootCa, Timestamp, Version,
+    PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version,
 };
 
 use super::{ControlError, check_version, keys, task_spec};
@@ -16,6 +16,15 @@ const DEFAULT_SUBNET_SIZE: u32 = 24;
 const MAX_SUBNET_SIZE: u32 = 29;
 const MIN_CERT_EXPIRY: Nanos = Nanos::from_secs(3600);
 const DEFAULT_CERT_EXPIRY: Nanos = Nanos::from_secs(90 * 24 * 3600);
+const DEFAULT_HEARTBEAT_TICK: i64 = 1;
+const DEFAULT_ELECTION_TICK: i64 = 10;
+
+/// Entries of the managers' log between two snapshots.
+pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 10_000;
+
+/// Entries that are kept behind a snapshot.
+pub const DEFAULT_SLOW_FOLLOWER_ENTRIES: u64 = 500;
+
 /// What a new swarm begins with.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterSeed {
@@ -56,7 +65,7 @@ pub fn create_cluster(
     }
     let mut spec = seed.spec;
     set_defaults(&mut spec);
-    check_spec(store, &spec)?;
+    check_spec(store, &spec, None)?;
     let subnet_size = if seed.subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { seed.subnet_size };
     let pools = check_pools(&seed.default_addr_pool, subnet_size)?;
     check_data_path_port(seed.data_path_port)?;
@@ -100,7 +109,7 @@ pub fn update_cluster(
     let old = store.cluster().ok_or_else(|| ControlError::not_found("cluster not found"))?;
     check_version(&old.meta, version)?;
     set_defaults(&mut spec);
-    check_spec(store, &spec)?;
+    check_spec(store, &spec, Some(&old.spec))?;
     let mut cluster = Cluster::clone(old);
     if let Some(root_ca) = root_ca {
         cluster.root_ca = root_ca;
@@ -129,15 +138,19 @@ fn set_defaults(spec: &mut ClusterSpec) {
     }
     spec.orchestration.task_history_retention_limit.get_or_insert(5);
     let raft = &mut spec.raft;
-    for (value, default) in
-        [(&mut raft.snapshot_interval, 10000), (&mut raft.log_entries_for_slow_followers, 500)]
-    {
+    for (value, default) in [
+        (&mut raft.snapshot_interval, DEFAULT_SNAPSHOT_INTERVAL),
+        (&mut raft.log_entries_for_slow_followers, DEFAULT_SLOW_FOLLOWER_ENTRIES),
+    ] {
         if *value == 0 {
             *value = default;
         }
     }
     raft.keep_old_snapshots.get_or_insert(0);
-    for (value, default) in [(&mut raft.heartbeat_tick, 1), (&mut raft.election_tick, 10)] {
+    for (value, default) in [
+        (&mut raft.heartbeat_tick, DEFAULT_HEARTBEAT_TICK),
+        (&mut raft.election_tick, DEFAULT_ELECTION_TICK),
+    ] {
         if *value == 0 {
             *value = default;
         }
@@ -150,7 +163,12 @@ fn set_defaults(spec: &mut ClusterSpec) {
     }
 }
 
-fn check_spec(store: &Store, spec: &ClusterSpec) -> Result<(), ControlError> {
+/// `old` is what holds now: it may be kept, whatever it is.
+fn check_spec(
+    store: &Store,
+    spec: &ClusterSpec,
+    old: Option<&ClusterSpec>,
+) -> Result<(), ControlError> {
     if spec.annotations.name != CLUSTER_NAME {
         return Err(ControlError::invalid(format!(
             "invalid Name {:?}: swarm spec must be named \"default\"",
@@ -169,8 +187,29 @@ fn check_spec(store: &Store, spec: &ClusterSpec) -> Result<(), ControlError> {
             spec.raft.election_tick, spec.raft.heartbeat_tick
         )));
     }
+    check_raft(&spec.raft, old.map(|old| &old.raft))?;
     if let Some(driver) = &spec.task_defaults.log_driver {
         task_spec::check_log_driver(store, driver)?;
+    }
+    Ok(())
+}
+
+/// Settings that would have no effect are refused: managers keep one snapshot, and choose the times of
+/// their elections themselves.
+fn check_raft(raft: &RaftConfig, old: Option<&RaftConfig>) -> Result<(), ControlError> {
+    let keeps = |raft: &RaftConfig| raft.keep_old_snapshots.unwrap_or(0);
+    if keeps(raft) != 0 && old.is_none_or(|old| keeps(old) != keeps(raft)) {
+        return Err(ControlError::invalid(
+            "managers keep one snapshot of their log: KeepOldSnapshots (--max-snapshots) must be 0",
+        ));
+    }
+    let ticks = |raft: &RaftConfig| (raft.heartbeat_tick, raft.election_tick);
+    let default = (DEFAULT_HEARTBEAT_TICK, DEFAULT_ELECTION_TICK);
+    if ticks(raft) != default && old.is_none_or(|old| ticks(old) != ticks(raft)) {
+        return Err(ControlError::invalid(
+            "managers choose the times of their elections themselves: HeartbeatTick must be 1 and \
+             ElectionTick 10",
+        ));
     }
     Ok(())
 }

@@ -19,8 +19,23 @@ pub(super) fn add_network_keys(cluster: &mut Cluster, rng: &mut dyn Rng) {
     }
 }
 
+/// Whether somebody who is not of the swarm any more knows keys of its networks.
+///
+/// Then turns follow each other until none of those is left. One turn is not enough: what is sent is
+/// sealed with the second-oldest key, which every node had as its newest before.
+pub fn network_keys_exposed(cluster: &Cluster) -> bool {
+    let exposed = cluster.exposed_network_keys;
+    cluster.network_bootstrap_keys.iter().any(|key| key.lamport_time <= exposed)
+}
+
+/// Notes that somebody knows all the keys there are now.
+pub(super) fn expose_network_keys(cluster: &mut Cluster) {
+    cluster.exposed_network_keys = cluster.encryption_key_lamport_clock;
+}
+
 /// One turn of the networks' keys: drops each subsystem's oldest and adds a new one. The runner does
-/// this every 12 h, and never twice at once: nodes follow one turn at a time only.
+/// this every 12 h, faster while keys are exposed, and never twice at once: nodes follow one turn at a
+/// time only.
 pub fn rotate_network_keys(store: &Store, now: Timestamp, rng: &mut dyn Rng) -> Vec<Action> {
     let Some(old) = store.cluster() else { return Vec::new() };
     let mut cluster = Cluster::clone(old);

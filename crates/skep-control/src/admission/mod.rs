@@ -25,10 +25,13 @@ mod subnets;
 mod task_spec;
 
 pub use attachment::{attach_network, detach_network};
-pub use cluster::{ClusterSeed, KeyRotation, create_cluster, update_cluster};
+pub use cluster::{
+    ClusterSeed, DEFAULT_SLOW_FOLLOWER_ENTRIES, DEFAULT_SNAPSHOT_INTERVAL, KeyRotation,
+    create_cluster, update_cluster,
+};
 pub use config::{create_config, remove_config, update_config};
 pub use error::{ControlError, ControlErrorKind};
-pub use keys::rotate_network_keys;
+pub use keys::{network_keys_exposed, rotate_network_keys};
 pub(crate) use network::{VNI_RANGE, is_predefined, networks_of};
 pub use network::{create_network, remove_network};
 pub use node::{remove_node, update_node};

@@ -37,8 +37,9 @@ pub fn update_node(
     Ok(draft.finish())
 }
 
-/// Removes a node and gives up its tasks. `cert_expiry` is the end of its certificate, until which
-/// the certificate is refused; `None` if it has none.
+/// Removes a node and gives up its tasks. Its certificates are refused until `cert_expiry`, when
+/// the last of them has ended, and the
+/// keys of the networks that it knows become exposed (see [`super::network_keys_exposed`]).
 ///
 /// # Errors
 /// `NotFound`; `FailedPrecondition` for a manager, and for a node that is ready unless `force`d.
@@ -46,7 +47,7 @@ pub fn remove_node(
     store: &Store,
     id: &NodeId,
     force: bool,
-    cert_expiry: Option<Timestamp>,
+    cert_expiry: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<Action>, ControlError> {
     let node = find(store, id)?;
@@ -62,10 +63,11 @@ pub fn remove_node(
         )));
     }
     let mut draft = Draft::new(store, now);
-    if let (Some(expiry), Some(cluster)) = (cert_expiry, store.cluster()) {
+    if let Some(cluster) = store.cluster() {
         let mut cluster = Cluster::clone(cluster);
         cluster.blacklisted_certificates.retain(|_, until| *until > now);
-        cluster.blacklisted_certificates.insert(id.to_string(), expiry);
+        cluster.blacklisted_certificates.insert(id.to_string(), cert_expiry);
+        super::keys::expose_network_keys(&mut cluster);
         draft.put(cluster);
     }
     for task in store.tasks_of_node(id) {

@@ -78,7 +78,7 @@ fn removal() {
     sim.run(10);
     let node = sim.nodes[0].clone();
     let remove = |sim: &Sim, force| {
-        let expiry = Some(sim.now + Nanos::from_secs(3600));
+        let expiry = sim.now + Nanos::from_secs(3600);
         admission::remove_node(&sim.store, &node, force, expiry, sim.now)
     };
     assert_eq!(
@@ -98,13 +98,14 @@ fn removal() {
     let actions = remove(&sim, false).unwrap();
     sim.apply(actions);
     sim.nodes.remove(0);
-    let blacklist = &sim.store.cluster().unwrap().blacklisted_certificates;
-    assert!(blacklist.contains_key(node.as_str()));
+    let cluster = sim.store.cluster().unwrap();
+    assert!(cluster.blacklisted_certificates.contains_key(node.as_str()));
+    assert!(admission::network_keys_exposed(cluster));
     let orphan = sim.store.tasks_of_node(&node).next().unwrap();
     assert_eq!(orphan.status.state, TaskState::Orphaned);
     sim.run(15);
     assert_eq!(sim.running(&id).len(), 2);
-    let missing = admission::remove_node(&sim.store, &node, true, None, sim.now).unwrap_err();
+    let missing = admission::remove_node(&sim.store, &node, true, sim.now, sim.now).unwrap_err();
     assert_eq!(missing.message, format!("node {node} not found"));
 }
 

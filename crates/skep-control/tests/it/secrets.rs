@@ -1,6 +1,7 @@
 use skep_control::admission::{self, ControlErrorKind};
 use skep_types::{
-    Bytes64, ClusterSpec, ConfigReference, ConfigSpec, FileTarget, SecretReference, SecretSpec,
+    Bytes64, ClusterSpec, ConfigReference, ConfigSpec, EncryptionKey, FileTarget, RaftConfig,
+    SecretReference, SecretSpec,
 };
 
 use crate::sim::Sim;
@@ -189,4 +190,67 @@ fn network_keys_turn_one_by_one() {
     after.sort_unstable();
     after.dedup();
     assert_eq!(after.len(), 6, "key times are unique over both subsystems");
+}
+
+/// Who was removed knows all three keys of each kind: after as many turns none is left, and at each
+/// step nodes that are one turn behind can open what the others seal, and the other way round.
+#[test]
+fn keys_known_to_a_removed_node_go_turn_by_turn() {
+    let mut sim = Sim::new(1, 2);
+    let ring = |sim: &Sim, subsystem: &str| -> Vec<EncryptionKey> {
+        let keys = &sim.store.cluster().unwrap().network_bootstrap_keys;
+        let mut keys: Vec<_> = keys.iter().filter(|k| k.subsystem == subsystem).cloned().collect();
+        keys.sort_unstable_by_key(|key| key.lamport_time);
+        keys
+    };
+    let subsystems = ["networking:gossip", "networking:ipsec"];
+    let known = subsystems.map(|subsystem| ring(&sim, subsystem));
+    assert!(!admission::network_keys_exposed(sim.store.cluster().unwrap()));
+    let node = sim.nodes[0].clone();
+    let actions = admission::remove_node(&sim.store, &node, true, sim.now, sim.now).unwrap();
+    sim.apply(actions);
+    let mut turns = 0;
+    while admission::network_keys_exposed(sim.store.cluster().unwrap()) {
+        let before = subsystems.map(|subsystem| ring(&sim, subsystem));
+        let actions = admission::rotate_network_keys(&sim.store, sim.now, &mut sim.chance);
+        sim.apply(actions);
+        for (before, subsystem) in before.iter().zip(subsystems) {
+            let after = ring(&sim, subsystem);
+            assert!(before.contains(&after[1]) && after.contains(&before[1]));
+        }
+        turns += 1;
+    }
+    assert_eq!(turns, 3);
+    for (known, subsystem) in known.iter().zip(subsystems) {
+        assert!(!ring(&sim, subsystem).iter().any(|key| known.contains(key)));
+    }
+}
+
+/// Settings of the managers' log that would have no effect are refused, unless they are there already.
+#[test]
+fn raft_settings_act_or_are_refused() {
+    let mut sim = Sim::new(1, 1);
+    let update = |sim: &mut Sim, change: &dyn Fn(&mut RaftConfig)| {
+        let cluster = sim.store.cluster().unwrap().clone();
+        let mut spec = cluster.spec.clone();
+        change(&mut spec.raft);
+        let rotation = admission::KeyRotation::default();
+        let version = cluster.meta.version;
+        let rng = &mut sim.chance;
+        let updated =
+            admission::update_cluster(&sim.store, version, spec, rotation, None, sim.now, rng);
+        let actions = updated.map_err(|error| error.message)?;
+        sim.apply(actions);
+        Ok::<_, String>(())
+    };
+    update(&mut sim, &|raft| {
+        raft.snapshot_interval = 50;
+        raft.log_entries_for_slow_followers = 7;
+        raft.keep_old_snapshots = Some(0);
+    })
+    .unwrap();
+    let refused = update(&mut sim, &|raft| raft.keep_old_snapshots = Some(3)).unwrap_err();
+    assert!(refused.contains("--max-snapshots"), "{refused}");
+    let refused = update(&mut sim, &|raft| raft.election_tick = 20).unwrap_err();
+    assert!(refused.contains("ElectionTick 10"), "{refused}");
 }

@@ -3,5 +3,7 @@
 mod requests;
 mod signer;
 
-pub(crate) use requests::{RequestError, ask_first, ask_renewal, certificate_expiry, is_final};
+pub(crate) use requests::{
+    CheckedRequest, RequestError, ask_first, ask_renewal, is_final, last_expiry,
+};
 pub(crate) use signer::run as run_signer;

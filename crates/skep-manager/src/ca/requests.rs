@@ -1,16 +1,18 @@
+use std::sync::Arc;
+
 use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use skep_control::{Action, Store};
-use skep_pki::Identity;
+use skep_pki::{DEFAULT_NODE_EXPIRY, Identity, SignError};
 use skep_types::{
-    Bytes64, Certificate, Cluster, IssuanceState, Node, NodeAvailability, NodeId, NodeMembership,
-    NodeRole, NodeSpec, Timestamp,
+    Bytes64, Certificate, Cluster, IssuanceState, Nanos, Node, NodeAvailability, NodeId,
+    NodeMembership, NodeRole, NodeSpec, Timestamp,
 };
 use thiserror::Error;
 
 /// Why a certificate cannot be asked for.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error)]
 pub(crate) enum RequestError {
     /// The text is Docker's; joining clients match it.
     #[error("A valid join token is necessary to join this cluster")]
@@ -22,13 +24,28 @@ pub(crate) enum RequestError {
     NoCluster,
     #[error("node {0} not found")]
     NoNode(NodeId),
+    /// Such a request is never stored: what a node has stays as it is.
+    #[error("the certificate request cannot be signed: {}", skep_types::report(.0))]
+    Unusable(#[source] Arc<SignError>),
+}
+
+/// A certificate request that can be signed.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckedRequest(Vec<u8>);
+
+impl CheckedRequest {
+    pub(crate) fn new(csr: Vec<u8>) -> Result<Self, RequestError> {
+        let checked = skep_pki::check_request(&csr);
+        checked.map_err(|error| RequestError::Unusable(Arc::new(error)))?;
+        Ok(Self(csr))
+    }
 }
 
 /// A new node asks: its token says in which role. `id` is fresh.
 pub(crate) fn ask_first(
     store: &Store,
     id: NodeId,
-    csr: Vec<u8>,
+    csr: CheckedRequest,
     token: &str,
     availability: NodeAvailability,
 ) -> Result<Vec<Action>, RequestError> {
@@ -40,7 +57,7 @@ pub(crate) fn ask_first(
     let node = Node {
         certificate: Certificate {
             role,
-            csr: Bytes64(csr),
+            csr: Bytes64(csr.0),
             state: IssuanceState::Pending,
             cn: id.to_string(),
             ..Certificate::default()
@@ -59,19 +76,21 @@ pub(crate) fn ask_first(
     Ok(vec![Action::Create(node.into())])
 }
 
-/// A node with a certificate asks for the next one, in the role that it is to have now.
+/// A node with a certificate asks for the next one, in the role that it is to have now. The one it has
+/// stays known until the next is there.
 pub(crate) fn ask_renewal(
     store: &Store,
     id: &NodeId,
-    csr: Vec<u8>,
+    csr: CheckedRequest,
 ) -> Result<Vec<Action>, RequestError> {
     let node = store.node(id).ok_or_else(|| RequestError::NoNode(id.clone()))?;
     let mut node = Node::clone(node);
     node.certificate = Certificate {
         role: node.role,
-        csr: Bytes64(csr),
+        csr: Bytes64(csr.0),
         state: IssuanceState::Renew,
         cn: id.to_string(),
+        certificate: std::mem::take(&mut node.certificate.certificate),
         ..Certificate::default()
     };
     Ok(vec![Action::Update(node.into())])
@@ -95,8 +114,16 @@ pub(crate) fn is_final(state: IssuanceState) -> bool {
     matches!(state, IssuanceState::Issued | IssuanceState::Failed | IssuanceState::Rotate)
 }
 
-/// When a node's last certificate ends; `None` if it has none.
-pub(crate) fn certificate_expiry(node: &Node) -> Option<Timestamp> {
-    let leaf = CertificateDer::from_pem_slice(&node.certificate.certificate.0).ok()?;
-    Identity::of(&leaf).ok().map(|identity| identity.not_after)
+/// The moment from which no certificate of a node can be valid any more.
+///
+/// Not only the last one counts: an older one may be valid for longer, from when the swarm gave
+/// certificates more time. A node whose certificate cannot be read may have one all the same.
+pub(crate) fn last_expiry(store: &Store, node: &Node, now: Timestamp) -> Timestamp {
+    let known = CertificateDer::from_pem_slice(&node.certificate.certificate.0)
+        .ok()
+        .and_then(|leaf| Identity::of(&leaf).ok())
+        .map(|identity| identity.not_after);
+    let given = store.cluster().map_or(Nanos(0), |c| c.spec.ca_config.node_cert_expiry);
+    let longest = now + given.max(DEFAULT_NODE_EXPIRY);
+    known.map_or(longest, |known| known.max(longest))
 }

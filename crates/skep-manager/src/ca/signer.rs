@@ -93,7 +93,8 @@ fn sign_all(store: &Store, now: Timestamp) -> (Vec<Action>, bool) {
             }
             // The request itself is at fault; only another request helps.
             Err(
-                error @ (SignError::RequestPem(_)
+                error @ (SignError::RequestLong
+                | SignError::RequestPem(_)
                 | SignError::RequestParse
                 | SignError::RequestKey(_)),
             ) => {

@@ -46,7 +46,7 @@ impl Control {
         let removed = self.change(move |store, now, _| {
             let node = reference::node(store, &reference)?;
             let id = node.id.clone();
-            let expiry = crate::ca::certificate_expiry(node);
+            let expiry = crate::ca::last_expiry(store, node, now);
             let actions = admission::remove_node(store, &id, force, expiry, now)?;
             Ok((id, actions))
         });

@@ -22,7 +22,9 @@ pub(crate) async fn supervise(shared: Arc<Shared>, id: RaftId) {
     let mut metrics = shared.raft.server_metrics();
     loop {
         let leads = |m: &ServerMetrics| m.current_leader == Some(id);
+        // Biased: whoever stops leads on in raft for a moment, and must not begin anew.
         tokio::select! {
+            biased;
             () = shared.stop.cancelled() => return,
             led = metrics.wait_for(leads) => if led.is_err() { return },
         }
@@ -95,7 +97,7 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
     run!("signer", |s, w| ca::run_signer(&s.cell, &s.writer, &w));
     run!("watchdog", |s, w| watchdog::run(&s.sessions, &s.logs, &s.writer, &w));
     run!("statuses", |s, w| s.reports.run(&s.writer, s.node_id.clone(), &w));
-    run!("keys", |s, w| keys::run(&s.writer, &w));
+    run!("keys", |s, w| keys::run(&s.cell, &s.writer, &w));
     run!("members", |s, w| members::run(&s.raft, id, &s.cell, &s.writer, &w));
     shared.leading.send_replace(true);
 

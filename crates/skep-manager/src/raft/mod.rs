@@ -9,6 +9,7 @@
 //! Rejected: Docker's raft messages between managers. A swarm's managers are all Docker's or all ours
 //! (raft state is not interchangeable anyway), so openraft speaks its own messages (`skep.raft.v1`).
 
+mod compact;
 mod key_file;
 mod log_store;
 mod network;
@@ -20,6 +21,7 @@ mod state_machine;
 mod tests;
 mod types;
 
+pub(crate) use compact::keep_short;
 pub use key_file::KeyFileError;
 pub use log_store::LogError;
 pub(crate) use network::{RaftCall, RaftTransport, TransportError, serve};

@@ -19,9 +19,8 @@ use super::types::{Entry, LogId, Member, Raft, RaftId, StorageError, Vote};
 use crate::disk;
 use crate::store::StoreCell;
 
-/// Docker's numbers.
-const SNAPSHOT_EVERY: u64 = 10_000;
-const KEEP_FOR_SLOW_FOLLOWERS: u64 = 500;
+/// A follower that is behind by more entries gets a snapshot instead.
+const LAG_LIMIT: u64 = 20_000;
 
 /// Why raft did not start.
 #[derive(Debug, Error)]
@@ -99,9 +98,10 @@ impl RaftNode {
             election_timeout_min: 2_000,
             election_timeout_max: 4_000,
             install_snapshot_timeout: 10_000,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-            max_in_snapshot_log_to_keep: KEEP_FOR_SLOW_FOLLOWERS,
-            replication_lag_threshold: 2 * SNAPSHOT_EVERY,
+            // Both by the swarm's settings: `keep_short`.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
+            replication_lag_threshold: LAG_LIMIT,
             ..Config::default()
         };
         let config = Arc::new(config.validate().map_err(raft_error)?);

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::status;
 use crate::auth::{Allowed, caller, certificate};
-use crate::ca::{RequestError, ask_first, ask_renewal, is_final};
+use crate::ca::{CheckedRequest, RequestError, ask_first, ask_renewal, is_final};
 use crate::shared::Shared;
 
 /// A question for a certificate is held open this long; clients ask again.
@@ -60,7 +60,8 @@ impl v1::node_ca_server::NodeCa for Ca {
         let availability = v1::node_spec::Availability::try_from(request.availability)
             .map(NodeAvailability::from)
             .map_err(|_| Status::invalid_argument("unknown availability"))?;
-        let (csr, token) = (request.csr, request.token);
+        let csr = CheckedRequest::new(request.csr).map_err(refused)?;
+        let token = request.token;
         let written = self.0.writer.write(move |store, _| match known {
             Some(id) => ask_renewal(store, &id, csr).map(|actions| (actions, id)),
             None => {
@@ -121,7 +122,9 @@ fn not_ready() -> Status {
 
 fn refused(error: RequestError) -> Status {
     match error {
-        RequestError::Token => Status::invalid_argument(error.to_string()),
+        RequestError::Token | RequestError::Unusable(_) => {
+            Status::invalid_argument(error.to_string())
+        }
         RequestError::Manager => Status::unimplemented(error.to_string()),
         RequestError::NoCluster => not_ready(),
         RequestError::NoNode(_) => Status::not_found(error.to_string()),

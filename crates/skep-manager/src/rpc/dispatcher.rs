@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{bounds, status};
 use crate::auth::{Allowed, caller};
 use crate::chance;
 use crate::dispatcher::assignments::Assignments;
@@ -114,11 +114,9 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
             .remote_addr()
             .map_or_else(String::new, |addr| self.seen_address(&node, addr.ip()));
         let request = request.into_inner();
+        request.description.as_ref().map_or(Ok(()), bounds::description)?;
         let description = request.description.map(NodeDescription::try_from).transpose();
         let description = description.map_err(status::convert)?;
-        if self.0.read().node(&node).is_none() {
-            return Err(Status::unknown("node not found"));
-        }
         let limit = Pulse::of(&self.0.read()).limit;
         let opened = self
             .0
@@ -169,6 +167,7 @@ impl v1::dispatcher_server::Dispatcher for Dispatcher {
             if task.node_id != node {
                 return Err(Status::permission_denied(format!("task {id} is not of node {node}")));
             }
+            let reported = bounds::task_status(reported)?;
             reports.push((id, TaskStatus::try_from(reported).map_err(status::convert)?));
         }
         self.0.reports.add(reports);

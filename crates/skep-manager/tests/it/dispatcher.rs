@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use skep_proto::v1;
 use skep_types::{
-    Annotations, Bytes64, ContainerSpec, NodeState, ReplicatedService, SecretReference, SecretSpec,
-    ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    Annotations, Bytes64, ContainerSpec, Nanos, NodeState, ReplicatedService, SecretReference,
+    SecretSpec, ServiceMode, ServiceSpec, TaskSpec, TaskState,
 };
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
@@ -11,7 +11,7 @@ use v1::assignment::Item;
 use v1::assignments_message::Type;
 use v1::dispatcher_client::DispatcherClient;
 
-use crate::rig::{Rig, default_spec, fast_heartbeat, until};
+use crate::rig::{LIMIT, Rig, default_spec, fast_heartbeat, until};
 
 type Client = DispatcherClient<Channel>;
 
@@ -244,4 +244,33 @@ async fn assignments_come_whole_then_as_differences() {
     rig.manager.stop().await;
     // The streams end with the manager.
     while let Ok(Some(_)) = stream.message().await {}
+}
+
+/// A removed node knows the networks' keys: they all change, one turn at a time, so that nodes can
+/// follow.
+#[tokio::test]
+async fn no_key_that_a_removed_node_knows_stays() {
+    // This node does not beat.
+    let mut spec = default_spec();
+    spec.dispatcher.heartbeat_period = Nanos::from_secs(60);
+    let rig = Rig::new(spec).await;
+    let (out, stays) = (rig.worker().await, rig.worker().await);
+    let mut client = Client::new(rig.connect(&stays).await);
+    let (mut stream, first) = open(&mut client, "").await;
+    let ring = |message: &v1::SessionMessage| -> BTreeSet<Vec<u8>> {
+        message.network_bootstrap_keys.iter().map(|key| key.key.clone()).collect()
+    };
+    let known = ring(&first);
+    assert_eq!(known.len(), 6);
+    let id = out.current().identity().node_id.clone();
+    rig.control().remove_node(id.as_str(), true).await.unwrap();
+    let mut held = known.clone();
+    while !held.is_disjoint(&known) {
+        let message = tokio::time::timeout(LIMIT, stream.message()).await.unwrap();
+        let next = ring(&message.unwrap().unwrap());
+        let common = next.intersection(&held).count();
+        assert!(next.len() == 6 && common >= 4, "one turn at a time: {common} of 6 stay");
+        held = next;
+    }
+    rig.manager.stop().await;
 }

@@ -9,6 +9,8 @@ use skep_types::{Nanos, NodeRole, NodeState};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
+use tonic::codegen::http;
+use tonic::transport::Channel;
 use v1::ca_client::CaClient;
 use v1::control_client::ControlClient;
 use v1::dispatcher_client::DispatcherClient;
@@ -150,5 +152,36 @@ async fn garbage_and_oversize_messages_disturb_nobody() {
     assert_eq!(rig.manager.read().nodes().count(), before);
     tokio::time::timeout(Duration::from_secs(20), serves(&rig)).await.unwrap();
     drop(silent);
+    rig.manager.stop().await;
+}
+
+/// Whether a call exists is nobody's business without a certificate; and no worker fills the store.
+#[tokio::test]
+async fn calls_are_answered_to_nodes_only_and_nodes_say_little() {
+    let rig = Rig::new(default_spec()).await;
+    let worker = rig.worker().await;
+    let ask = async |channel: Channel, path: &str| {
+        let request = http::Request::post(format!("https://swarm{path}"))
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::empty())
+            .unwrap();
+        let answer = tower::ServiceExt::oneshot(channel, request).await.unwrap();
+        Code::from_bytes(answer.headers()["grpc-status"].as_bytes())
+    };
+    for path in [
+        "/docker.swarmkit.v1.Watch/Watch",
+        "/docker.swarmkit.v1.Dispatcher/Unheard",
+        "/skep.raft.v1.Raft/Unheard",
+        "/nothing",
+    ] {
+        assert_eq!(ask(rig.stranger().await, path).await, Code::PermissionDenied, "{path}");
+        assert_eq!(ask(rig.connect(&worker).await, path).await, Code::Unimplemented, "{path}");
+    }
+
+    let mut client = DispatcherClient::new(rig.connect(&worker).await);
+    let mut long = session();
+    long.description.as_mut().unwrap().hostname = "a".repeat(1 << 20);
+    let refused = client.session(long).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     rig.manager.stop().await;
 }

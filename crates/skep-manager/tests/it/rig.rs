@@ -128,6 +128,7 @@ async fn start(dir: &Path, credentials: Credentials, start: ManagerStart) -> (Ma
         listener,
         advertise_addr: addr.clone(),
         tls: TlsHandle::new(credentials),
+        certificates: skep_pki::Store::new(dir.join("certificates")),
         unlock_key: None,
         start,
         host_routes: std::sync::Arc::new(Vec::new),
@@ -146,7 +147,7 @@ pub async fn found(dir: &Path, spec: ClusterSpec) -> (Manager, String) {
 /// The swarm that is in `dir`.
 pub async fn resume(dir: &Path) -> Manager {
     let store = skep_pki::Store::new(dir.join("certificates"));
-    let credentials = store.load(now()).unwrap().unwrap();
+    let credentials = store.load(now(), None).unwrap().unwrap();
     let (manager, _) = start(dir, credentials, ManagerStart::Resume).await;
     let mut leading = manager.leading();
     tokio::time::timeout(LIMIT, leading.wait_for(|leads| *leads)).await.unwrap().unwrap();

@@ -1,12 +1,13 @@
 //! Gossip: what this host tells the others of its endpoints, and hears of theirs.
 //!
 //! `runner` has the machine's sockets and clock, `tables` reads and writes entries, `applied` says
-//! who has done what. The handle's own half of the conversation is `net::talk`.
+//! who has done what, `turns` what changes of the keys mean. The handle's own half of the conversation is `net::talk`.
 
 pub mod applied;
 pub mod metrics;
 pub mod runner;
 pub mod tables;
+pub mod turns;
 
 pub use applied::Others;
 pub use runner::PORT;

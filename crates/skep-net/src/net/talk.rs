@@ -3,6 +3,7 @@
 use super::{Net, WeakNet};
 use crate::error::{NetError, Result};
 use crate::gossip::runner::{Runner, Wish};
+use crate::gossip::turns::Turns;
 use crate::gossip::{GossipSettings, PORT, applied, metrics, tables};
 use crate::ids::{EndpointId, NetworkId};
 use crate::model::RemoteChange;
@@ -34,6 +35,7 @@ const BATCH: usize = 1024;
 pub struct Talk {
     settings: GossipSettings,
     runner: Arc<Runner>,
+    turns: watch::Sender<Turns>,
     task: JoinHandle<()>,
 }
 
@@ -47,6 +49,7 @@ impl Talk {
         )?;
         let runner = Arc::new(runner);
         runner.wish(Wish::Bootstrap(settings.bootstrap()));
+        let turns = watch::Sender::new(Turns::new(&settings.keys, Instant::now()));
         let alone = settings.peers.iter().all(|peer| *peer == settings.advertise);
         let host = Host {
             net: net.downgrade(),
@@ -58,9 +61,10 @@ impl Talk {
             stale: net.read_world(remembered),
             give_up_at: alone.then(|| Instant::now() + GRACE),
             parting: BTreeMap::new(),
+            turns: turns.subscribe(),
         };
         let task = tokio::spawn(host.run(events, net.records_changed()));
-        Ok(Self { settings, runner, task })
+        Ok(Self { settings, runner, turns, task })
     }
 
     /// Whether nothing but keys and peers differs, which can change while it runs.
@@ -72,6 +76,8 @@ impl Talk {
     pub fn update(&mut self, settings: GossipSettings) -> Result<()> {
         if settings.keys != self.settings.keys {
             self.runner.wish(Wish::Keys(settings.keyring()?));
+            let (old, new) = (&self.settings.keys, &settings.keys);
+            self.turns.send_if_modified(|turns| turns.turn(old, new, Instant::now()));
         }
         self.runner.wish(Wish::Bootstrap(settings.bootstrap()));
         self.settings = settings;
@@ -117,6 +123,8 @@ struct Host {
     /// Entries whose owner's life ended and that the next one may have again, and until when that
     /// is waited for.
     parting: BTreeMap<EntryId, Instant>,
+    /// Touched when somebody was removed.
+    turns: watch::Receiver<Turns>,
 }
 
 impl Host {
@@ -144,6 +152,13 @@ impl Host {
                     if result.is_err() {
                         return;
                     }
+                }
+                result = self.turns.changed() => {
+                    if result.is_err() {
+                        return;
+                    }
+                    let Some(net) = self.net.upgrade() else { return };
+                    self.let_go(&net).await;
                 }
                 () = sleep(wait) => {
                     let Some(net) = self.net.upgrade() else { return };
@@ -249,7 +264,9 @@ impl Host {
                 match id.table.as_str() {
                     ENDPOINT_TABLE => done.push((network.clone(), endpoint.clone(), false)),
                     PEER_TABLE => {
-                        self.parting.insert(id, Instant::now() + SILENCE);
+                        let now = Instant::now();
+                        let out = self.turns.borrow().silence_is_removal(now);
+                        self.parting.insert(id, if out { now } else { now + SILENCE });
                     }
                     _ => continue,
                 }
@@ -324,6 +341,13 @@ impl Host {
         // Without a value there is nothing that could be unreadable.
         let changes = due.iter().filter_map(|id| tables::change(id, None)?.ok()).collect();
         self.apply(net, changes).await;
+    }
+
+    /// Somebody was removed: what is kept for silent nodes goes now.
+    async fn let_go(&mut self, net: &Net) {
+        let now = Instant::now();
+        self.parting.values_mut().for_each(|at| *at = now);
+        self.part(net, now).await;
     }
 
     /// Forgets what nobody says any more.

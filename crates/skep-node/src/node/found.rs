@@ -127,7 +127,8 @@ impl SwarmNode {
             data_path_port: port,
         };
         let credentials = identity.credentials;
-        let store = skep_pki::Store::new(self.folder.certificates());
+        let certificates = skep_pki::Store::new(self.folder.certificates());
+        let store = certificates.clone();
         let credentials =
             tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials))
                 .await
@@ -139,6 +140,7 @@ impl SwarmNode {
             listener,
             advertise_addr: state.advertise_addr.to_string(),
             tls: tls.clone(),
+            certificates: certificates.clone(),
             unlock_key: None,
             start: ManagerStart::NewSwarm(Box::new(NewSwarm { seed, node })),
             host_routes: Arc::clone(&self.config.host_routes),
@@ -147,9 +149,8 @@ impl SwarmNode {
             ManagerStartError::Refused(refused) => NodeError::Invalid(refused.message),
             other => internal("make the swarm")(other),
         })?;
-        let member =
-            Member::start(self, State { phase: Phase::Member, ..state }, tls, Some(manager))
-                .await?;
+        let state = State { phase: Phase::Member, ..state };
+        let member = Member::start(self, state, tls, certificates, Some(manager)).await?;
         let done = member.state.clone();
         if let Err(error) = self.on_disk(move |folder| folder.store(&done)).await {
             member.stop().await;

@@ -93,14 +93,16 @@ impl SwarmNode {
         if credentials.identity().is_manager() {
             return Err(NodeError::ManagerJoin);
         }
-        let store = skep_pki::Store::new(self.folder.certificates());
+        let certificates = skep_pki::Store::new(self.folder.certificates());
+        let store = certificates.clone();
         let credentials =
             tokio::task::spawn_blocking(move || store.save(&credentials).map(|()| credentials))
                 .await
                 .map_err(internal("store the node's certificate"))?
                 .map_err(internal("store the node's certificate"))?;
         let state = State { phase: Phase::Member, ..state };
-        let member = Member::start(self, state.clone(), TlsHandle::new(credentials), None).await?;
+        let tls = TlsHandle::new(credentials);
+        let member = Member::start(self, state.clone(), tls, certificates, None).await?;
         if let Err(error) = self.on_disk(move |folder| folder.store(&state)).await {
             member.stop().await;
             return Err(error);

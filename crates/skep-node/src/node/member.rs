@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_agent::{Agent, AgentConfig, Link, ManagerAddress, SessionView};
 use skep_manager::{Control, Manager, ManagerConfig, ManagerStart};
-use skep_pki::TlsHandle;
+use skep_pki::{StoreError, TlsHandle};
 use skep_types::NodeId;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
@@ -70,10 +70,14 @@ impl Member {
         start: ManagerStart,
     ) -> Result<Self, NodeError> {
         let certificates = skep_pki::Store::new(node.folder.certificates());
-        let credentials = tokio::task::spawn_blocking(move || certificates.load(now()))
+        let (store, key) = (certificates.clone(), unlock_key.clone());
+        let credentials = tokio::task::spawn_blocking(move || store.load(now(), key.as_deref()))
             .await
             .map_err(internal("read the node's certificate"))?
-            .map_err(internal("read the node's certificate"))?;
+            .map_err(|error| match error {
+                StoreError::Locked | StoreError::WrongKey => NotManager::Locked.into(),
+                other => internal("read the node's certificate")(other),
+            })?;
         let missing = || internal("read the node's certificate")("it is missing");
         let tls = TlsHandle::new(credentials.ok_or_else(missing)?);
         let manager = if tls.current().identity().is_manager() {
@@ -83,6 +87,7 @@ impl Member {
                 listener,
                 advertise_addr: state.advertise_addr.to_string(),
                 tls: tls.clone(),
+                certificates: certificates.clone(),
                 unlock_key,
                 start,
                 host_routes: Arc::clone(&node.config.host_routes),
@@ -97,7 +102,7 @@ impl Member {
         } else {
             None
         };
-        Self::start(node, state, tls, manager).await
+        Self::start(node, state, tls, certificates, manager).await
     }
 
     /// Starts the agent beside a manager that runs already, if there is to be one.
@@ -105,6 +110,7 @@ impl Member {
         node: &SwarmNode,
         state: State,
         tls: TlsHandle,
+        certificates: skep_pki::Store,
         manager: Option<Manager>,
     ) -> Result<Self, NodeError> {
         let started = async {
@@ -113,7 +119,9 @@ impl Member {
             Ok((managers, agent))
         };
         match started.await {
-            Ok((managers, agent)) => Ok(Self::assemble(node, state, tls, manager, agent, managers)),
+            Ok((managers, agent)) => {
+                Ok(Self::assemble(node, state, tls, certificates, manager, agent, managers))
+            }
             Err(error) => {
                 if let Some(manager) = manager {
                     manager.stop().await;
@@ -156,6 +164,7 @@ impl Member {
         node: &SwarmNode,
         state: State,
         tls: TlsHandle,
+        certificates: skep_pki::Store,
         manager: Option<Manager>,
         agent: Agent,
         managers: Vec<ManagerAddress>,
@@ -177,7 +186,7 @@ impl Member {
         let renewing = renewal::run(
             tls.clone(),
             agent.node(),
-            node.folder.certificates(),
+            certificates,
             managers.into_iter().map(|manager| manager.addr).collect(),
         );
         let keeping = remotes::keep(node.folder.clone(), agent.node());

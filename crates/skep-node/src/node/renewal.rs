@@ -1,6 +1,5 @@
 //! Keeps the node's certificate fresh, in the role it is to have, under the swarm's current root.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +22,9 @@ type View = watch::Receiver<Option<Arc<SessionView>>>;
 pub(super) async fn run(
     tls: TlsHandle,
     mut view: View,
-    certificates: PathBuf,
+    store: skep_pki::Store,
     first_managers: Vec<String>,
 ) {
-    let store = skep_pki::Store::new(certificates);
     let mut pause = Duration::ZERO;
     let mut chance: f64 = rand::random();
     loop {

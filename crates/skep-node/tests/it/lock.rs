@@ -13,10 +13,15 @@ async fn autolock_asks_for_the_key_after_a_restart() {
     let key = control.unlock_key().await.unwrap();
     assert!(key.starts_with("SWMKEY-1-"), "{key}");
     let keys = rig.folder.path().join("swarm/raft/keys.json");
-    until("the keys are sealed", || async {
-        std::fs::read_to_string(&keys).unwrap().starts_with("{\"locked\"").then_some(())
-    })
-    .await;
+    let identity = rig.folder.path().join("swarm/certificates/swarm-node.key");
+    // The node's own key is what others know it by: it is sealed along with the log's.
+    let sealed = || {
+        let key = std::fs::read_to_string(&identity).unwrap();
+        let locked = key.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----");
+        let log = std::fs::read_to_string(&keys).unwrap().starts_with("{\"locked\"");
+        (locked == log).then_some(locked)
+    };
+    until("the keys are sealed", || async { sealed().filter(|locked| *locked) }).await;
     rig.node.shutdown().await;
     rig.node = start(rig.folder.path(), &rig.world, "one").await;
     assert_eq!(rig.node.info().await.local_state, LocalNodeState::Locked);
@@ -28,15 +33,34 @@ async fn autolock_asks_for_the_key_after_a_restart() {
     let control = until("the manager leads", || async { rig.node.control().ok() }).await;
     assert!(matches!(rig.node.unlock(&key).await, Err(NodeError::NotLocked)));
 
+    // Another unlock key: the old one opens nothing any more.
+    let cluster = control.cluster().await.unwrap();
+    let update = ClusterUpdate {
+        version: cluster.meta.version,
+        spec: cluster.spec,
+        rotate_manager_unlock_key: true,
+        ..ClusterUpdate::default()
+    };
+    let before = std::fs::read(&identity).unwrap();
+    control.update_cluster(update).await.unwrap();
+    let second = control.unlock_key().await.unwrap();
+    until("the key is sealed anew", || async {
+        (std::fs::read(&identity).unwrap() != before).then_some(())
+    })
+    .await;
+    rig.node.shutdown().await;
+    rig.node = start(rig.folder.path(), &rig.world, "one").await;
+    assert_eq!(rig.node.info().await.local_state, LocalNodeState::Locked);
+    assert!(matches!(rig.node.unlock(&key).await, Err(NodeError::WrongUnlockKey)));
+    rig.node.unlock(&second).await.unwrap();
+    let control = until("the manager leads", || async { rig.node.control().ok() }).await;
+
     let cluster = control.cluster().await.unwrap();
     let mut spec = cluster.spec.clone();
     spec.encryption_config.auto_lock_managers = false;
     let update = ClusterUpdate { version: cluster.meta.version, spec, ..ClusterUpdate::default() };
     control.update_cluster(update).await.unwrap();
-    until("the keys are in the clear", || async {
-        std::fs::read_to_string(&keys).unwrap().starts_with("{\"clear\"").then_some(())
-    })
-    .await;
+    until("the keys are in the clear", || async { sealed().filter(|locked| !locked) }).await;
     rig.restart().await;
     rig.node.shutdown().await;
 }

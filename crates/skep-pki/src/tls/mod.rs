@@ -1,9 +1,11 @@
 //! Server and client settings: TLS 1.2 or newer, HTTP/2 only, and no resumption, because a resumed
 //! session would keep the certificates, and so the role, of the first one.
 
+mod connection;
 mod follow;
 mod handle;
 mod incoming;
+mod strangers;
 
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, ConfigBuilder, WantsVersions};
 
+pub use connection::TlsConnection;
 pub use handle::TlsHandle;
 pub use incoming::TlsIncoming;
 

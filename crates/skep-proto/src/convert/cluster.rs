@@ -271,6 +271,7 @@ impl TryFrom<pb::Cluster> for t::Cluster {
                 cluster.network_bootstrap_keys,
             )?,
             encryption_key_lamport_clock: cluster.encryption_key_lamport_clock,
+            exposed_network_keys: 0,
             blacklisted_certificates,
             unlock_keys: try_list("unlock_keys", cluster.unlock_keys)?,
         })

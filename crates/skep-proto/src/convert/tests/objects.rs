@@ -115,9 +115,25 @@ structs! {
     RootRotation { ca_cert, ca_key, cross_signed_ca_cert }
     RootCa { ca_key, ca_cert, ca_cert_hash, join_tokens, root_rotation, last_forced_rotation }
     EncryptionKey { subsystem, key, lamport_time }
-    Cluster {
-        id, meta, spec, default_addr_pool, subnet_size, data_path_port, root_ca,
-        network_bootstrap_keys, encryption_key_lamport_clock, blacklisted_certificates, unlock_keys,
+}
+
+impl Make for Cluster {
+    fn make(chance: &mut Chance<'_>) -> Self {
+        Self {
+            id: Make::make(chance),
+            meta: Make::make(chance),
+            spec: Make::make(chance),
+            default_addr_pool: Make::make(chance),
+            subnet_size: Make::make(chance),
+            data_path_port: Make::make(chance),
+            root_ca: Make::make(chance),
+            network_bootstrap_keys: Make::make(chance),
+            encryption_key_lamport_clock: Make::make(chance),
+            // Never travels.
+            exposed_network_keys: 0,
+            blacklisted_certificates: Make::make(chance),
+            unlock_keys: Make::make(chance),
+        }
     }
 }
 
