@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: all build demo test check bench fmt fuzz packages tools clean
+.PHONY: all build demo test peer check bench fmt fuzz packages tools clean
 
 all: build
 
@@ -20,6 +20,12 @@ test: packages tools
 	$(CARGO) test --quiet --workspace --doc
 	$(CARGO) build --package skep --package skep-whoami
 	$(CARGO) nextest run --package skep-testbed
+
+## Beside and together with Docker's own daemon: minutes, and seldom broken.
+peer: packages tools
+	scripts/peer
+	$(CARGO) build --package skep --package skep-whoami
+	$(CARGO) nextest run --package skep-testbed --run-ignored only
 
 ## Read-only, the lock file included: format, lints, crate levels, licences, documentation.
 check: tools

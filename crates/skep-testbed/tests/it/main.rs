@@ -12,6 +12,7 @@ mod fixture;
 mod images;
 mod impostors;
 mod mesh;
+mod neighbours;
 mod networks;
 mod reboot;
 mod reports;

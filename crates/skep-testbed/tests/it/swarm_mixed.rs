@@ -34,7 +34,7 @@ fn prints(host: &Host, line: &str, expected: &str) -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs Docker's own daemon: scripts/peer"]
+#[ignore = "needs Docker's own daemon: make peer"]
 fn a_docker_host_is_a_worker() -> Result<()> {
     let mut one = Several::start(1)?;
     one.docker(0, "swarm init --advertise-addr eth0")?;
@@ -55,7 +55,7 @@ fn a_docker_host_is_a_worker() -> Result<()> {
 }
 
 #[test]
-#[ignore = "needs Docker's own daemon: scripts/peer"]
+#[ignore = "needs Docker's own daemon: make peer"]
 fn a_skep_host_is_a_worker_of_docker_s() -> Result<()> {
     let mut one = Several::start(1)?;
     let (_peer, docker) = docker_host(&mut one)?;
