@@ -3,8 +3,15 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+
+/// How long a daemon before this one may take to be gone. After `kill -9` the kernel keeps its files, and
+/// with them the lock, until it has taken its memory and its threads apart.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The right to use a data root. The kernel takes it back when the process ends, however it ends.
 #[derive(Debug)]
@@ -13,8 +20,15 @@ pub struct DataRoot {
 }
 
 impl DataRoot {
-    /// Makes the folder if needed. Fails at once when another daemon has it, naming its process.
+    /// Makes the folder if needed. Waits some seconds for a daemon that is just ending.
+    ///
+    /// # Errors
+    /// When another daemon has it, which is named by its process.
     pub fn claim(path: &Path) -> Result<Self> {
+        Self::claim_within(path, PATIENCE)
+    }
+
+    fn claim_within(path: &Path, patience: Duration) -> Result<Self> {
         std::fs::create_dir_all(path)
             .with_context(|| format!("make the data root {}", path.display()))?;
         let lock_path = path.join("daemon.lock");
@@ -25,7 +39,15 @@ impl DataRoot {
             .truncate(false)
             .open(&lock_path)
             .with_context(|| format!("open {}", lock_path.display()))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            tracing::info!(path = %lock_path.display(), "another daemon has the data root, waiting for its end");
+            until(patience, || {
+                locked = lock.try_lock();
+                !matches!(locked, Err(TryLockError::WouldBlock))
+            });
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
@@ -53,12 +75,19 @@ impl DataRoot {
 pub struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Fails when the file names another living process that is a daemon.
+    /// Waits some seconds for a daemon that is just ending.
+    ///
+    /// # Errors
+    /// When the file names another living process that is a daemon.
     pub fn write(path: &Path) -> Result<Self> {
+        Self::write_within(path, PATIENCE)
+    }
+
+    fn write_within(path: &Path, patience: Duration) -> Result<Self> {
         if let Ok(text) = std::fs::read_to_string(path)
             && let Ok(pid) = text.trim().parse::<u32>()
             && pid != std::process::id()
-            && is_daemon(pid)
+            && !until(patience, || !is_daemon(pid))
         {
             bail!(
                 "the process id file {} names process {pid}, which is a running daemon; stop it, or start \
@@ -84,10 +113,46 @@ impl Drop for PidFile {
     }
 }
 
-/// A process id is used again after a reboot: only skep and dockerd count.
+/// Looks again and again until it `is`, for this long at most. Whether it is.
+fn until(limit: Duration, mut is: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if is() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Whether a process is a daemon that runs. Numbers are used again: by a shim, which is the same program
+/// at other work, by a thread, by whatever comes after a reboot; and one that was killed keeps its number
+/// as a zombie until its parent has looked.
 fn is_daemon(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm"))
-        .is_ok_and(|name| matches!(name.trim(), "skep" | "dockerd"))
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&read("status")).into_owned();
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let runs = !field("State:").is_empty() && !field("State:").starts_with(['Z', 'X']);
+    let is_process = field("Tgid:") == pid.to_string();
+    let line = read("cmdline");
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let program =
+        words.first().map_or(&[][..], |word| word.rsplit(|b| *b == b'/').next().unwrap_or(word));
+    let works = match program {
+        b"dockerd" => true,
+        b"skep" => words.get(1).is_some_and(|word| *word == b"daemon"),
+        _ => false,
+    };
+    runs && is_process && works
 }
 
 #[cfg(test)]
@@ -98,10 +163,68 @@ mod tests {
     fn a_data_root_has_one_daemon() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataRoot::claim(folder.path()).unwrap();
-        let error = DataRoot::claim(folder.path()).unwrap_err().to_string();
+        let soon = Duration::from_millis(50);
+        let error = DataRoot::claim_within(folder.path(), soon).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(first);
         DataRoot::claim(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_daemon_that_is_just_ending_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataRoot::claim(folder.path()).unwrap();
+        let (asked, ask) = std::sync::mpsc::channel();
+        let path = folder.path().to_owned();
+        let second = std::thread::spawn(move || {
+            asked.send(()).unwrap();
+            DataRoot::claim(&path).map(drop)
+        });
+        ask.recv().unwrap();
+        drop(first);
+        second.join().unwrap().unwrap();
+    }
+
+    /// A process of this name at this work, until it is dropped.
+    struct Process(std::process::Child);
+
+    impl Process {
+        fn start(program: &Path) -> Self {
+            std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+            // A shell that waits for its input.
+            std::os::unix::fs::symlink("/bin/sh", program).unwrap();
+            let child = std::process::Command::new(program)
+                .args(["-c", "read line"])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            Self(child)
+        }
+    }
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn only_a_running_daemon_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let soon = Duration::from_millis(50);
+        let mut dockerd = Process::start(&folder.path().join("a/dockerd"));
+        std::fs::write(&path, dockerd.0.id().to_string()).unwrap();
+        let error = PidFile::write_within(&path, soon).unwrap_err().to_string();
+        assert!(error.contains("is a running daemon"), "{error}");
+        // Killed, and not yet collected by its parent.
+        dockerd.0.kill().unwrap();
+        drop(PidFile::write(&path).unwrap());
+        // The same program at other work, as a shim.
+        let shim = Process::start(&folder.path().join("b/skep"));
+        std::fs::write(&path, shim.0.id().to_string()).unwrap();
+        drop(PidFile::write_within(&path, soon).unwrap());
     }
 
     #[test]
