@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type};
 use skep_container::Runtime;
+use skep_container::logs::LogWatcher;
 use skep_image::Images;
 use skep_net::{DnsOptions, Net, NetConfig};
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub execs: Execs,
     pub volumes: Volumes,
     pub events: Bus,
+    /// Notices that logs grow, for all who follow one.
+    pub log_watcher: LogWatcher,
     /// What may change without a new start; `config` keeps what it was at the start.
     pub reloadable: RwLock<Reloadable>,
     /// Who has networks beyond this host; set after the start, if at all.
@@ -94,6 +97,7 @@ impl Engine {
                 execs: Execs::default(),
                 volumes,
                 events: Bus::default(),
+                log_watcher: LogWatcher::default(),
                 provider: watch::Sender::new(None),
                 grants: watch::Sender::new(0),
                 closing: CancellationToken::new(),

@@ -1,24 +1,25 @@
 //! Learning of kills for want of memory as they happen.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::group::Cgroup;
 use super::layout::Version;
 
-/// Becomes readable when the kernel may have killed a process of the group. Then call
+/// Has [`OomWatch::events`] when the kernel may have killed a process of the group. Then call
 /// [`OomWatch::clear`] and compare [`Cgroup::oom_kills`] with the last count.
 #[derive(Debug)]
 pub enum OomWatch {
     /// Version 1: an event descriptor that the kernel counts up, and the file it watches.
     Event(EventFd, File),
-    /// Version 2: a watch on `memory.events`.
-    Inotify(Inotify),
+    /// Version 2: `memory.events`, which has an exceptional event after each change that was not read
+    /// yet. Not an inotify instance: root's programs have 128 of those, and each container one of these.
+    File(File),
 }
 
 impl OomWatch {
@@ -28,23 +29,39 @@ impl OomWatch {
             None => None,
             Some((Version::V1, dir)) => Some(watch_v1(&dir)?),
             Some((Version::V2, dir)) => {
-                let file = dir.join("memory.events");
-                if !file.exists() {
-                    return Ok(None);
+                match File::open(dir.join("memory.events")) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+                    file => {
+                        // What was never read has no changes.
+                        Some(OomWatch::File(file?)).filter(OomWatch::clear)
+                    }
                 }
-                let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-                inotify.add_watch(&file, AddWatchFlags::IN_MODIFY)?;
-                Some(OomWatch::Inotify(inotify))
             }
         })
     }
 
-    /// Takes off what made it readable.
-    pub fn clear(&self) {
+    /// What to poll for.
+    pub fn events(&self) -> PollFlags {
         match self {
-            // An error means that there was nothing to take.
-            OomWatch::Event(event, _) => drop(event.read()),
-            OomWatch::Inotify(inotify) => drop(inotify.read_events()),
+            OomWatch::Event(..) => PollFlags::POLLIN,
+            // It is readable always.
+            OomWatch::File(_) => PollFlags::POLLPRI,
+        }
+    }
+
+    /// Takes off what was told. False when the group is gone: then there is nothing to tell any more,
+    /// and the events do not end.
+    pub fn clear(&self) -> bool {
+        match self {
+            OomWatch::Event(event, _) => {
+                // An error means that there was nothing to take.
+                let _ = event.read();
+                true
+            }
+            OomWatch::File(file) => {
+                let mut file = file;
+                file.rewind().and_then(|()| file.read(&mut [0; 512])).is_ok()
+            }
         }
     }
 }
@@ -53,7 +70,7 @@ impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             OomWatch::Event(event, _) => event.as_fd(),
-            OomWatch::Inotify(inotify) => inotify.as_fd(),
+            OomWatch::File(file) => file.as_fd(),
         }
     }
 }

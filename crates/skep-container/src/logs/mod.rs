@@ -7,10 +7,12 @@ mod cursor;
 mod entry;
 mod files;
 mod stream;
+mod watcher;
 mod writer;
 
 pub use entry::LogEntry;
-pub use stream::{LogStream, ReadOptions, read};
+pub use stream::{Follow, LogStream, ReadOptions, read};
+pub use watcher::LogWatcher;
 pub(crate) use writer::{Lines, Writer};
 
 use std::io;

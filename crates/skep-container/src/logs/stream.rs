@@ -1,19 +1,17 @@
 //! A log as a stream.
 
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::Stream;
 use futures::future::BoxFuture;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use time::OffsetDateTime;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::LogError;
 use super::cursor::Cursor;
 use super::entry::LogEntry;
+use super::watcher::{Changes, LogWatcher};
 use crate::blocking::blocking;
 use crate::proto::JsonFileConfig;
 
@@ -29,9 +27,17 @@ pub struct ReadOptions {
     pub since: Option<OffsetDateTime>,
     /// Only entries at or before this time.
     pub until: Option<OffsetDateTime>,
-    /// Go on as the log grows, until this is done (typically: until the container has ended);
-    /// everything that was written before that is still delivered.
-    pub follow: Option<BoxFuture<'static, ()>>,
+    /// Go on as the log grows.
+    pub follow: Option<Follow>,
+}
+
+/// How to go on as the log grows.
+pub struct Follow {
+    /// Notices that it does; one for all logs.
+    pub watcher: LogWatcher,
+    /// Until this is done (typically: until the container has ended); everything that was written
+    /// before that is still delivered.
+    pub until: BoxFuture<'static, ()>,
 }
 
 /// Entries, oldest first. Ends after an error. Dropping it ends the reading.
@@ -60,13 +66,11 @@ async fn run(
     send: &mpsc::Sender<Result<Vec<LogEntry>, LogError>>,
 ) -> Result<(), LogError> {
     let ReadOptions { tail, since, until, follow } = options;
-    let path = config.path.clone();
     // The watch comes first: what is written after the last read is seen by one of the two.
-    let watch = match &follow {
-        Some(_) => Some(watch(&config)?),
-        None => None,
+    let (mut changes, mut ended) = match follow {
+        Some(Follow { watcher, until }) => (Some(watch(&config, &watcher)?), Some(until)),
+        None => (None, None),
     };
-    let mut ended = follow;
     let mut cursor = blocking(move || Cursor::open(config, tail)).await?;
     loop {
         let (back, batch) = blocking(move || {
@@ -77,17 +81,11 @@ async fn run(
         cursor = back;
         let mut batch = batch?;
         if batch.is_empty() {
-            let (Some(watch), Some(end)) = (&watch, &mut ended) else { return Ok(()) };
+            let (Some(changes), Some(end)) = (&mut changes, &mut ended) else { return Ok(()) };
             tokio::select! {
                 () = send.closed() => return Ok(()),
                 () = end => ended = None,
-                changed = watch.readable() => match changed {
-                    Ok(mut guard) => {
-                        drain(watch.get_ref());
-                        guard.clear_ready();
-                    }
-                    Err(source) => return Err(LogError::Watch { path, source }),
-                },
+                () = changes.next() => {}
             }
             continue;
         }
@@ -105,24 +103,11 @@ async fn run(
     }
 }
 
-/// Watches the directory, since files come and go.
-fn watch(config: &JsonFileConfig) -> Result<AsyncFd<OwnedFd>, LogError> {
+fn watch(config: &JsonFileConfig, watcher: &LogWatcher) -> Result<Changes, LogError> {
     let failed = |source| LogError::Watch { path: config.path.clone(), source };
     let dir =
         config.path.parent().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
-        .map_err(|e| failed(e.into()))?;
-    let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-    inotify.add_watch(dir, events).map_err(|e| failed(e.into()))?;
-    // Deprecated because a type could change the descriptor it gives; an owned one does not.
-    #[expect(deprecated, reason = "the replacement is an unsafe function")]
-    AsyncFd::new(OwnedFd::from(inotify)).map_err(failed)
-}
-
-/// Takes off all that the watch has seen; what it was does not matter.
-fn drain(watch: &OwnedFd) {
-    let mut events = [0; 4096];
-    while nix::unistd::read(watch, &mut events).is_ok_and(|count| count > 0) {}
+    watcher.follow(dir).map_err(failed)
 }
 
 impl Stream for LogStream {

@@ -137,7 +137,7 @@ impl Shim {
             add(Source::Listener, listener.as_fd(), read);
         }
         if let Some(oom) = &self.oom {
-            add(Source::Oom, oom.as_fd(), read);
+            add(Source::Oom, oom.as_fd(), oom.events());
         }
         for (&id, connection) in &self.connections {
             let events = if connection.wants_write() { read | write } else { read };
@@ -203,10 +203,11 @@ impl Shim {
                 self.reap();
             }
             Source::Oom => {
-                if let Some(oom) = &self.oom {
-                    oom.clear();
-                }
+                let there = self.oom.as_ref().is_some_and(OomWatch::clear);
                 self.count_oom_kills();
+                if !there {
+                    self.oom = None;
+                }
             }
             Source::Connection(id) => self.serve_connection(id, readable, writable),
             Source::Report(number) => self.read_report(number),

@@ -2,7 +2,7 @@
 
 use futures::{FutureExt, StreamExt};
 use skep_container::StdStream;
-use skep_container::logs::{ReadOptions, read};
+use skep_container::logs::{Follow, LogWatcher, ReadOptions, read};
 
 use crate::fixture::{Bed, Options, PATIENCE};
 
@@ -74,8 +74,9 @@ async fn following_ends_with_the_container_and_misses_nothing() {
     let handle = bed.create(Options { log: true, max_size, ..Options::sh(script) }).await;
     let waiter = handle.clone();
     let ended = async move { drop(waiter.wait().await) }.boxed();
+    let follow = Follow { watcher: LogWatcher::default(), until: ended };
     let following =
-        lines(&bed, max_size, ReadOptions { follow: Some(ended), ..Default::default() });
+        lines(&bed, max_size, ReadOptions { follow: Some(follow), ..Default::default() });
     let (started, got) = tokio::join!(handle.start(), tokio::time::timeout(PATIENCE, following));
     started.expect("start");
     let got = got.expect("in time");
@@ -83,4 +84,43 @@ async fn following_ends_with_the_container_and_misses_nothing() {
     assert_eq!(got.len(), wanted.len());
     assert_eq!(got, wanted);
     handle.delete().await.expect("delete");
+}
+
+/// More than a host has inotify instances for (128), on one log and on several.
+#[tokio::test]
+async fn followers_are_not_bounded_by_what_the_kernel_watches() {
+    const FOLLOWERS: usize = 300;
+    let beds: Vec<Bed> = (0..3).map(|_| Bed::new()).collect();
+    let watcher = LogWatcher::default();
+    let mut streams: Vec<_> = (0..FOLLOWERS)
+        .map(|n| {
+            // Most are on the first.
+            let bed = &beds[(n % 10) % 3 * usize::from(n % 10 > 6)];
+            let follow =
+                Follow { watcher: watcher.clone(), until: futures::future::pending().boxed() };
+            read(&bed.log_config(None), ReadOptions { follow: Some(follow), ..Default::default() })
+        })
+        .collect();
+    let entry = |n: usize| {
+        let time = "2026-01-01T00:00:00Z";
+        format!("{{\"log\":\"line {n}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n")
+    };
+    for n in 0..2 {
+        for bed in &beds {
+            use std::io::Write;
+            let file = std::fs::File::options().append(true).create(true).open(bed.log());
+            file.expect("log").write_all(entry(n).as_bytes()).expect("write");
+        }
+        for (at, stream) in streams.iter_mut().enumerate() {
+            let next = tokio::time::timeout(PATIENCE, stream.next()).await;
+            let next = next.unwrap_or_else(|_| panic!("follower {at} got nothing"));
+            let line = next.expect("more").expect("entry").line;
+            assert_eq!(line, format!("line {n}\n"));
+        }
+    }
+    let instances = std::fs::read_dir("/proc/self/fd").expect("descriptors").filter(|entry| {
+        let path = entry.as_ref().expect("entry").path();
+        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("inotify"))
+    });
+    assert_eq!(instances.count(), 1);
 }

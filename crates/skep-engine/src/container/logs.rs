@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
-use skep_container::logs::{LogEntry, ReadOptions, read};
+use skep_container::logs::{Follow, LogEntry, ReadOptions, read};
 use skep_container::{LogConfig, StdStream};
 use time::OffsetDateTime;
 
@@ -56,7 +56,7 @@ impl Engine {
                 // The watch ending is the container's end too.
                 drop(over.await);
             };
-            Box::pin(end) as futures::future::BoxFuture<'static, ()>
+            Follow { watcher: self.inner.log_watcher.clone(), until: Box::pin(end) }
         });
         let entries = read(
             &config,
