@@ -11,7 +11,7 @@ use crate::board::Board;
 use crate::db::TaskDb;
 use crate::session::Sessions;
 use crate::worker::Worker;
-use crate::{Executor, Link, ManagerAddress, SessionView, configure};
+use crate::{Executor, Link, ManagerAddress, SessionView, configure, strays};
 
 /// What an agent needs.
 pub struct AgentConfig {
@@ -74,9 +74,10 @@ impl Agent {
             link: link_sender,
             stop: stop.clone(),
         };
-        let configuring = configure::follow(executor, view.clone(), stop.clone());
+        let configuring = configure::follow(executor.clone(), view.clone(), stop.clone());
+        let sweeping = strays::follow(executor, worker.clone(), stop.clone());
         let running = tokio::spawn(async move {
-            tokio::join!(sessions.run(managers), configuring);
+            tokio::join!(sessions.run(managers), configuring, sweeping);
             worker.stopped().await;
         });
         Ok(Self { view, link, stop, running: Some(running) })

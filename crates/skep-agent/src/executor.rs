@@ -1,14 +1,20 @@
 use async_trait::async_trait;
-use skep_types::{ContainerStatus, EncryptionKey, Node, NodeDescription, PortStatus, Task};
+use skep_types::{ContainerStatus, EncryptionKey, Node, NodeDescription, PortStatus, Task, TaskId};
 
 use crate::{Dependencies, ExecError, LogOptions, LogStream, ManagerAddress};
 
 /// What runs containers on this host.
 ///
 /// An implementer must uphold:
-/// - [`Executor::controller`] is quick and changes nothing on the host. It is called once for each
-///   task, and again after a restart of the process for every task that is still assigned, whatever
-///   state it was in: a container that exists belongs to the task's new controller.
+/// - [`Executor::controller`] changes nothing on the host, and is quick but for one case: after a
+///   restart it waits until the host has taken over the containers of the process before it, so that
+///   nothing is said or done about a task whose container is not known yet. The session with a manager
+///   goes on meanwhile. Its future may be dropped at any `await`. It is called once for each task, and
+///   again after a restart of the process for every task that is still assigned, whatever state it was
+///   in: a container that exists belongs to the task's new controller.
+/// - [`Executor::describe`] waits for nothing of the kind.
+/// - [`Executor::task_containers`] names tasks whose containers this executor made, never a container
+///   that a user made.
 /// - [`Executor::configure`] and [`Executor::set_network_keys`] may be called again with the same
 ///   argument, and before or after the controllers of tasks that need what they bring.
 #[async_trait]
@@ -39,6 +45,13 @@ pub trait Executor: Send + Sync + 'static {
         task: &Task,
         dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError>;
+
+    /// The tasks that have containers on this host.
+    async fn task_containers(&self) -> Result<Vec<TaskId>, ExecError>;
+
+    /// Removes a container without a controller, running or not, and what only it used. One that is
+    /// gone is no error.
+    async fn remove_stray(&self, task: &TaskId) -> Result<(), ExecError>;
 }
 
 /// One task's container, from its image to its removal.

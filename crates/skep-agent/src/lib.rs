@@ -21,6 +21,7 @@ mod exec_error;
 mod executor;
 mod logs;
 mod session;
+mod strays;
 mod task;
 mod template;
 #[cfg(test)]

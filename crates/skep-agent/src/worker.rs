@@ -30,6 +30,8 @@ pub(crate) enum Change {
 /// Keeps one state machine for each task assigned to this node.
 pub(crate) struct Worker {
     tasks: Mutex<BTreeMap<TaskId, Slot>>,
+    /// Counts complete assignments.
+    complete: watch::Sender<u64>,
     /// Counts tasks that came, for log subscriptions that wait for them.
     arrivals: watch::Sender<u64>,
     executor: Arc<dyn Executor>,
@@ -65,6 +67,7 @@ impl Worker {
     ) -> Arc<Self> {
         let worker = Arc::new(Self {
             tasks: Mutex::default(),
+            complete: watch::Sender::new(0),
             arrivals: watch::Sender::new(0),
             executor,
             dependencies: DependencyStore::default(),
@@ -112,6 +115,8 @@ impl Worker {
         for id in gone {
             self.order_removal(&mut slots, &id);
         }
+        drop(slots);
+        self.complete.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Changes parts of the assignment. Secrets and configs come first, whatever their place.
@@ -143,6 +148,16 @@ impl Worker {
             .values()
             .map(|slot| TaskRef { task: slot.task.clone(), entry: slot.entry.clone() })
             .collect()
+    }
+
+    /// Whether a task has a state machine here, one that removes it included.
+    pub(crate) fn knows(&self, task: &TaskId) -> bool {
+        self.lock().contains_key(task)
+    }
+
+    /// Counts the complete assignments so far.
+    pub(crate) fn complete_assignments(&self) -> watch::Receiver<u64> {
+        self.complete.subscribe()
     }
 
     /// Changes whenever a task comes.

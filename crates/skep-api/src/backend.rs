@@ -1,5 +1,9 @@
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
 use skep_engine::Engine;
 use skep_node::SwarmNode;
 
@@ -34,6 +38,23 @@ pub struct Backend {
     pub metrics: Arc<Metrics>,
     /// What `info` warns of besides what the engine finds.
     pub warnings: Vec<String>,
+}
+
+/// Has a request wait until the containers of an earlier daemon have been taken over, unless it only
+/// looks: lists and descriptions are there from the start.
+pub(crate) async fn after_adoption(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = request.uri().path();
+    // Descriptions of networks and containers; logs, archives and the like of a container do wait.
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD)
+        && (path.ends_with("/json") || !path.contains("/containers/"));
+    if !looks {
+        app.engine.adopted().await;
+    }
+    next.run(request).await
 }
 
 /// The backend as handlers have it.

@@ -9,21 +9,31 @@ use crate::http::ApiError;
 /// Every operation, as each kind declares them, with Docker's answer for all others.
 pub(crate) fn router(backend: Arc<Backend>) -> Router {
     let metrics = backend.metrics.clone();
-    operations()
+    let adoption =
+        axum::middleware::from_fn_with_state(backend.clone(), crate::backend::after_adoption);
+    adopted()
+        .route_layer(adoption)
+        .merge(operations())
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(axum::middleware::from_fn_with_state(metrics, crate::metrics::measure))
         .with_state(backend)
 }
 
+/// Operations on what a daemon takes over from the one before it.
+fn adopted() -> Router<App> {
+    Router::new()
+        .merge(crate::containers::routes())
+        .merge(crate::exec::routes())
+        .merge(crate::networks::routes())
+}
+
+/// All others.
 fn operations() -> Router<App> {
     Router::new()
         .merge(crate::system::routes())
-        .merge(crate::containers::routes())
-        .merge(crate::exec::routes())
         .merge(crate::images::routes())
         .merge(crate::volumes::routes())
-        .merge(crate::networks::routes())
         .merge(crate::swarm::routes())
         .merge(crate::nodes::routes())
         .merge(crate::services::routes())
@@ -42,6 +52,6 @@ mod tests {
     #[test]
     fn routes_of_all_kinds_go_together() {
         // Panics if two kinds claim the same path.
-        let _router = super::operations();
+        let _router = super::adopted().merge(super::operations());
     }
 }

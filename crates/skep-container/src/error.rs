@@ -16,6 +16,9 @@ pub enum ControlError {
         #[source]
         reason: Refusal,
     },
+    /// The shim is there and does not answer; the request may still take effect.
+    #[error("shim of container {id} does not answer ({op}): it hangs or is stopped")]
+    Hung { id: String, op: &'static str },
     /// The shim went away before it answered; whether the request took effect is unknown.
     #[error("shim of container {id} is gone")]
     Gone { id: String },
@@ -146,6 +149,12 @@ pub enum DeleteError {
         id: String,
         #[source]
         source: ControlError,
+    },
+    #[error("could not kill the shim of container {id}, which does not answer")]
+    Kill {
+        id: String,
+        #[source]
+        source: io::Error,
     },
     #[error("could not remove the control groups of container {id}")]
     Cgroup {

@@ -42,7 +42,8 @@ pub mod shim;
 pub mod spec;
 
 pub use client::{
-    AttachOptions, AttachStdin, Attached, CreateRequest, ExecRequest, Handle, OutputStream, Runtime,
+    AttachOptions, AttachStdin, Attached, CreateRequest, ExecRequest, Handle, OutputStream,
+    Runtime, ShimProcess,
 };
 pub use error::{ConnectError, ControlError, CreateError, DeleteError, StartError};
 pub use frame::StdStream;

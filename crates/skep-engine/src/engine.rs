@@ -45,18 +45,35 @@ pub(crate) struct Inner {
     pub provider: watch::Sender<Option<Arc<dyn NetworkProvider>>>,
     /// Counts changes of what containers were granted by the provider.
     pub grants: watch::Sender<u64>,
+    /// Whether every container of an earlier daemon has been taken over.
+    pub adopted: watch::Sender<bool>,
     /// Ends the engine's own tasks; containers go on.
     pub closing: CancellationToken,
 }
 
 impl Engine {
-    /// Opens the state, starts images and network, adopts running containers, and applies restart
-    /// policies to those that ended meanwhile.
+    /// [`Engine::open`], and waits for [`Engine::adopted`].
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn start(config: EngineConfig) -> Result<Self> {
+        let engine = Self::open(config).await?;
+        engine.adopted().await;
+        Ok(engine)
+    }
+
+    /// Opens the state of images, volumes, networks and containers; then, in the background, adopts
+    /// running containers and applies restart policies to those that ended meanwhile. What this
+    /// itself costs hardly grows with the containers, so that a host with many can be asked, and
+    /// can tell its swarm that it lives, at once.
+    ///
+    /// Until [`Engine::adopted`], containers and networks may be listed and looked at, as the last
+    /// daemon knew them; who wants to change them, or to talk to a container, has to wait for it.
     ///
     /// # Errors
     /// When a folder cannot be used, another process holds the state, or the network cannot be
-    /// started. Single containers and volumes that cannot be read are reported and left alone.
-    pub async fn start(config: EngineConfig) -> Result<Self> {
+    /// opened. Single containers and volumes that cannot be read are reported and left alone.
+    pub async fn open(config: EngineConfig) -> Result<Self> {
         for dir in
             [&config.data_root, &config.exec_root, &config.containers_dir(), &config.bundles_dir()]
         {
@@ -84,7 +101,7 @@ impl Engine {
             let root = config.data_root.join("volumes");
             util::blocking(move || Volumes::open(root)).await?
         };
-        let net = Net::start(net_config(&config)).await?;
+        let net = Net::open(net_config(&config)).await?;
         let engine = Self {
             inner: Arc::new(Inner {
                 runtime: Runtime::new(config.shim.clone()),
@@ -100,11 +117,33 @@ impl Engine {
                 log_watcher: LogWatcher::default(),
                 provider: watch::Sender::new(None),
                 grants: watch::Sender::new(0),
+                adopted: watch::Sender::new(false),
                 closing: CancellationToken::new(),
             }),
         };
-        engine.adopt_all().await?;
+        let loaded = engine.load().await?;
+        let this = engine.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = this.adopt_all(loaded) => {}
+                () = this.inner.closing.cancelled() => return,
+            }
+            this.inner.adopted.send_replace(true);
+            this.follow_shims().await;
+        });
         Ok(engine)
+    }
+
+    /// Waits until every container that an earlier daemon left has been taken over. Never comes if
+    /// the engine is shut down before that.
+    pub async fn adopted(&self) {
+        // Fails only without a sender, which this engine has.
+        let _ = self.inner.adopted.subscribe().wait_for(|adopted| *adopted).await;
+    }
+
+    /// Whether [`Engine::adopted`] has come.
+    pub fn is_adopted(&self) -> bool {
+        *self.inner.adopted.borrow()
     }
 
     /// Ends the engine's tasks. Containers go on running; a later [`Engine::start`] adopts them.

@@ -33,7 +33,7 @@ mod util;
 mod volume;
 
 pub use config::{EngineConfig, Reloadable};
-pub use container::{Attachment, CreateExtras, Glance, HealthStatus, Phase, random_name};
+pub use container::{Attachment, CreateExtras, Glance, HealthStatus, Labelled, Phase, random_name};
 pub use engine::Engine;
 pub use error::{EngineError, ErrorKind, NotRunningText, Result, report};
 pub use filters::Filters;

@@ -129,6 +129,7 @@ impl Manager {
             reports: StatusReports::new(),
             logs: LogBroker::new(),
             host_routes: config.host_routes,
+            own_agent: watch::Sender::new(false),
             leading: watch::Sender::new(false),
             stop: CancellationToken::new(),
         });
@@ -171,6 +172,12 @@ impl Manager {
     /// Whether this manager leads and its loops run.
     pub fn leading(&self) -> watch::Receiver<bool> {
         self.shared.leading.subscribe()
+    }
+
+    /// Says that the agent of this manager's own node has begun to look for a manager. Until then its
+    /// silence means nothing: this manager's life shows that the node lives.
+    pub fn agent_started(&self) {
+        self.shared.own_agent.send_replace(true);
     }
 
     /// Whether any manager leads, as far as this one knows.

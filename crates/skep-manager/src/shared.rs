@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub reports: StatusReports,
     pub logs: LogBroker,
     pub host_routes: HostRoutes,
+    /// Whether the agent beside this manager runs: from then on it can speak.
+    pub own_agent: watch::Sender<bool>,
     /// True while this manager leads and its loops run.
     pub leading: watch::Sender<bool>,
     /// Cancelled when the manager stops.

@@ -78,7 +78,8 @@ async fn serve(
         warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
     }
 
-    let engine = Engine::start(engine_config(&settings)?).await.context("start the engine")?;
+    // Containers are adopted meanwhile: a node with many must not fall silent over it.
+    let engine = Engine::open(engine_config(&settings)?).await.context("start the engine")?;
     for check in engine.net().checks().iter().filter(|check| !check.available) {
         warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
     }

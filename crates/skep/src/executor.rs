@@ -21,7 +21,7 @@ use skep_agent::{Controller, Dependencies, ExecError, Executor, ManagerAddress};
 use skep_engine::Engine;
 use skep_net::{Cluster, GossipKey, GossipSettings, NetError, OverlayNetwork};
 use skep_node::{Host, HostError, Membership, SwarmNode};
-use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task};
+use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task, TaskId};
 use tokio::sync::watch;
 
 use attachable::Arrivals;
@@ -174,11 +174,28 @@ fn gossip_settings(
 impl Host for EngineExecutor {
     async fn joined(&self, membership: &Membership) -> Result<(), HostError> {
         self.host.place().membership = Some(membership.clone());
-        Ok(self.tell_cluster().await?)
+        if self.host.engine.is_adopted() {
+            return Ok(self.tell_cluster().await?);
+        }
+        // The membership of an earlier daemon goes on, and the network keeps what it was told then.
+        // To wait for all namespaces here would silence this node's agent.
+        let this = Self { host: Arc::clone(&self.host) };
+        tokio::spawn(async move {
+            this.host.engine.adopted().await;
+            if let Err(error) = this.tell_cluster().await {
+                // The loop of the network tries again what it could not apply.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot tell the network about the swarm"
+                );
+            }
+        });
+        Ok(())
     }
 
     async fn left(&self) -> Result<(), HostError> {
         let host = &self.host;
+        host.engine.adopted().await;
         workload::remove_all(&host.engine).await?;
         // Other containers go on running, without the swarm's networks.
         host.engine.withdraw_network_grants().await?;
@@ -200,6 +217,7 @@ impl Executor for EngineExecutor {
     }
 
     async fn configure(&self, node: &Node) -> Result<(), ExecError> {
+        self.host.engine.adopted().await;
         let before = self.host.node.send_replace(Some(node.clone()));
         if before.is_none_or(|before| before.vxlan_udp_port != node.vxlan_udp_port) {
             self.tell_cluster().await.map_err(|source| {
@@ -221,6 +239,7 @@ impl Executor for EngineExecutor {
         keys: &[EncryptionKey],
         managers: &[ManagerAddress],
     ) -> Result<(), ExecError> {
+        self.host.engine.adopted().await;
         let settings = {
             let place = self.host.place();
             // Left meanwhile.
@@ -239,7 +258,25 @@ impl Executor for EngineExecutor {
         task: &Task,
         dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError> {
+        // Before that, a task's container cannot be told from one that is gone.
+        self.host.engine.adopted().await;
         let host = Arc::clone(&self.host);
         Ok(Box::new(TaskController::new(host, task.clone(), dependencies.clone())))
+    }
+
+    async fn task_containers(&self) -> Result<Vec<TaskId>, ExecError> {
+        self.host.engine.adopted().await;
+        Ok(workload::tasks(&self.host.engine))
+    }
+
+    async fn remove_stray(&self, task: &TaskId) -> Result<(), ExecError> {
+        let engine = &self.host.engine;
+        if let Some(container) = workload::find(engine, task) {
+            workload::remove(engine, &container).await.map_err(|source| {
+                ExecError::temporary("remove the container of an unknown task", source)
+            })?;
+        }
+        files::remove(&self.host.files, task)
+            .map_err(|source| ExecError::temporary("remove the task's files", source))
     }
 }

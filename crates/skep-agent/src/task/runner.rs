@@ -94,7 +94,13 @@ impl Runner {
     /// only waits for the end.
     async fn make_controller(&mut self, task: &Task) -> Result<Arc<dyn Controller>, Ended> {
         loop {
-            match self.try_make_controller(task).await {
+            let stop = self.stop.clone();
+            let made = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Ended::Stopped),
+                made = self.try_make_controller(task) => made,
+            };
+            match made {
                 Ok(controller) => {
                     let controller: Arc<dyn Controller> = controller.into();
                     return Ok(self.entry.controller.get_or_init(|| controller).clone());
@@ -110,7 +116,8 @@ impl Runner {
                     return Err(self.wait_for_removal().await);
                 }
             }
-            if self.is_removed() {
+            // Nothing was made for it yet; else there is a container to remove, now or before a restart.
+            if self.is_removed() && self.state() < TaskState::Preparing {
                 return Err(Ended::Removed);
             }
         }

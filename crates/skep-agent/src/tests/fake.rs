@@ -141,7 +141,9 @@ impl Executor for FakeExecutor {
         task: &Task,
         _dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError> {
-        self.change(|state| match next_error(state, &format!("controller {}", task.id)) {
+        let call = format!("controller {}", task.id);
+        self.wait_for(|state| (!state.held.contains(&call)).then_some(())).await;
+        self.change(|state| match next_error(state, &call) {
             Some(error) => Err(error),
             None => {
                 state.made.push(task.clone());
@@ -149,6 +151,22 @@ impl Executor for FakeExecutor {
             }
         })?;
         Ok(Box::new(FakeController { executor: self.clone(), id: task.id.clone() }))
+    }
+
+    async fn task_containers(&self) -> Result<Vec<TaskId>, ExecError> {
+        Ok(self.state().containers.keys().cloned().collect())
+    }
+
+    async fn remove_stray(&self, task: &TaskId) -> Result<(), ExecError> {
+        let call = format!("stray {task}");
+        self.change(|state| {
+            state.calls.push(call.clone());
+            if let Some(error) = next_error(state, &call) {
+                return Err(error);
+            }
+            state.containers.remove(task);
+            Ok(())
+        })
     }
 }
 

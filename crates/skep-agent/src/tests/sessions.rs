@@ -127,6 +127,25 @@ async fn a_session_brings_the_node_and_its_tasks_and_takes_reports() {
 }
 
 #[tokio::test]
+async fn a_node_beats_while_its_containers_are_taken_over_and_says_nothing_of_tasks() {
+    let rig = Rig::start(vec![complete(&[])]).await;
+    rig.executor.change(|state| state.held = vec!["controller t".into(), "controller u".into()]);
+    let opened = || (rig.manager.record().assignments_opened > 0).then_some(());
+    until("an assignment", opened, String::new).await;
+    rig.manager.assign(&message(Type::Incremental, "1", "2", &[running("t"), running("u")]));
+    let before = rig.manager.record().heartbeats;
+    let beats = || rig.manager.record().heartbeats - before;
+    until("heartbeats", || (beats() > 3).then_some(()), || beats().to_string()).await;
+    assert_eq!(rig.manager.record().statuses, []);
+    assert_eq!(rig.executor.calls(), <[String; 0]>::default());
+    rig.executor.change(|state| state.held.retain(|call| call != "controller t"));
+    rig.reported("t", TaskState::Running).await;
+    // One that still waits does not hold up the end.
+    rig.agent.shutdown().await;
+    assert_eq!(rig.executor.count("prepare u"), 0);
+}
+
+#[tokio::test]
 async fn the_executor_follows_node_and_keys() {
     let rig = Rig::start(vec![complete(&[])]).await;
     rig.executor.fail_next("configure", crate::ExecError::refused("not now"));

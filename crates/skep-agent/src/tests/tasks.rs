@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep_types::{Task, TaskState, TaskStatus};
+use skep_types::{Task, TaskId, TaskState, TaskStatus};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::fake::{FakeExecutor, container_task};
+use super::fake::{Container, FakeExecutor, container_task};
 use super::until;
 use crate::ExecError;
 use crate::board::Board;
@@ -94,6 +94,54 @@ async fn a_task_runs_and_completes() {
     assert_eq!(complete.message, "finished");
     assert_eq!(complete.err, "");
     assert_eq!(host.executor.calls(), ["prepare t", "start t", "wait t"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_goes_while_it_cannot_be_taken_up_leaves_no_container() {
+    let host = Host::new();
+    host.put(container_task("t", TaskState::Running));
+    host.reaches("t", TaskState::Running).await;
+    let executor = host.executor.clone();
+    for _ in 0..3 {
+        executor.fail_next("controller t", ExecError::temporary("describe this host", "busy"));
+    }
+    let host = host.restart().await;
+    host.worker.replace(Vec::new());
+    host.gone("t").await;
+    assert!(executor.state().containers.is_empty());
+    assert_eq!(executor.count("remove t"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_of_unknown_tasks_are_removed_until_they_are_gone() {
+    let host = Host::new();
+    let ghosts = ["g", "h"].map(TaskId::from);
+    host.executor.change(|state| {
+        state.containers = ghosts.clone().map(|ghost| (ghost, Container::default())).into();
+    });
+    host.executor.fail_next("stray g", ExecError::temporary("remove it", "busy"));
+    let sweeping = tokio::spawn(crate::strays::follow(
+        Arc::new(host.executor.clone()),
+        host.worker.clone(),
+        host.stop.clone(),
+    ));
+    host.put(container_task("t", TaskState::Running));
+    host.reaches("t", TaskState::Running).await;
+    // What a manager has not said may only be forgotten by this node.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(host.executor.state().containers.len(), 3);
+    host.worker.replace(vec![Change::PutTask(Box::new(container_task("t", TaskState::Running)))]);
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    until(
+        "only known containers",
+        || (host.executor.state().containers.len() == 1).then_some(()),
+        || format!("{:?}", host.executor.calls()),
+    )
+    .await;
+    assert!(host.executor.state().containers.contains_key(&TaskId::from("t")));
+    assert_eq!((host.executor.count("stray g"), host.executor.count("stray h")), (2, 1));
+    host.stop.cancel();
+    sweeping.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

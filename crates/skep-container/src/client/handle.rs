@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 use tokio::sync::broadcast;
@@ -14,6 +15,7 @@ use super::bundle;
 use super::connection::{self, Connection, NoAnswer, is_gone};
 use super::descriptors;
 use super::requests::ExecRequest;
+use super::shims::ShimProcess;
 use crate::blocking::blocking;
 use crate::cgroup::{Cgroup, CgroupError, Stats};
 use crate::error::{ControlError, DeleteError, StartError};
@@ -22,10 +24,15 @@ use crate::proto::{
     State, Status, Target,
 };
 
+/// A shim does most of what it is asked within a millisecond. One that takes longer is asked whether it
+/// is there at all, and has as long again to say so.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A container and its shim. Cheap to clone; clones share one connection.
 ///
 /// Dropping all clones does nothing to the container. All methods are cancel safe: a dropped call
-/// may still take effect.
+/// may still take effect. A shim that hangs makes them fail with [`ControlError::Hung`] after ten
+/// seconds; only the waits for an end go on, for that may yet come.
 #[derive(Clone, Debug)]
 pub struct Handle {
     inner: Arc<Inner>,
@@ -90,7 +97,7 @@ impl Handle {
     /// Waits until the init process has ended and its output was delivered. Any number of waiters.
     /// [`ControlError::Gone`] if the shim is killed before that.
     pub async fn wait(&self) -> Result<ExitStatus, ControlError> {
-        match self.ask("wait", Command::Wait { target: Target::Init }).await {
+        match self.ask_for_long("wait", Command::Wait { target: Target::Init }).await {
             Ok(Reply::Exited(status)) => Ok(status),
             Ok(_) => Err(self.nonsense("wait")),
             Err(ControlError::Gone { id }) => match self.exit_on_disk("wait").await? {
@@ -183,8 +190,8 @@ impl Handle {
 
     /// Waits for the end of an exec process.
     pub async fn exec_wait(&self, exec: &str) -> Result<ExitStatus, ControlError> {
-        match self.ask("exec wait", Command::Wait { target: Target::Exec(exec.to_owned()) }).await?
-        {
+        let command = Command::Wait { target: Target::Exec(exec.to_owned()) };
+        match self.ask_for_long("exec wait", command).await? {
             Reply::Exited(status) => Ok(status),
             _ => Err(self.nonsense("exec wait")),
         }
@@ -256,13 +263,25 @@ impl Handle {
     }
 
     /// Ends the container if it runs (SIGKILL), its shim, its control groups, and removes what this
-    /// crate put into the bundle. Logs stay. May be repeated after an error.
+    /// crate put into the bundle. Logs stay. A shim that does not answer is killed. May be repeated
+    /// after an error.
     pub async fn delete(&self) -> Result<(), DeleteError> {
         match self.done("shutdown", Command::Shutdown { force: true }).await {
             Ok(()) | Err(ControlError::Gone { .. }) => {}
+            Err(ControlError::Hung { .. }) => self.kill_shim().await?,
             Err(source) => return Err(DeleteError::Shim { id: self.id().to_owned(), source }),
         }
         bundle::remove_remains(self.id(), self.bundle(), &self.inner.cgroup).await
+    }
+
+    /// Kills the shim, answering or not. What waits for the container's end learns that the shim is
+    /// gone; [`Handle::delete`] then ends the container.
+    pub async fn kill_shim(&self) -> Result<(), DeleteError> {
+        tracing::warn!(container = self.id(), "killing a shim that does not answer");
+        let bundle = self.inner.bundle.clone();
+        blocking(move || ShimProcess::end_of(&bundle))
+            .await
+            .map_err(|source| DeleteError::Kill { id: self.id().to_owned(), source })
     }
 
     async fn run(
@@ -294,7 +313,31 @@ impl Handle {
         }
     }
 
+    /// Asks what a shim that is well answers soon, or at least while it answers other things.
     pub(super) async fn ask(
+        &self,
+        op: &'static str,
+        command: Command,
+    ) -> Result<Reply, ControlError> {
+        let mut answer = std::pin::pin!(self.ask_for_long(op, command));
+        loop {
+            if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut answer).await {
+                return answer;
+            }
+            // It may be at work: to set a container up takes long on a busy host.
+            let probe = self.ask_for_long("state", Command::State);
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                well = tokio::time::timeout(PATIENCE, probe) => if well.is_err() {
+                    return Err(ControlError::Hung { id: self.id().to_owned(), op });
+                },
+            }
+        }
+    }
+
+    /// Asks, and waits for the answer as long as the shim is there.
+    async fn ask_for_long(
         &self,
         op: &'static str,
         command: Command,
@@ -312,6 +355,17 @@ impl Handle {
     }
 
     async fn attach_to(
+        &self,
+        target: Target,
+        options: AttachOptions,
+    ) -> Result<Attached, ControlError> {
+        // Attaching is done as soon as it is read.
+        tokio::time::timeout(PATIENCE * 2, self.attach_unlimited(target, options))
+            .await
+            .unwrap_or_else(|_| Err(ControlError::Hung { id: self.id().to_owned(), op: "attach" }))
+    }
+
+    async fn attach_unlimited(
         &self,
         target: Target,
         options: AttachOptions,
@@ -352,6 +406,10 @@ impl Handle {
                 Err(ControlError::Refused { id: self.id().to_owned(), op, reason })
             }
             Err(e) if is_gone(&e) => Err(ControlError::Gone { id: self.id().to_owned() }),
+            // A timeout of the socket.
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(ControlError::Hung { id: self.id().to_owned(), op })
+            }
             Err(e) => Err(self.io(op, e)),
         }
     }

@@ -7,8 +7,10 @@ mod descriptors;
 mod handle;
 mod requests;
 mod runtime;
+mod shims;
 
 pub use attach::{AttachOptions, AttachStdin, Attached, OutputStream};
 pub use handle::Handle;
 pub use requests::{CreateRequest, ExecRequest};
 pub use runtime::Runtime;
+pub use shims::ShimProcess;

@@ -16,7 +16,7 @@ use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
 use crate::proto::{self, Command, Refusal, Reply, ShimConfig};
 
 /// How long a shim gets for its first answer; it answers in less than a millisecond.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// Creates containers, and finds those that exist.
 #[derive(Clone, Debug)]
@@ -73,7 +73,8 @@ impl Runtime {
     }
 
     /// Finds a container which an earlier daemon created. Works after its end too, from the exit
-    /// status on disk.
+    /// status on disk. A shim that is there and does not answer within three seconds gets its handle
+    /// all the same: calls fail until it answers again.
     pub async fn connect(&self, id: &str, bundle: &Path) -> Result<Handle, ConnectError> {
         let config = match bundle::read_config(bundle).await {
             Ok(config) => config,
@@ -90,9 +91,8 @@ impl Runtime {
         match connection::open(bundle).await {
             Ok(stream) => {
                 let handle = handle(Some(Connection::new(stream)));
-                match tokio::time::timeout(TIMEOUT, handle.done("subscribe", Command::Subscribe))
-                    .await
-                {
+                let subscribed = handle.done("subscribe", Command::Subscribe);
+                match tokio::time::timeout(FIRST_ANSWER, subscribed).await {
                     Ok(Ok(())) => return Ok(handle),
                     // It was just ending.
                     Ok(Err(ControlError::Gone { .. })) => {}
@@ -100,8 +100,8 @@ impl Runtime {
                         return Err(ConnectError::Control { id: id.to_owned(), source });
                     }
                     Err(_) => {
-                        let source = io::ErrorKind::TimedOut.into();
-                        return Err(ConnectError::Io { id: id.to_owned(), source });
+                        tracing::warn!(container = id, "a shim does not answer");
+                        return Ok(handle);
                     }
                 }
             }
@@ -117,11 +117,24 @@ impl Runtime {
         }
     }
 
-    /// Ends and removes what is left of a container without a shim ([`ConnectError::ShimLost`], or a
-    /// create that the daemon did not survive). Does nothing if nothing is left.
+    /// Ends and removes what is left of a container that nobody has a handle of: one that lost its
+    /// shim ([`ConnectError::ShimLost`]), or whose shim outlived the daemon that was just creating it.
+    /// Does nothing if nothing is left.
     pub async fn clean_up(&self, id: &str, bundle: &Path) -> Result<(), DeleteError> {
         match bundle::read_config(bundle).await {
-            Ok(config) => bundle::remove_remains(id, bundle, &Cgroup::at(&config.cgroup)).await,
+            Ok(config) => {
+                let cgroup = Cgroup::at(&config.cgroup);
+                match connection::open(bundle).await {
+                    Ok(stream) => {
+                        let connection = Some(Connection::new(stream));
+                        Handle::new(id.to_owned(), bundle.to_owned(), cgroup, connection)
+                            .delete()
+                            .await
+                    }
+                    // Nobody listens, or, whoever does, cannot be asked: found by its process then.
+                    Err(_) => bundle::remove_remains(id, bundle, &cgroup).await,
+                }
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(DeleteError::File { path: bundle.join(proto::CONFIG_FILE), source }),
         }

@@ -3,7 +3,8 @@
 //! One thread, one poll loop (`server`), no async runtime: what it keeps in memory is what it must
 //! remember. Heavy work (libcontainer) happens in forked children (`crate::launch`).
 //!
-//! It ends only by the daemon's `Shutdown`. It blocks the signals by which services are stopped, runs
+//! It ends only by the daemon's `Shutdown`, or when the daemon goes away (or never comes) before it
+//! gave its go-ahead: a container that was not started is nobody's. It blocks the signals by which services are stopped, runs
 //! in a session of its own, and leaves the service's control group, so that neither `kill -9` of the
 //! daemon nor a service manager stopping it ends a container.
 //!

@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use time::OffsetDateTime;
 
 use super::connection::Connection;
-use super::process::{Asker, Process};
+use super::process::{Asker, Phase, Process};
 use crate::cgroup::{Cgroup, OomWatch};
 use crate::frame::StdStream;
 use crate::logs::Writer;
@@ -23,6 +23,10 @@ use crate::proto::{Event, FromShim, Refusal, Reply, ShimConfig};
 const BUFFER: usize = 16 * 1024;
 /// Reads of one stream before others get their turn.
 const TURNS: usize = 16;
+/// How long a shim waits for its daemon, which has a busy host in front of it at worst.
+const FIRST_CONNECTION: Duration = Duration::from_secs(60);
+/// Names no connection.
+const NOBODY: Asker = (0, 0);
 
 /// By which the shim knows its processes: 0 is the init process, exec processes count from 1.
 pub(super) type Number = u64;
@@ -35,7 +39,10 @@ pub(super) struct Shim {
     listener: Option<UnixListener>,
     signals: SignalFd,
     pub(super) connections: BTreeMap<u64, Connection>,
+    /// Counts connections; the first is 1.
     next_connection: u64,
+    /// Until when the first must have come.
+    expected: Instant,
     pub(super) processes: BTreeMap<Number, Process>,
     /// Exec processes by their ids.
     pub(super) execs: BTreeMap<String, Number>,
@@ -95,6 +102,7 @@ impl Shim {
             signals,
             connections: BTreeMap::new(),
             next_connection: 0,
+            expected: Instant::now() + FIRST_CONNECTION,
             processes: BTreeMap::from([(INIT, init)]),
             execs: BTreeMap::new(),
             launches: INIT,
@@ -117,6 +125,11 @@ impl Shim {
                 self.serve(source, events);
             }
             self.review();
+            if self.ending.is_none() && self.is_forsaken() {
+                eprintln!("the daemon is gone, and the container was not started: ending it");
+                self.ending = Some(NOBODY);
+                self.end_all();
+            }
             if self.may_end() {
                 return Ok(());
             }
@@ -167,7 +180,8 @@ impl Shim {
                 add(Source::Client(number, at), client.stream.as_fd(), events);
             }
         }
-        let deadline = self.processes.values().filter_map(Process::deadline).min();
+        let first = (self.next_connection == 0).then_some(self.expected);
+        let deadline = self.processes.values().filter_map(Process::deadline).chain(first).min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
             // One more millisecond, since the poll counts whole ones and the deadline must be over.
@@ -360,6 +374,16 @@ impl Shim {
         for process in self.processes.values_mut() {
             process.review_clients(now);
         }
+    }
+
+    /// Whether the container was not started yet and nobody is there to do so: the next daemon makes a
+    /// new one of its record.
+    fn is_forsaken(&self) -> bool {
+        let waits = self.processes.get(&INIT).is_some_and(|init| {
+            matches!(init.phase, Phase::New | Phase::Launching | Phase::Created)
+        });
+        let came = self.next_connection > 0;
+        waits && self.connections.is_empty() && (came || Instant::now() >= self.expected)
     }
 
     /// Whether the daemon asked for the end, nothing runs any more, and it was told.

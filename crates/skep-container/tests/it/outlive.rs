@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use skep_container::{AttachOptions, ConnectError, LogConfig, Status};
+use skep_container::{AttachOptions, ConnectError, ControlError, LogConfig, Status};
 use tokio::io::AsyncWriteExt;
 
 use crate::fixture::{Bed, Options, read_until, wait};
@@ -156,4 +156,75 @@ async fn the_shim_leaves_the_daemons_control_group() {
     let handle = Bed::runtime().connect(&bed.id, &bed.bundle()).await.expect("connect");
     assert_eq!(handle.state().await.expect("state").status, Status::Running);
     handle.delete().await.expect("delete");
+}
+
+/// Waits for the end of a process that is not ours.
+async fn gone(pid: i32) {
+    let limit = std::time::Instant::now() + crate::fixture::PATIENCE;
+    while std::path::Path::new(&format!("/proc/{pid}/exe")).exists() {
+        assert!(std::time::Instant::now() < limit, "process {pid} is still there");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_shim_whose_daemon_goes_before_the_start_ends_by_itself() {
+    let bed = Bed::new();
+    let handle = bed.create(Options::new(&["sleep", "100"])).await;
+    let state = handle.state().await.expect("state");
+    assert_eq!(state.status, Status::Created);
+    drop(handle);
+    gone(state.shim_pid.expect("shim")).await;
+    gone(state.pid.expect("pid")).await;
+    Bed::runtime().clean_up(&bed.id, &bed.bundle()).await.expect("clean up");
+}
+
+#[tokio::test]
+async fn what_a_daemon_left_half_created_is_cleaned_up_with_its_shim() {
+    let bed = Bed::new();
+    // Another daemon, as it were, is still there, so that the shim does not end by itself.
+    let handle = bed.create(Options::new(&["sleep", "100"])).await;
+    let state = handle.state().await.expect("state");
+    Bed::runtime().clean_up(&bed.id, &bed.bundle()).await.expect("clean up");
+    gone(state.shim_pid.expect("shim")).await;
+    assert!(!std::path::Path::new(&format!("/proc/{}/exe", state.pid.expect("pid"))).exists());
+}
+
+#[tokio::test]
+async fn a_shim_that_hangs_fails_calls_and_can_be_removed() {
+    let bed = Bed::new();
+    let handle = bed.create(Options::new(&["sleep", "100"])).await;
+    handle.start().await.expect("start");
+    let state = handle.state().await.expect("state");
+    let shim = state.shim_pid.expect("shim");
+    skep_sys::process::kill(shim, nix::libc::SIGSTOP).expect("stop");
+    // From here on nothing but time passes.
+    tokio::time::pause();
+    let hung = |result: Result<(), ControlError>| {
+        assert!(matches!(result, Err(ControlError::Hung { .. })), "{result:?}");
+    };
+    hung(handle.state().await.map(drop));
+    hung(handle.kill(9).await);
+    hung(handle.attach(AttachOptions::ALL).await.map(drop));
+    let again = Bed::runtime().connect(&bed.id, &bed.bundle()).await.expect("a handle");
+    hung(again.state().await.map(drop));
+    tokio::time::resume();
+    // Nothing else than time was lost: the container runs, and what was asked takes effect.
+    assert!(std::path::Path::new(&format!("/proc/{}/exe", state.pid.expect("pid"))).exists());
+    skep_sys::process::kill(shim, nix::libc::SIGCONT).expect("go on");
+    assert_eq!(wait(&handle).await.signal, Some(9));
+
+    let other = Bed::new();
+    let handle = other.create(Options::new(&["sleep", "100"])).await;
+    handle.start().await.expect("start");
+    let state = handle.state().await.expect("state");
+    skep_sys::process::kill(state.shim_pid.expect("shim"), nix::libc::SIGSTOP).expect("stop");
+    let all = skep_container::ShimProcess::all_in(other.dir.path()).expect("shims");
+    assert_eq!(all.iter().map(|shim| shim.bundle()).collect::<Vec<_>>(), [other.bundle()]);
+    tokio::time::pause();
+    handle.delete().await.expect("delete");
+    for pid in [state.pid, state.shim_pid] {
+        assert!(!std::path::Path::new(&format!("/proc/{}/exe", pid.expect("pid"))).exists());
+    }
+    assert_eq!(skep_container::ShimProcess::all_in(other.dir.path()).expect("shims"), []);
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bollard_stubs::models::RestartPolicyNameEnum as Policy;
-use skep_container::{ConnectError, ExitStatus, Handle, Status};
+use futures::StreamExt;
+use skep_container::{ConnectError, ControlError, ExitStatus, Handle, Status};
 use skep_net::{SandboxAdoption, SandboxId};
 
 use super::cell::Container;
@@ -21,17 +22,26 @@ use crate::util;
 /// Exit code of a container that nobody saw the end of: lost shim, or the host went down (Docker's).
 const UNKNOWN_END: i32 = 255;
 
+/// How long a shim gets to say how its container is; it takes less than a millisecond.
+const STATE_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How many containers are settled at a time.
+const AT_ONCE: usize = 16;
+
 /// What was found about a container that ran when the last daemon knew.
 enum Found {
-    /// Its shim answers and the process lives.
+    /// Its shim answers and the process lives; or the shim hangs, and nothing says that it ended.
     Alive(Box<Handle>, Status, Option<i32>),
     /// It ended meanwhile.
     Ended(Option<Box<Handle>>, ExitStatus),
 }
 
 impl Engine {
-    /// Loads all containers and brings record and reality together.
-    pub(crate) async fn adopt_all(&self) -> Result<()> {
+    /// Loads all containers, as the last daemon knew them.
+    ///
+    /// # Errors
+    /// When their folder cannot be read.
+    pub(crate) async fn load(&self) -> Result<Vec<Arc<Container>>> {
         let loaded = {
             let this = self.clone();
             util::blocking(move || this.load_all()).await?
@@ -44,11 +54,19 @@ impl Engine {
                 self.inner.volumes.adopt(&entry.name, &c.id, running);
             }
         }
+        Ok(loaded)
+    }
+
+    /// Brings record and reality together.
+    pub(crate) async fn adopt_all(&self, loaded: Vec<Arc<Container>>) {
+        self.inner.net.bring_up().await;
         self.remove_strays(&loaded).await;
         {
             let this = self.clone();
             util::blocking(move || subpath::remove_leftovers(&this.inner.config)).await;
         }
+        // Of what is not running in the records; the others are not to be doubted yet.
+        self.sweep_shims().await;
 
         let mut alive = Vec::new();
         let mut ended = Vec::new();
@@ -63,9 +81,15 @@ impl Engine {
                 None => idle.push(c.clone()),
             }
         }
-        self.adopt_network(&alive).await?;
+        if let Err(error) = self.adopt_network(&alive).await {
+            // Its loop goes on trying; a container with half a network is better than none.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "could not take over the network of all containers"
+            );
+        }
         for (c, handle, status, pid) in alive {
-            self.adopt_running(&c, handle, status, pid).await;
+            self.adopt_running(&c, handle, status, pid);
         }
         for (c, handle, status) in ended {
             let this = self.clone();
@@ -87,10 +111,10 @@ impl Engine {
                 }
             });
         }
-        for c in idle {
-            self.settle_idle(&c).await;
-        }
-        Ok(())
+        futures::stream::iter(idle)
+            .for_each_concurrent(AT_ONCE, |c| async move { self.settle_idle(&c).await })
+            .await;
+        tracing::info!(containers = loaded.len(), "containers adopted");
     }
 
     /// Reads every record. A folder without one is a create or a removal that was cut short.
@@ -205,7 +229,16 @@ impl Engine {
                 return Some(Found::Ended(None, unknown()));
             }
         };
-        match handle.state().await {
+        let as_recorded = |handle| {
+            let (phase, pid) = c.read(|r| (r.state.phase, r.state.pid));
+            let status = if phase == Phase::Paused { Status::Paused } else { Status::Running };
+            Found::Alive(Box::new(handle), status, Some(pid))
+        };
+        // Others do not wait for one that hangs.
+        let state = tokio::time::timeout(STATE_LIMIT, handle.state()).await;
+        let Ok(state) = state else { return Some(as_recorded(handle)) };
+        match state {
+            Err(ControlError::Hung { .. }) => Some(as_recorded(handle)),
             Ok(state) => Some(match (state.status, state.exit) {
                 (Status::Running | Status::Paused, None) => {
                     Found::Alive(Box::new(handle), state.status, state.pid)
@@ -232,7 +265,9 @@ impl Engine {
         let adoptions = alive.iter().filter_map(|(c, handle, ..)| {
             let id = c.read(|r| r.state.sandbox.clone())?;
             Some(async move {
-                let dns_sockets = match handle.fetch_fds(&[]).await {
+                let fetched = tokio::time::timeout(STATE_LIMIT, handle.fetch_fds(&[])).await;
+                let hung = || ControlError::Hung { id: c.id.clone(), op: "fetch" };
+                let dns_sockets = match fetched.unwrap_or_else(|_| Err(hung())) {
                     Ok(sockets) => sockets.into_iter().collect(),
                     Err(error) => {
                         tracing::warn!(
@@ -257,13 +292,7 @@ impl Engine {
     }
 
     /// Goes on with a running container as if nothing had happened.
-    async fn adopt_running(
-        &self,
-        c: &Arc<Container>,
-        handle: Handle,
-        status: Status,
-        pid: Option<i32>,
-    ) {
+    fn adopt_running(&self, c: &Arc<Container>, handle: Handle, status: Status, pid: Option<i32>) {
         let phase = if status == Status::Paused { Phase::Paused } else { Phase::Running };
         let health = self.has_health_check(c);
         let run = c.live(|l| {

@@ -23,6 +23,8 @@ use crate::util;
 
 /// Ended execs of a container that can still be inspected; older ones are forgotten.
 const KEPT: usize = 32;
+/// Execs of a container that were made and not started; the oldest are forgotten beyond that.
+const KEPT_IDLE: usize = 1024;
 
 /// All execs of the host by id.
 #[derive(Debug, Default)]
@@ -114,7 +116,15 @@ impl Engine {
                     .cloned()
                     .collect()
             });
-            let dropped: Vec<String> = ended.into_iter().take(over).collect();
+            // Who makes one starts it soon; so many that were never started are forgotten by their
+            // makers.
+            let idle: Vec<String> = self.inner.execs.with(|all| {
+                let idle = |id: &&String| all.get(*id).is_some_and(|e| !e.state().started);
+                l.execs.iter().filter(idle).cloned().collect()
+            });
+            let too_many = idle.len().saturating_sub(KEPT_IDLE);
+            let dropped: Vec<String> =
+                ended.into_iter().take(over).chain(idle.into_iter().take(too_many)).collect();
             l.execs.retain(|id| !dropped.contains(id));
             dropped
         });

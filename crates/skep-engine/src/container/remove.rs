@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bollard_stubs::models::ContainerPruneResponse;
+use skep_container::ControlError;
 use time::OffsetDateTime;
 
 use super::cell::Container;
@@ -43,7 +44,12 @@ impl Engine {
                 {
                     c.live(|l| l.keep = true);
                     let now = StopOptions { signal: Some("KILL".into()), timeout: None };
-                    this.stop_and_wait(&c, &now).await?;
+                    match this.stop_and_wait(&c, &now).await {
+                        Err(EngineError::Control(ControlError::Hung { .. })) => {
+                            this.end_hung(&c).await?;
+                        }
+                        other => other?,
+                    }
                 }
                 match this.remove_stopped(&c, volumes).await {
                     // A start was under way and has come to its end meanwhile.

@@ -251,6 +251,11 @@ pub fn cgroup_path(record: &Record, config: &EngineConfig) -> PathBuf {
     Path::new("/").join(parent).join(&record.id)
 }
 
+/// The control group of a container of which nothing but the id is known.
+pub fn default_cgroup(id: &str, config: &EngineConfig) -> PathBuf {
+    Path::new("/").join(config.cgroup_parent.trim_start_matches('/')).join(id)
+}
+
 fn sysctls(input: &SpecInput<'_>) -> HashMap<String, String> {
     let mut all = HashMap::new();
     let own_network = matches!(input.network, Namespace::New | Namespace::Join(_))

@@ -205,6 +205,23 @@ impl Engine {
         ))
     }
 
+    /// Ends a container whose shim does not answer, by ending the shim.
+    pub(crate) async fn end_hung(&self, c: &Arc<Container>) -> Result<()> {
+        let exits = c.watch().borrow().exits;
+        let Some(handle) = c.handle() else { return Ok(()) };
+        handle.kill_shim().await.map_err(|error| {
+            EngineError::system(format!("cannot remove container: {}", c.id), error)
+        })?;
+        // Whoever watches for its end clears up.
+        if self.wait_end(c, exits, Some(KILL_WAIT)).await {
+            return Ok(());
+        }
+        Err(EngineError::system(
+            format!("cannot remove container: {}", c.id),
+            "its shim, which did not answer, was killed, but its processes did not end",
+        ))
+    }
+
     fn stop_signal(&self, c: &Arc<Container>, given: Option<&str>) -> Result<i32> {
         let own = c.read(|r| r.config.stop_signal.clone());
         match given.filter(|s| !s.is_empty()).or(own.as_deref().filter(|s| !s.is_empty())) {

@@ -105,3 +105,47 @@ fn what_ended_meanwhile_is_noticed() {
         assert!(!host.dir.path().join("data/image/rw").join(&id).exists());
     });
 }
+
+/// The pids of shims of a host, by their command lines.
+fn shims(host: &Host) -> Vec<String> {
+    let found = sh(&format!("pgrep -f '[s]him {}' || true", host.dir.path().display()));
+    found.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shim_that_hangs_keeps_its_container_and_one_without_a_record_goes() {
+    let name = "adoption::a_shim_that_hangs_keeps_its_container_and_one_without_a_record_goes";
+    on_a_host(name, |host: Host| async move {
+        let engine = host.engine().await;
+        engine.container_create(Some("ghost"), None, script("sleep 600")).await.unwrap();
+        engine.container_start("ghost").await.unwrap();
+        let ghost = engine.container_inspect("ghost", false).await.unwrap();
+        let (ghost, ghost_pid) = (ghost.id.unwrap(), ghost.state.unwrap().pid.unwrap());
+        let [ghost_shim] = shims(&host).try_into().unwrap();
+        engine.shutdown().await;
+        drop(engine);
+        // The folder went in a removal, the bundle with it, and the shim was overlooked.
+        for folder in ["data/containers", "exec/containers"] {
+            std::fs::remove_dir_all(host.dir.path().join(folder).join(&ghost)).unwrap();
+        }
+        let mut child = daemon(&host);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        until("the ghost's end", || async { !shims(&host).contains(&ghost_shim) }).await;
+        assert!(!std::path::Path::new(&format!("/proc/{ghost_pid}/exe")).exists());
+
+        let [shim] = shims(&host).try_into().unwrap();
+        sh(&format!("kill -STOP {shim}"));
+        let engine = Engine::start(host.config()).await.expect("start");
+        let c = engine.container_inspect("survivor", false).await.unwrap();
+        let state = c.state.unwrap();
+        assert_eq!((state.running, c.restart_count), (Some(true), Some(0)));
+        engine
+            .container_remove("survivor", RemoveOptions { force: true, ..Default::default() })
+            .await
+            .unwrap();
+        assert_eq!(shims(&host), <[String; 0]>::default());
+        let pid = state.pid.unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
+    });
+}

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use skep_control::Action;
+use skep_control::{Action, Store};
 use skep_types::{Node, NodeId, NodeState};
 use tokio_util::sync::CancellationToken;
 
 use super::{Pulse, Sessions};
-use crate::logs::LogBroker;
+use crate::shared::Shared;
 use crate::store::{StoreCell, WriteError, Writer};
 
 /// A new leader waits this much longer for agents to find it.
@@ -19,11 +19,14 @@ const TICK: Duration = Duration::from_millis(250);
 /// time), and the beats of that time are yet to be read.
 const STALL: Duration = Duration::from_millis(500);
 
-/// At the start of leadership: every node that was alive is unknown until it registers here.
+/// At the start of leadership: every node that was alive is unknown until it registers here. All are
+/// expected to do so within a limit, but for `own`, this manager's node: its agent may not have begun
+/// (see [`run`]).
 pub(crate) async fn take_over(
     sessions: &Sessions,
     cell: &StoreCell,
     writer: &Writer,
+    own: &NodeId,
 ) -> Result<(), WriteError> {
     let written = writer.write(|store, _| {
         let alive = |node: &&std::sync::Arc<Node>| {
@@ -40,26 +43,36 @@ pub(crate) async fn take_over(
     });
     written.await?.map(|_| ()).unwrap_or_else(|never| match never {});
     let store = cell.read();
-    let deadline = Instant::now() + Pulse::of(&store).limit * TAKEOVER_FACTOR;
-    for node in store.nodes().filter(|node| node.status.state == NodeState::Unknown) {
+    let deadline = deadline(&store);
+    let unknown = store.nodes().filter(|node| node.status.state == NodeState::Unknown);
+    for node in unknown.filter(|node| node.id != *own) {
         sessions.expect(node.id.clone(), deadline);
     }
     Ok(())
 }
 
+/// Until when a node that may speak from now on has to have done so.
+fn deadline(store: &Store) -> Instant {
+    Instant::now() + Pulse::of(store).limit * TAKEOVER_FACTOR
+}
+
 /// Writes DOWN for nodes that missed their deadline, until `stop` or until writing fails.
-pub(crate) async fn run(
-    sessions: &Sessions,
-    logs: &LogBroker,
-    writer: &Writer,
-    stop: &CancellationToken,
-) -> Result<(), WriteError> {
+pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(), WriteError> {
+    let Shared { sessions, logs, writer, .. } = shared;
+    let mut own_agent = shared.own_agent.subscribe();
+    let mut waits_for_own = true;
     loop {
         let now = Instant::now();
         let tick = now + TICK;
         let wake = sessions.next_deadline().map_or(tick, |deadline| deadline.clamp(now, tick));
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            // Fails only without a sender, which is ours too.
+            _ = async { own_agent.wait_for(|started| *started).await.is_ok() }, if waits_for_own => {
+                waits_for_own = false;
+                sessions.expect(shared.node_id.clone(), deadline(&shared.read()));
+                continue;
+            }
             () = tokio::time::sleep_until(wake.into()) => {}
         }
         let late = Instant::now().saturating_duration_since(wake);

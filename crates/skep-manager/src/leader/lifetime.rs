@@ -83,7 +83,8 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
     let barrier = shared.raft.ensure_linearizable().await;
     barrier.map_err(|e| LeadError::Barrier(e.to_string()))?;
     shared.writer.set_open(true);
-    let taken = watchdog::take_over(&shared.sessions, &shared.cell, &shared.writer).await;
+    let taken =
+        watchdog::take_over(&shared.sessions, &shared.cell, &shared.writer, &shared.node_id).await;
     taken.map_err(|source| LeadError::Write { name: "takeover", source })?;
 
     let mut loops: JoinSet<(&'static str, Result<(), WriteError>)> = JoinSet::new();
@@ -95,7 +96,7 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
     }
     run!("steps", |s, w| steps::run(&s.cell, &s.writer, &s.host_routes, &w));
     run!("signer", |s, w| ca::run_signer(&s.cell, &s.writer, &w));
-    run!("watchdog", |s, w| watchdog::run(&s.sessions, &s.logs, &s.writer, &w));
+    run!("watchdog", |s, w| watchdog::run(&s, &w));
     run!("statuses", |s, w| s.reports.run(&s.writer, s.node_id.clone(), &w));
     run!("keys", |s, w| keys::run(&s.cell, &s.writer, &w));
     run!("members", |s, w| members::run(&s.raft, id, &s.cell, &s.writer, &w));

@@ -11,7 +11,7 @@ use v1::assignment::Item;
 use v1::assignments_message::Type;
 use v1::dispatcher_client::DispatcherClient;
 
-use crate::rig::{LIMIT, Rig, default_spec, fast_heartbeat, until};
+use crate::rig::{LIMIT, Rig, default_spec, fast_heartbeat, found, resume, until};
 
 type Client = DispatcherClient<Channel>;
 
@@ -273,4 +273,28 @@ async fn no_key_that_a_removed_node_knows_stays() {
         held = next;
     }
     rig.manager.stop().await;
+}
+
+#[tokio::test]
+async fn a_leader_does_not_count_its_own_node_silent_before_its_agent_has_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let (manager, addr) = found(dir.path(), fast_heartbeat()).await;
+    let token = manager.control().join_tokens().await.unwrap().worker.parse().unwrap();
+    let joined = skep_pki::join(&[addr], &token, skep_types::NodeAvailability::Active).await;
+    let other = joined.unwrap().identity().node_id.clone();
+    let own = manager.members()[0].0.clone();
+    manager.stop().await;
+
+    let manager = resume(dir.path()).await;
+    let state = |id: &skep_types::NodeId| manager.read().node(id).map(|node| node.status.state);
+    let down = async |id| {
+        until("a silent node is down", async || (state(id) == Some(NodeState::Down)).then_some(()))
+            .await
+    };
+    // Both were expected since the same moment, as far as anybody was.
+    down(&other).await;
+    assert_eq!(state(&own), Some(NodeState::Unknown));
+    manager.agent_started();
+    down(&own).await;
+    manager.stop().await;
 }

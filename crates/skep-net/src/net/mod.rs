@@ -54,16 +54,29 @@ struct Inner {
 }
 
 impl Net {
-    /// Starts the network of this host (the process's network namespace).
+    /// Opens the network of this host (the process's network namespace), and compares it with the
+    /// kernel: [`Net::open`], then [`Net::bring_up`].
     ///
-    /// Reads its state files, makes the predefined networks, compares with the
-    /// kernel and repairs. Sandboxes that an earlier daemon left are kept as they
-    /// are until [`Net::adopt`].
+    /// # Errors
+    /// As [`Net::open`].
+    pub async fn start(config: NetConfig) -> Result<Self> {
+        let net = Self::open(config).await?;
+        net.bring_up().await;
+        Ok(net)
+    }
+
+    /// Opens the network of this host (the process's network namespace).
+    ///
+    /// Reads its state files and makes the predefined networks. What this costs does not grow with
+    /// the namespaces that an earlier daemon left; those are kept as they are, and work, until
+    /// [`Net::bring_up`] compares them with the kernel and [`Net::adopt`] says which are in use.
+    ///
+    /// # Errors
     ///
     /// Fails when a folder or state file cannot be read or written, or when the
     /// default bridge cannot have its address. A kernel that lacks something does
     /// not fail it: see [`Net::checks`] and [`Net::problems`].
-    pub async fn start(config: NetConfig) -> Result<Self> {
+    pub async fn open(config: NetConfig) -> Result<Self> {
         let prepared =
             spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
         let Prepared { claim, shared, spaces, checks } = prepared?;
@@ -81,14 +94,18 @@ impl Net {
         };
         let net = Self { inner: Arc::new(inner) };
         net.restore_ports();
-        let report = net.reconcile().await;
+        Ok(net)
+    }
+
+    /// The first comparison of all namespaces with the kernel, with repairs.
+    pub async fn bring_up(&self) {
+        let report = self.reconcile().await;
         tracing::info!(
             namespaces = report.namespaces,
             repairs = report.repairs,
             failures = report.failures,
             "network started"
         );
-        Ok(net)
     }
 
     /// What the kernel offers, as found at start.

@@ -116,6 +116,9 @@ impl Member {
         let started = async {
             let managers = first_managers(node, &state, manager.is_some()).await?;
             let agent = Self::start_agent(node, &state, &tls, managers.clone()).await?;
+            if let Some(manager) = &manager {
+                manager.agent_started();
+            }
             Ok((managers, agent))
         };
         match started.await {

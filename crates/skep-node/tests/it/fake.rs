@@ -109,6 +109,15 @@ impl Executor for FakeHost {
     ) -> Result<Box<dyn Controller>, ExecError> {
         Ok(Box::new(FakeController { world: self.world.clone(), task: task.clone() }))
     }
+
+    async fn task_containers(&self) -> Result<Vec<TaskId>, ExecError> {
+        Ok(self.world.containers.lock().unwrap().keys().cloned().collect())
+    }
+
+    async fn remove_stray(&self, task: &TaskId) -> Result<(), ExecError> {
+        self.world.containers.lock().unwrap().remove(task);
+        Ok(())
+    }
 }
 
 struct FakeController {

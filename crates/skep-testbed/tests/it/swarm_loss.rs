@@ -147,6 +147,40 @@ fn killed_daemons_find_each_other_again_and_containers_stay() -> Result<()> {
     Ok(())
 }
 
+/// A shim that hangs makes a daemon's look at its containers take longer than the swarm's silence limit.
+#[test]
+fn daemons_that_start_with_many_containers_are_not_taken_for_silent() -> Result<()> {
+    let mut two = Several::swarm(2)?;
+    two.docker(0, "service create -d --name web --replicas 40 busybox sleep 600")?;
+    two.converged("web", "40/40")?;
+    let containers = |two: &Several| -> Result<Vec<String>> {
+        (0..2).map(|host| two.docker(host, "ps -q --no-trunc | sort | xargs")).collect()
+    };
+    let before = containers(&two)?;
+    for host in [0, 1] {
+        two.hosts[host].sh("kill -STOP $(pgrep -x skep-shim | head -1)")?.text()?;
+        two.kill_daemon(host)?;
+        two.start_daemon(host)?;
+        // Answered at once, as the last daemon knew it.
+        assert_eq!(two.docker(host, "ps -q --no-trunc | sort | xargs")?, before[host]);
+        two.node_is(host, "Ready")?;
+        two.prints(host, "docker info --format '{{.Swarm.LocalNodeState}}'", "active")?;
+    }
+    two.hosts[0].sh("docker service update -d --label-add seen=1 web")?.text()?;
+    for host in [0, 1] {
+        // Waits until all is taken over.
+        two.docker(host, "container prune -f")?;
+        two.hosts[host].sh("kill -CONT $(pgrep -x skep-shim)")?.text()?;
+    }
+    two.converged("web", "40/40")?;
+    assert_eq!(containers(&two)?, before, "no container was replaced");
+    let log = two.log(0)?;
+    assert!(!log.contains("node is silent"), "{log}");
+    two.docker(0, "service scale -d web=4")?;
+    two.converged("web", "4/4")?;
+    Ok(())
+}
+
 #[test]
 fn a_node_removed_by_force_runs_nothing_any_more() -> Result<()> {
     let two = Several::swarm(2)?;

@@ -44,21 +44,19 @@ impl TaskController {
     }
 
     /// The container of this task, looked for once if this controller did not make it.
-    async fn container(&self) -> Result<Option<String>, ExecError> {
+    fn container(&self) -> Option<String> {
         let known = self.container.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.is_some() {
-            return Ok(known);
+            return known;
         }
         let id = self.task().id;
-        let found = workload::find(&self.host.engine, &id)
-            .await
-            .map_err(|source| engine_failed("look for the task's container", source))?;
+        let found = workload::find(&self.host.engine, &id);
         self.container.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
-        Ok(found)
+        found
     }
 
-    async fn existing(&self) -> Result<String, ExecError> {
-        self.container().await?.ok_or_else(|| ExecError::refused("the task's container is gone"))
+    fn existing(&self) -> Result<String, ExecError> {
+        self.container().ok_or_else(|| ExecError::refused("the task's container is gone"))
     }
 
     fn watch(&self, container: &str) -> Result<watch::Receiver<Glance>, ExecError> {
@@ -173,7 +171,7 @@ impl Controller for TaskController {
     }
 
     async fn prepare(&self) -> Result<(), ExecError> {
-        if self.container().await?.is_some() {
+        if self.container().is_some() {
             return Err(ExecError::AlreadyPrepared);
         }
         let task = self.task();
@@ -199,7 +197,7 @@ impl Controller for TaskController {
         if self.task().spec.container_spec.is_none() {
             return Ok(());
         }
-        let container = self.existing().await?;
+        let container = self.existing()?;
         match self.host.engine.container_start(&container).await {
             Err(error) if error.kind() == ErrorKind::NotModified => {}
             other => {
@@ -234,7 +232,7 @@ impl Controller for TaskController {
             attachable::until_let_go(&self.host, &self.task()).await;
             return Ok(());
         }
-        let container = self.existing().await?;
+        let container = self.existing()?;
         let mut glances = self.watch(&container)?;
         // After a restart of the daemon nobody else would put a running task back.
         let mut enabled = false;
@@ -274,14 +272,14 @@ impl Controller for TaskController {
         if self.task().spec.container_spec.is_none() {
             return Ok(());
         }
-        let Some(container) = self.container().await? else { return Ok(()) };
+        let Some(container) = self.container() else { return Ok(()) };
         self.disable(&container).await;
         let grace = self.grace();
         self.stop(&container, grace).await
     }
 
     async fn terminate(&self) -> Result<(), ExecError> {
-        let Some(container) = self.container().await? else { return Ok(()) };
+        let Some(container) = self.container() else { return Ok(()) };
         self.disable(&container).await;
         match self.host.engine.container_kill(&container, None).await {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
@@ -296,7 +294,7 @@ impl Controller for TaskController {
         if task.spec.container_spec.is_none() {
             return attachable::remove(&self.host, &task).await;
         }
-        if let Some(container) = self.container().await? {
+        if let Some(container) = self.container() {
             self.disable(&container).await;
             workload::remove(&self.host.engine, &container)
                 .await
@@ -311,7 +309,7 @@ impl Controller for TaskController {
     }
 
     async fn container_status(&self) -> Option<ContainerStatus> {
-        let container = self.container().await.ok()??;
+        let container = self.container()?;
         let glance = self.host.engine.container_watch(&container).ok()?.borrow().clone();
         Some(ContainerStatus {
             container_id: container,
@@ -326,7 +324,7 @@ impl Controller for TaskController {
         if wanted.is_empty() {
             return None;
         }
-        let container = self.container().await.ok()??;
+        let container = self.container()?;
         let sandbox = self.sandbox(&container).ok()??;
         let bound = self.host.engine.net().sandbox(&sandbox).ok()?;
         let ports = wanted
@@ -347,7 +345,7 @@ impl Controller for TaskController {
     }
 
     async fn logs(&self, options: &LogOptions) -> Result<LogStream, ExecError> {
-        let container = self.existing().await?;
+        let container = self.existing()?;
         logs::read(&self.host.engine, &container, options).await
     }
 }

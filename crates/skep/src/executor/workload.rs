@@ -1,22 +1,31 @@
 //! The containers of tasks, found by their labels.
 
+use std::collections::HashSet;
+
 use futures::future::join_all;
-use skep_engine::{Engine, EngineError, ErrorKind, Filters, ListOptions, RemoveOptions};
+use skep_engine::{Engine, EngineError, ErrorKind, RemoveOptions};
 use skep_types::TaskId;
 
 const TASK_LABEL: &str = "com.docker.swarm.task.id";
-
-/// Ids of containers whose labels fit.
-async fn labelled(engine: &Engine, label: String) -> Result<Vec<String>, EngineError> {
-    let filters = Filters::new().with("label", &label);
-    let list =
-        engine.container_list(ListOptions { all: true, filters, ..Default::default() }).await?;
-    Ok(list.into_iter().filter_map(|container| container.id).collect())
-}
+const TASK_NAME_LABEL: &str = "com.docker.swarm.task.name";
 
 /// The container that an earlier call, or an earlier daemon, made for the task.
-pub async fn find(engine: &Engine, task: &TaskId) -> Result<Option<String>, EngineError> {
-    Ok(labelled(engine, format!("{TASK_LABEL}={task}")).await?.into_iter().next())
+pub fn find(engine: &Engine, task: &TaskId) -> Option<String> {
+    let found = engine.containers_labelled(TASK_LABEL, Some(task.as_str()));
+    found.into_iter().next().map(|container| container.id)
+}
+
+/// Tasks that have containers here. A container counts only if its name is the one its task gave it
+/// too: labels alone may have been copied to a container of a user's.
+pub fn tasks(engine: &Engine) -> Vec<TaskId> {
+    let named = engine.containers_labelled(TASK_NAME_LABEL, None);
+    let named = named.into_iter().filter(|container| container.name == container.value);
+    let ours: HashSet<String> = named.map(|container| container.id).collect();
+    let labelled = engine.containers_labelled(TASK_LABEL, None).into_iter();
+    labelled
+        .filter(|container| ours.contains(&container.id))
+        .map(|container| TaskId::from(container.value.as_str()))
+        .collect()
 }
 
 /// Removes a container with its anonymous volumes, running or not. One that is gone is no error.
@@ -30,7 +39,7 @@ pub async fn remove(engine: &Engine, container: &str) -> Result<(), EngineError>
 
 /// Removes every task's container. All are tried; the first failure is returned.
 pub async fn remove_all(engine: &Engine) -> Result<(), EngineError> {
-    let containers = labelled(engine, TASK_LABEL.to_owned()).await?;
-    let removals = containers.iter().map(|container| remove(engine, container));
+    let containers = engine.containers_labelled(TASK_LABEL, None);
+    let removals = containers.iter().map(|container| remove(engine, &container.id));
     join_all(removals).await.into_iter().collect()
 }

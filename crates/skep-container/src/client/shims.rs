@@ -1,0 +1,114 @@
+//! Shims found among the processes of the host, not by their sockets.
+//!
+//! A shim that does not answer, or whose bundle is gone, can still be found and ended this way. It tells
+//! its bundle by its command line.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How the kernel knows a shim; see [`crate::shim`].
+const COMM: &[u8] = b"skep-shim\n";
+/// How long a killed shim may take to be gone, in milliseconds. It holds nothing that takes time.
+const END_LIMIT: u16 = 5_000;
+
+/// A shim, or what it forked and has not yet become another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShimProcess {
+    pid: i32,
+    bundle: PathBuf,
+}
+
+impl ShimProcess {
+    /// All shims of this host with bundles in `folder`, which is spelled as it was for
+    /// [`crate::CreateRequest::bundle`]. Blocks for some microseconds for each process of the host.
+    ///
+    /// # Errors
+    /// When processes cannot be listed.
+    pub fn all_in(folder: &Path) -> io::Result<Vec<ShimProcess>> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // One that has just ended is none.
+            if let Some(bundle) = bundle_of(pid).filter(|bundle| bundle.parent() == Some(folder)) {
+                all.push(ShimProcess { pid, bundle });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Ends whatever shim there is for this bundle, answering or not. Blocks. The container's
+    /// processes go on: [`crate::Runtime::clean_up`] ends those.
+    ///
+    /// # Errors
+    /// When processes cannot be listed, or one does not end.
+    pub fn end_of(bundle: &Path) -> io::Result<()> {
+        let Some(folder) = bundle.parent() else { return Ok(()) };
+        for shim in Self::all_in(folder)?.into_iter().filter(|shim| shim.bundle == bundle) {
+            shim.end()?;
+        }
+        Ok(())
+    }
+
+    /// The bundle that it was started with. It may be gone.
+    pub fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    /// Kills it and waits until it is gone. Does nothing if it has ended meanwhile. Blocks.
+    ///
+    /// # Errors
+    /// `TimedOut` if it does not end; whatever the kernel says.
+    pub fn end(&self) -> io::Result<()> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            other => other?,
+        };
+        // The number may be another process's by now; from here on it cannot become one.
+        if bundle_of(self.pid).as_ref() != Some(&self.bundle) {
+            return Ok(());
+        }
+        match pidfd_send_signal(&process, Signal::KILL) {
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            other => other?,
+        }
+        let mut ended = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ended, PollTimeout::from(END_LIMIT))? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The bundle of a shim of this host; `None` for other processes.
+fn bundle_of(pid: i32) -> Option<PathBuf> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    if std::fs::read(process.join("comm")).ok()? != COMM {
+        return None;
+    }
+    let line = std::fs::read(process.join("cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    let (name, bundle) = (words.next()?, words.next()?);
+    let bundle = PathBuf::from(OsStr::from_bytes(bundle));
+    (name == b"shim" && is_of_this_host(&process, &bundle)).then_some(bundle)
+}
+
+/// Whether its paths mean here what they mean there: another host of this kernel may have a bundle of
+/// the same name. After a restart of a service that has a mount namespace of its own, the bundle itself
+/// tells, which every shim has as its working folder.
+fn is_of_this_host(process: &Path, bundle: &Path) -> bool {
+    let namespace = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let same_namespace =
+        namespace(process).is_some_and(|ns| Some(ns) == namespace(Path::new("/proc/self")));
+    same_namespace || file(&process.join("cwd")).is_some_and(|cwd| Some(cwd) == file(bundle))
+}
