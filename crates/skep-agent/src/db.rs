@@ -1,12 +1,11 @@
-use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use skep_sys::files;
 use skep_types::{Task, TaskId, TaskStatus};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -87,16 +86,9 @@ impl TaskDb {
     pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
         let path = folder.join(FILE);
         let open = |source| DatabaseError::Open { path: path.clone(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(open)?;
+        files::make_dirs(folder, 0o700).map_err(open)?;
         // Tasks hold registry credentials.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(open)?;
+        let file = files::open_own(&path, 0o600).map_err(open)?;
         let unusable =
             |source| DatabaseError::Unusable { path: path.clone(), source: Box::new(source) };
         let database = Database::builder()
@@ -274,6 +266,7 @@ fn commit(database: &Database, batch: &[Write]) -> Result<(), CommitError> {
 mod tests {
     use super::*;
     use skep_types::TaskState;
+    use std::fs;
 
     fn task(id: &str) -> Task {
         Task { id: id.into(), ..Task::default() }

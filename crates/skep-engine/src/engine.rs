@@ -9,6 +9,7 @@ use skep_container::Runtime;
 use skep_container::logs::LogWatcher;
 use skep_image::Images;
 use skep_net::{DnsOptions, Net, NetConfig};
+use skep_sys::files::{self, Durability};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -74,10 +75,12 @@ impl Engine {
     /// When a folder cannot be used, another process holds the state, or the network cannot be
     /// opened. Single containers and volumes that cannot be read are reported and left alone.
     pub async fn open(config: EngineConfig) -> Result<Self> {
-        for dir in
-            [&config.data_root, &config.exec_root, &config.containers_dir(), &config.bundles_dir()]
-        {
-            make_dir(dir)?;
+        // What is there already is the user's; what is below it is ours.
+        for dir in [&config.data_root, &config.exec_root] {
+            files::make_dirs(dir, 0o711).map_err(EngineError::file("create", dir))?;
+        }
+        for dir in [&config.containers_dir(), &config.bundles_dir()] {
+            files::own_dir(dir, 0o711).map_err(EngineError::file("create", dir))?;
         }
         match util::blocking(AppArmor::host).await {
             AppArmor::Absent => {}
@@ -204,15 +207,6 @@ fn net_config(config: &EngineConfig) -> NetConfig {
     }
 }
 
-fn make_dir(dir: &std::path::Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(dir)
-        .map_err(EngineError::file("create", dir))
-}
-
 /// Reads or makes the host's id.
 fn engine_id(config: &EngineConfig) -> Result<String> {
     let path = config.data_root.join("engine-id");
@@ -223,7 +217,8 @@ fn engine_id(config: &EngineConfig) -> Result<String> {
         Err(source) => return Err(EngineError::File { action: "read", path, source }),
     }
     let id = uuid(rand::random());
-    util::replace_file(&path, id.as_bytes(), true).map_err(EngineError::file("write", &path))?;
+    files::replace(&path, id.as_bytes(), 0o600, Durability::Lasting)
+        .map_err(EngineError::file("write", &path))?;
     Ok(id)
 }
 

@@ -221,7 +221,7 @@ impl Engine {
             }
         }
         c.change(|r| r.attachments.push(attachment));
-        c.save().await
+        c.save_lasting().await
     }
 
     async fn connect_running(
@@ -300,7 +300,7 @@ impl Engine {
             c.change(|r| r.attachments.remove(place));
         }
         self.release_grants(&c).await;
-        c.save().await
+        c.save_lasting().await
     }
 
     /// Removes networks nobody is on.

@@ -1,8 +1,5 @@
 //! Small things used everywhere.
 
-use std::io::{self, Write};
-use std::path::Path;
-
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -43,19 +40,6 @@ pub fn rfc3339_or_zero(at: Option<OffsetDateTime>) -> String {
 /// Now, in UTC.
 pub fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
-}
-
-/// Writes a file aside and renames it over the old one: readers and a crash of this process see the
-/// old or the new content. With `durable` also a crash of the host (file synced before the rename).
-pub fn replace_file(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
-    let mut file = std::fs::File::create(&aside)?;
-    file.write_all(bytes)?;
-    if durable {
-        file.sync_all()?;
-    }
-    drop(file);
-    std::fs::rename(&aside, path)
 }
 
 /// First 12 characters of an id.

@@ -19,7 +19,6 @@ mod auth;
 mod ca;
 mod chance;
 mod control;
-mod disk;
 mod dispatcher;
 mod leader;
 mod lock;

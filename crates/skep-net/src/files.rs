@@ -1,61 +1,34 @@
-//! State files: written aside, renamed into place.
+//! State files, with this crate's errors.
 
 use crate::error::{NetError, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Whether a file must survive a power failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Synced to disk before the call returns.
-    Lasting,
-    /// Gone with a reboot anyway.
-    Volatile,
+pub use skep_sys::files::Durability;
+use skep_sys::files::{self, own_dir};
+
+/// A folder of ours that only root may look into.
+pub fn own_folder(path: &Path) -> Result<()> {
+    own_dir(path, 0o700).map_err(failed("make folder", path))
 }
 
-/// Replaces a file's content; readers see the old or the new, never a mixture.
-pub fn replace(path: &Path, content: &[u8], durability: Durability) -> Result<()> {
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| NetError::File { action, path, source }
-    };
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    let mut file = File::create(&aside).map_err(failed("create", &aside))?;
-    file.write_all(content).map_err(failed("write", &aside))?;
-    if durability == Durability::Lasting {
-        file.sync_all().map_err(failed("sync", &aside))?;
-    }
-    fs::rename(&aside, path).map_err(failed("rename", path))?;
-    if durability == Durability::Lasting
-        && let Some(folder) = path.parent()
-    {
-        File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))?;
-    }
-    Ok(())
-}
-
-/// Replaces a file's content with a value as JSON.
+/// Replaces a file's content with a value as JSON; readers see the old or the new, never a mixture.
 pub fn replace_json<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<()> {
     let json = serde_json::to_vec(value)
         .map_err(|source| NetError::State { path: path.to_owned(), source })?;
-    replace(path, &json, durability)
+    files::replace(path, &json, 0o600, durability).map_err(failed("write", path))
 }
 
 /// Reads a value; `None` when there is no file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(NetError::File { action: "read", path: path.to_owned(), source });
-        }
-    };
+    let Some(bytes) = files::read(path).map_err(failed("read", path))? else { return Ok(None) };
     serde_json::from_slice(&bytes)
         .map(Some)
         .map_err(|source| NetError::State { path: path.to_owned(), source })
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> NetError {
+    let path = path.to_owned();
+    move |source| NetError::File { action, path, source }
 }

@@ -131,8 +131,9 @@ fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
+/// In place: a container that runs has the file mounted.
 fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(|source| NetError::File {
+    skep_sys::files::overwrite(path, text.as_bytes(), 0o644).map_err(|source| NetError::File {
         action: "write",
         path: path.to_owned(),
         source,

@@ -1,11 +1,10 @@
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use skep_sys::files::{self, Durability};
 
 use crate::NodeError;
 
@@ -94,10 +93,8 @@ impl Folder {
     }
 
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, NodeError> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(self.failed("read", path)(e)),
+        let Some(bytes) = files::read(path).map_err(self.failed("read", path))? else {
+            return Ok(None);
         };
         let bad = |e: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, e);
         serde_json::from_slice(&bytes)
@@ -107,19 +104,8 @@ impl Folder {
 
     fn write<T: Serialize + ?Sized>(&self, path: &Path, value: &T) -> Result<(), NodeError> {
         let written = || -> io::Result<()> {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            let bytes = serde_json::to_vec_pretty(value)?;
-            let aside = path.with_extension("new");
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            fs::rename(&aside, path)?;
-            File::open(&self.path)?.sync_all()
+            files::make_dirs(&self.path, 0o700)?;
+            files::replace(path, &serde_json::to_vec_pretty(value)?, 0o600, Durability::Lasting)
         };
         written().map_err(self.failed("write", path))
     }
@@ -129,31 +115,22 @@ impl Folder {
     pub fn clear(&self) -> Result<(), NodeError> {
         let mut first = Ok(());
         for path in [self.raft(), self.worker(), self.certificates()] {
-            match fs::remove_dir_all(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    let error = self.failed("remove", &path)(e);
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot remove swarm state"
-                    );
-                    first = first.and(Err(error));
-                }
-                _ => {}
+            if let Err(e) = files::remove_tree(&path) {
+                let error = self.failed("remove", &path)(e);
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot remove swarm state"
+                );
+                first = first.and(Err(error));
             }
         }
         first?;
-        // Those aside are left when a crash hits a write.
-        let (managers, state) = (self.managers(), self.state());
-        let aside = [managers.with_extension("new"), state.with_extension("new")];
-        for path in aside.into_iter().chain([managers, state]) {
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(self.failed("remove", &path)(e));
-                }
-                _ => {}
-            }
+        files::remove_leftovers(&self.path).map_err(self.failed("clear", &self.path))?;
+        for path in [self.managers(), self.state()] {
+            files::remove_file(&path, Durability::Volatile)
+                .map_err(self.failed("remove", &path))?;
         }
-        match File::open(&self.path).and_then(|folder| folder.sync_all()) {
+        match files::sync_dir(&self.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(self.failed("sync", &self.path)(e))
             }

@@ -1,10 +1,10 @@
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use skep_sys::files::{self, Durability};
 use skep_types::Timestamp;
 use thiserror::Error;
 
@@ -220,6 +220,8 @@ impl Store {
         let results =
             [CERTIFICATE, KEY, NEXT_KEY, RELOCKED_KEY, ROOT].map(|name| self.remove(name));
         results.into_iter().collect::<Result<Vec<()>, _>>()?;
+        files::remove_leftovers(&self.folder)
+            .map_err(|source| self.failed("clear", self.folder.clone(), source))?;
         *lock = None;
         Ok(())
     }
@@ -229,53 +231,31 @@ impl Store {
     }
 
     fn create_folder(&self) -> Result<(), StoreError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
+        files::make_dirs(&self.folder, 0o700)
             .map_err(|source| self.failed("create", self.folder.clone(), source))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        match fs::read(self.path(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(self.failed("read", self.path(name), source)),
-        }
+        files::read(&self.path(name)).map_err(|source| self.failed("read", self.path(name), source))
     }
 
     fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-        let aside = self.path(&format!("{name}.tmp"));
-        write_synced(&aside, bytes, mode)
-            .map_err(|source| self.failed("write", aside.clone(), source))?;
-        self.rename(&format!("{name}.tmp"), name)
+        files::replace(&self.path(name), bytes, mode, Durability::Lasting)
+            .map_err(|source| self.failed("write", self.path(name), source))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
         fs::rename(self.path(from), self.path(to))
-            .and_then(|()| File::open(&self.folder)?.sync_all())
+            .and_then(|()| files::sync_dir(&self.folder))
             .map_err(|source| self.failed("put in place", self.path(to), source))
     }
 
     fn remove(&self, name: &str) -> Result<(), StoreError> {
-        match fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.failed("remove", self.path(name), error))
-            }
-            _ => Ok(()),
-        }
+        files::remove_file(&self.path(name), Durability::Volatile)
+            .map_err(|source| self.failed("remove", self.path(name), source))
     }
 
     fn failed(&self, action: &'static str, path: PathBuf, source: io::Error) -> StoreError {
         StoreError::Io { action, path, source }
     }
-}
-
-fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-    // A file left by an interrupted write keeps its old mode otherwise.
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

@@ -39,8 +39,9 @@ fn run(flags: &DaemonFlags) -> Result<()> {
     let log = logging::start(&settings.log_level);
     let activated = Activated::from_env();
     let manager = service_manager();
-    // Files of containers are made with the modes their images say.
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // Whatever started this: nothing that is made without a thought is open to others. What must have
+    // a mode is given it by `skep_sys::files`.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     raise_descriptor_limit();
     let _root = DataRoot::claim(&settings.data_root)?;
     let _pid = PidFile::write(&settings.pidfile)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use skep_sys::files::{self, Durability};
 
 /// How long a daemon before this one may take to be gone. After `kill -9` the kernel keeps its files, and
 /// with them the lock, until it has taken its memory and its threads apart.
@@ -29,15 +30,10 @@ impl DataRoot {
     }
 
     fn claim_within(path: &Path, patience: Duration) -> Result<Self> {
-        std::fs::create_dir_all(path)
+        files::make_dirs(path, 0o711)
             .with_context(|| format!("make the data root {}", path.display()))?;
         let lock_path = path.join("daemon.lock");
-        let mut lock = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
+        let mut lock = files::open_own(&lock_path, 0o600)
             .with_context(|| format!("open {}", lock_path.display()))?;
         let mut locked = lock.try_lock();
         if matches!(locked, Err(TryLockError::WouldBlock)) {
@@ -96,10 +92,11 @@ impl PidFile {
             );
         }
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)
+            files::make_dirs(parent, 0o755)
                 .with_context(|| format!("make {}", parent.display()))?;
         }
-        std::fs::write(path, format!("{}\n", std::process::id()))
+        let text = format!("{}\n", std::process::id());
+        files::replace(path, text.as_bytes(), 0o644, Durability::Volatile)
             .with_context(|| format!("write {}", path.display()))?;
         Ok(Self(path.to_owned()))
     }

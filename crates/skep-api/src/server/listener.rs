@@ -107,7 +107,7 @@ impl Listener {
             move |source| ListenError::System { action, address, source }
         };
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(failed("make the folder of"))?;
+            skep_sys::files::make_dirs(parent, 0o755).map_err(failed("make the folder of"))?;
         }
         make_way(&path)?;
         let listener = bind_private(&path).map_err(failed("listen on"))?;

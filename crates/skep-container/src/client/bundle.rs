@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use skep_sys::files::{self, Durability};
 
 use crate::blocking::blocking;
 use crate::cgroup::Cgroup;
@@ -22,17 +23,12 @@ pub(super) async fn write(
     let config = serde_json::to_vec(config).map_err(|e| encode("shim settings", e))?;
     let bundle = bundle.to_owned();
     blocking(move || {
-        use std::os::unix::fs::DirBuilderExt;
         let at = |path: PathBuf| move |source| CreateError::Bundle { path, source };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&bundle)
-            .map_err(at(bundle.clone()))?;
+        files::make_dirs(&bundle, 0o700).map_err(at(bundle.clone()))?;
         remove_files(&bundle).map_err(|(path, source)| CreateError::Bundle { path, source })?;
         for (name, bytes) in [(proto::SPEC_FILE, &spec), (proto::CONFIG_FILE, &config)] {
             let path = bundle.join(name);
-            std::fs::write(&path, bytes).map_err(at(path.clone()))?;
+            files::replace(&path, bytes, 0o600, Durability::Volatile).map_err(at(path.clone()))?;
         }
         Ok(())
     })
@@ -71,12 +67,8 @@ pub(super) async fn remove_remains(
 /// Removes everything this crate puts into a bundle. The settings go last: as long as they are
 /// there, a repeated clean-up finds the control group.
 fn remove_files(bundle: &Path) -> Result<(), (PathBuf, io::Error)> {
-    let gone = |path: PathBuf, result: io::Result<()>| match result {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err((path, e)),
-        _ => Ok(()),
-    };
     let state = bundle.join(crate::launch::STATE_DIR);
-    gone(state.clone(), std::fs::remove_dir_all(&state))?;
+    files::remove_tree(&state).map_err(|source| (state, source))?;
     for name in [
         proto::SOCKET,
         crate::shim::LOG_FILE,
@@ -85,7 +77,7 @@ fn remove_files(bundle: &Path) -> Result<(), (PathBuf, io::Error)> {
         proto::CONFIG_FILE,
     ] {
         let path = bundle.join(name);
-        gone(path.clone(), std::fs::remove_file(&path))?;
+        files::remove_file(&path, Durability::Volatile).map_err(|source| (path, source))?;
     }
     Ok(())
 }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use skep_sys::files::{Durability, replace};
 use time::OffsetDateTime;
 
-use super::process::{Phase, Process, write_file};
+use super::process::{Phase, Process};
 use super::server::{INIT, Number, Shim};
 use crate::frame::StdStream;
 use crate::proto::{EXIT_FILE, Event, ExitStatus, Reply};
@@ -97,7 +98,10 @@ impl Shim {
             self.oom = None;
             self.paused = false;
             let stored = serde_json::to_vec(&status).map_err(std::io::Error::from);
-            if let Err(e) = stored.and_then(|bytes| write_file(EXIT_FILE, &bytes)) {
+            if let Err(e) = stored.and_then(|bytes| {
+                // After a power loss the container is gone with it.
+                replace(EXIT_FILE.as_ref(), &bytes, 0o600, Durability::Volatile)
+            }) {
                 eprintln!("could not store the exit status: {e}");
             }
         }

@@ -1,7 +1,7 @@
 //! The init process or an exec process: its life, streams and clients.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -290,12 +290,4 @@ impl Process {
             _ => false,
         }
     }
-}
-
-/// Writes a small file aside and renames it, so that readers see all of it or nothing. Not synced:
-/// after a power loss the container is gone with it.
-pub(super) fn write_file(path: &str, bytes: &[u8]) -> io::Result<()> {
-    let aside = format!("{path}.new");
-    std::fs::File::create(&aside)?.write_all(bytes)?;
-    std::fs::rename(&aside, path)
 }

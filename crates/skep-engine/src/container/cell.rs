@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bollard_stubs::models::HealthcheckResult;
 use skep_container::{Attached, Handle};
+use skep_sys::files::Durability;
 use tokio::sync::{oneshot, watch};
 
 use super::record::Record;
@@ -174,17 +175,26 @@ impl Container {
     /// When the disk says no.
     pub async fn save(self: &Arc<Self>) -> Result<()> {
         let this = self.clone();
-        util::blocking(move || this.save_now()).await
+        util::blocking(move || this.save_now(Durability::Volatile)).await
     }
 
-    /// The same, at once.
+    /// As [`Container::save`], and it survives a crash of the host: for what a user changed.
     ///
     /// # Errors
     /// When the disk says no.
-    pub fn save_now(&self) -> Result<()> {
+    pub async fn save_lasting(self: &Arc<Self>) -> Result<()> {
+        let this = self.clone();
+        util::blocking(move || this.save_now(Durability::Lasting)).await
+    }
+
+    /// The same, at once. Blocks.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn save_now(&self, durability: Durability) -> Result<()> {
         let _one_at_a_time = lock(&self.save);
         let record = self.record();
-        record.save(&self.dir)
+        record.save(&self.dir, durability)
     }
 
     /// Saves, and only logs a failure: where the state of the kernel has changed already and the

@@ -4,6 +4,7 @@ use bollard_stubs::models::{
     ContainerConfig, ContainerCreateBody, ContainerCreateResponse, HostConfig,
 };
 use skep_image::{Image, Platform};
+use skep_sys::files::{self, Durability};
 
 use super::attachment::{Attachment, CreateExtras};
 use super::cell::Container;
@@ -108,7 +109,7 @@ impl Engine {
             &config,
         )?;
         let wanted = self.wanted_mounts(&config, &host)?;
-        self.inner.images.prepare_rw(id, &image.id)?;
+        let rw = self.inner.images.prepare_rw(id, &image.id)?;
         let mounts = self.make_volumes(id, wanted).await?;
         let (path, args) = merge::command(&config);
         let record = Record {
@@ -130,12 +131,15 @@ impl Engine {
         {
             let container = container.clone();
             util::blocking(move || {
-                use std::os::unix::fs::DirBuilderExt;
-                std::fs::DirBuilder::new()
-                    .mode(0o710)
-                    .create(container.dir())
-                    .map_err(EngineError::file("create", container.dir()))?;
-                container.save_now()
+                let dir = container.dir();
+                let rw = rw.upper.parent().unwrap_or(&rw.upper);
+                // The file system first: a record without one is a damaged container.
+                files::sync_dir(rw)
+                    .and_then(|()| files::sync_parent(rw))
+                    .map_err(EngineError::file("sync", rw))?;
+                files::make_dir(dir, 0o710).map_err(EngineError::file("create", dir))?;
+                container.save_now(Durability::Lasting)?;
+                files::sync_parent(dir).map_err(EngineError::file("sync", dir))
             })
             .await?;
         }

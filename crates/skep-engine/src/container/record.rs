@@ -4,6 +4,7 @@ use std::path::Path;
 
 use bollard_stubs::models::{ContainerConfig, HostConfig};
 use serde::{Deserialize, Serialize};
+use skep_sys::files::{self, Durability};
 use skep_types::stored;
 use time::OffsetDateTime;
 
@@ -12,7 +13,6 @@ use super::mounts::MountEntry;
 use super::watch::Phase;
 use crate::error::{EngineError, Result};
 use crate::provider::NetworkGrant;
-use crate::util;
 
 /// File name of the record.
 pub const FILE: &str = "config.json";
@@ -102,16 +102,16 @@ impl Record {
         }
     }
 
-    /// Writes the record aside and renames it into place. Not synced: what a crash of the host takes
-    /// with it is a state that the crash itself has overtaken; a crash of the daemon loses nothing.
+    /// Replaces the record. Lasting where a user was told so; a state is not, since what a crash of the
+    /// host takes with it is one that the crash itself has overtaken. A crash of the daemon loses nothing.
     ///
     /// # Errors
     /// When the disk says no; the old record is still there then.
-    pub fn save(&self, dir: &Path) -> Result<()> {
+    pub fn save(&self, dir: &Path, durability: Durability) -> Result<()> {
         let path = dir.join(FILE);
         stored::encode(FORMAT, self)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| util::replace_file(&path, &bytes, false))
+            .and_then(|bytes| files::replace(&path, &bytes, 0o600, durability))
             .map_err(EngineError::file("write", path))
     }
 

@@ -1,12 +1,13 @@
 //! Starting a container: root, network and process, all or nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skep_container::spec::Namespace;
 use skep_container::{CreateRequest, Handle, LogConfig, Size};
 use skep_image::MountOptions;
 use skep_net::SandboxId;
+use skep_sys::files;
 
 use super::cell::Container;
 use super::log_config;
@@ -298,7 +299,7 @@ impl Engine {
     /// A `/dev/shm` that other containers may join.
     fn make_shared_shm(&self, record: &Record) -> Result<PathBuf> {
         let dir = self.shared_shm(&record.id);
-        std::fs::create_dir_all(&dir).map_err(EngineError::file("create", &dir))?;
+        files::make_dirs(&dir, 0o711).map_err(EngineError::file("create", &dir))?;
         let size = record.host_config.shm_size.unwrap_or(0);
         let flags = nix::mount::MsFlags::MS_NOSUID
             | nix::mount::MsFlags::MS_NODEV
@@ -355,7 +356,7 @@ impl Engine {
                     }
                     MountKind::Bind if entry.create_source => {
                         if std::fs::symlink_metadata(&entry.source).is_err() {
-                            std::fs::create_dir_all(&entry.source)
+                            files::make_dirs(Path::new(&entry.source), 0o755)
                                 .map_err(EngineError::file("create the source of a bind mount,", &entry.source))?;
                         }
                     }

@@ -43,7 +43,7 @@ impl Engine {
             }
         }
         c.change(|r| r.host_config = after);
-        c.save().await?;
+        c.save_lasting().await?;
         self.container_event(&c, "update", &[]);
         Ok(ContainerUpdateResponse { warnings: Some(Vec::new()) })
     }
@@ -86,7 +86,7 @@ impl Engine {
         if let Some(sandbox) = c.read(|r| r.state.sandbox.clone()) {
             self.inner.net.rename(&SandboxId::new(sandbox), name).await?;
         }
-        c.save().await
+        c.save_lasting().await
     }
 }
 

@@ -72,7 +72,7 @@ impl Volumes {
     /// When the folder cannot be used. A damaged volume is shown as such, a leftover that cannot be removed
     /// stays: neither keeps the others from being used.
     pub fn open(root: PathBuf) -> Result<Self> {
-        files::make_dirs(&root, 0o711)
+        files::own_dir(&root, 0o711)
             .and_then(|()| files::sync_parent(&root))
             .map_err(EngineError::file("create", &root))?;
         for name in names(&root)? {

@@ -12,7 +12,7 @@ mod size;
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, symlink},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +20,7 @@ pub use commit::CommitOptions;
 pub use error::RwError;
 pub use mount::MountOptions;
 
-use skep_sys::files::remove_tree;
+use skep_sys::files::{make_dir, remove_tree};
 
 use crate::{
     digest::{ChainId, ImageId},
@@ -199,9 +199,8 @@ impl Inner {
     /// Made aside and renamed: it is there as a whole or not at all.
     fn make_rw(&self, container: &str, top: Option<ChainId>) -> Result<(), RwError> {
         let (aside, folder) = (self.files.aside(), self.files.rw(container));
-        let make = |path: &Path, mode| {
-            fs::DirBuilder::new().mode(mode).create(path).map_err(RwError::io("make folder", path))
-        };
+        let make =
+            |path: &Path, mode| make_dir(path, mode).map_err(RwError::io("make folder", path));
         make(&aside, 0o700)?;
         let fill = || {
             // The mode of the upper directory is that of the container's root.

@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use skep_sys::files::{Durability, own_dir, remove_file, replace};
 
 use crate::{
     digest::{ChainId, Digest, ImageId},
@@ -25,16 +25,13 @@ pub(crate) struct Files {
 impl Files {
     /// Makes missing folders. Only root may look in: layers hold setuid programs.
     pub(super) fn open(root: PathBuf) -> Result<Self> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
         let files = Self { root, next: AtomicU64::new(0) };
-        for folder in ["", "blobs/sha256", "layers", "l", "images", "rw", "tmp", "empty"] {
+        for folder in ["", "blobs", "blobs/sha256", "layers", "l", "images", "rw", "tmp"] {
             let path = files.root.join(folder);
-            builder.create(&path).map_err(Error::store("make folder", &path))?;
+            own_dir(&path, 0o700).map_err(Error::store("make folder", &path))?;
         }
         let empty = files.empty();
-        fs::set_permissions(&empty, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .map_err(Error::store("change the mode of", &empty))?;
+        own_dir(&empty, 0o755).map_err(Error::store("make folder", &empty))?;
         Ok(files)
     }
 
@@ -76,25 +73,17 @@ impl Files {
         self.root.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// Writes JSON aside, syncs it, renames it into place and syncs the folder.
+    /// Replaces a file by JSON; it is on disk then.
     pub(super) fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<()> {
-        let aside = self.aside();
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&aside)?;
-            file.write_all(&serde_json::to_vec(value)?)?;
-            file.sync_all()?;
-            fs::rename(&aside, path)?;
-            sync_folder(path)
-        };
-        write().map_err(Error::store("write", path))
+        serde_json::to_vec(value)
+            .map_err(io::Error::from)
+            .and_then(|bytes| replace(path, &bytes, 0o600, Durability::Lasting))
+            .map_err(Error::store("write", path))
     }
 
     /// Removes a file durably; nothing happens if it is not there.
     pub(super) fn remove_file(path: &Path) -> Result<()> {
-        match fs::remove_file(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.and_then(|()| sync_folder(path)).map_err(Error::store("remove", path)),
-        }
+        remove_file(path, Durability::Lasting).map_err(Error::store("remove", path))
     }
 
     /// Everything written so far is on disk when this returns: one call for a whole image instead
@@ -102,13 +91,6 @@ impl Files {
     pub(super) fn sync_all(&self) -> Result<()> {
         let folder = File::open(&self.root).map_err(Error::store("open", &self.root))?;
         rustix::fs::syncfs(&folder).map_err(|e| Error::store("sync", &self.root)(e.into()))
-    }
-}
-
-fn sync_folder(of: &Path) -> io::Result<()> {
-    match of.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }
 

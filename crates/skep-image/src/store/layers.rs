@@ -3,12 +3,12 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, symlink},
+    os::unix::fs::symlink,
     path::PathBuf,
     sync::Arc,
 };
 
-use skep_sys::files::remove_tree;
+use skep_sys::files::{Durability, make_dir, remove_tree, replace};
 
 use super::{Inner, state::Layer, work::Work};
 use crate::{
@@ -44,11 +44,8 @@ impl Inner {
         }
         let folder = work.scratch();
         let diff = folder.join("diff");
-        fs::create_dir(&folder).map_err(Error::store("make folder", &folder))?;
-        fs::DirBuilder::new()
-            .mode(0o755)
-            .create(&diff)
-            .map_err(Error::store("make folder", &diff))?;
+        make_dir(&folder, 0o700).map_err(Error::store("make folder", &folder))?;
+        make_dir(&diff, 0o755).map_err(Error::store("make folder", &diff))?;
         let result = self.unpack_blob(&new, &diff).and_then(|(diff_id, size)| {
             let chain = ChainId::of(new.parent.as_ref(), &diff_id);
             self.adopt(work, &folder, chain, diff_id, size, &new)?;
@@ -108,7 +105,9 @@ impl Inner {
             let layer = Layer { diff_id, parent: new.parent, size, link, blob: new.blob.clone() };
             let meta = folder.join("layer.json");
             let json = serde_json::to_vec(&layer).map_err(io::Error::from);
-            json.and_then(|bytes| fs::write(&meta, bytes)).map_err(Error::store("write", &meta))?;
+            // Synced with the rest of the image.
+            json.and_then(|bytes| replace(&meta, &bytes, 0o600, Durability::Volatile))
+                .map_err(Error::store("write", &meta))?;
             fs::rename(folder, &target).map_err(Error::store("move into place", &target))?;
             vacant.insert(Arc::new(layer));
         }

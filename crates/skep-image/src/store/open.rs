@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
 
 use rustix::fs::{FlockOperation, flock};
-use skep_sys::files::remove_tree;
+use skep_sys::files::{open_own, remove_tree};
 
 use super::{
     Inner,
@@ -27,7 +27,7 @@ use crate::{
 pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     let files = Files::open(root)?;
     let lock_path = files.root().join("lock");
-    let lock = File::create(&lock_path).map_err(Error::store("create", &lock_path))?;
+    let lock = open_own(&lock_path, 0o600).map_err(Error::store("create", &lock_path))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
         rustix::io::Errno::WOULDBLOCK => Error::Locked(files.root().into()),
         errno => Error::store("lock", &lock_path)(errno.into()),

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use skep_sys::files::remove_tree;
+use skep_sys::files::{Durability, create_new, make_dir, remove_tree, replace};
 
 use super::{Inner, lock};
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn start(store: &Arc<Inner>) -> Result<Self> {
         let folder = store.files.aside();
-        fs::create_dir(&folder).map_err(Error::store("make folder", &folder))?;
+        make_dir(&folder, 0o700).map_err(Error::store("make folder", &folder))?;
         Ok(Self {
             store: Arc::clone(store),
             folder,
@@ -50,7 +50,7 @@ impl Work {
     /// An empty scratch file.
     pub(crate) fn scratch_file(&self) -> Result<(File, PathBuf)> {
         let path = self.scratch();
-        let file = File::create_new(&path).map_err(Error::store("create", &path))?;
+        let file = create_new(&path, 0o600).map_err(Error::store("create", &path))?;
         Ok((file, path))
     }
 
@@ -92,7 +92,8 @@ impl Work {
         let digest = Digest::of(bytes);
         if self.pin_blob(digest).is_none() {
             let path = self.scratch();
-            fs::write(&path, bytes).map_err(Error::store("write", &path))?;
+            replace(&path, bytes, 0o600, Durability::Volatile)
+                .map_err(Error::store("write", &path))?;
             self.publish(&path, digest, bytes.len() as u64)?;
         }
         Ok(digest)

@@ -1,6 +1,6 @@
 //! Container file systems on the real kernel.
 
-use std::{process::Command, time::Instant};
+use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
 
 use skep_image::{
     ChangeKind, CommitOptions, Images, MountOptions, Reference, RemoveOptions, RwLayer,
@@ -50,6 +50,13 @@ async fn a_container_writes_and_its_changes_are_seen() {
     assert!(images.prepare_rw("c1", &id).is_err());
     assert!(images.prepare_rw("../c1", &id).is_err());
     let rw = images.mount("c1", MountOptions::default()).unwrap();
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(
+        [&rw.merged, &rw.work].map(|path| mode(path)),
+        [0o755, 0o700],
+        "root and work folder"
+    );
     assert_eq!(images.mount("c1", MountOptions::default()).unwrap(), rw);
     assert!(images.changes("c1").await.unwrap().is_empty());
     chroot(

@@ -10,6 +10,34 @@ fn options() -> UnpackOptions {
     UnpackOptions { whiteouts: true, ..UnpackOptions::default() }
 }
 
+/// Runs `f` in a thread whose umask takes every right away; the other tests' threads keep theirs.
+fn masked<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let masked = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o777));
+            f()
+        });
+        masked.join().unwrap()
+    })
+}
+
+#[test]
+fn modes_are_those_of_the_layer_whatever_the_umask() {
+    let target = tempfile::tempdir().unwrap();
+    let layer = Layer::new()
+        .entry("open/", Layer::header(tar::EntryType::Directory, 0o1777))
+        .file("open/file", b"x")
+        .file("made/on/the/way", b"x")
+        .entry("fifo", Layer::header(tar::EntryType::Fifo, 0o666))
+        .file(".wh.gone", b"")
+        .done();
+    masked(|| unpack(layer.as_slice(), target.path(), &options())).unwrap();
+    let mode = |name: &str| std::fs::metadata(target.path().join(name)).unwrap().mode() & 0o7777;
+    let modes = ["open", "open/file", "made", "made/on/the", "made/on/the/way", "fifo"].map(mode);
+    assert_eq!(modes, [0o1777, 0o644, 0o755, 0o755, 0o644, 0o666]);
+}
+
 #[test]
 fn nothing_leaves_the_target() {
     let outside = tempfile::tempdir().unwrap();

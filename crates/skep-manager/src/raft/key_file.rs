@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
+use skep_sys::files::{self, Durability};
 use skep_types::Bytes64;
 use thiserror::Error;
 
 use super::seal::{KEY_LEN, KeyId, SealError, Sealer};
-use crate::disk;
 
 /// Place of the sealed keys in [`Sealer::seal`]'s sense.
 const PLACE: &[u8] = b"skep raft data keys";
@@ -116,10 +116,8 @@ impl KeyFile {
             }
         };
         let bytes = serde_json::to_vec(&stored).map_err(format)?;
-        disk::replace(&self.path, &bytes, 0o600).map_err(|source| KeyFileError::Io {
-            action: "write",
-            path: self.path.clone(),
-            source,
+        files::replace(&self.path, &bytes, 0o600, Durability::Lasting).map_err(|source| {
+            KeyFileError::Io { action: "write", path: self.path.clone(), source }
         })?;
         self.unlock_key = unlock_key.map(<[u8]>::to_vec);
         Ok(())

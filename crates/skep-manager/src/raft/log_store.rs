@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use skep_sys::files::open_own;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -74,9 +75,10 @@ impl LogStore {
             let path = path.to_owned();
             move |source: redb::Error| LogError::Db { action, path, source: Box::new(source) }
         };
+        let file = open_own(path, 0o600).map_err(|e| at("open")(redb::Error::Io(e)))?;
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create(path)
+            .create_file(file)
             .map_err(|e| at("open")(e.into()))?;
         let made = (|| -> Result<(), redb::Error> {
             let write = db.begin_write()?;

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openraft::storage::RaftLogStorage;
 use openraft::{Config, EntryPayload, Membership, SnapshotPolicy};
+use skep_sys::files::{self, Durability};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -16,7 +16,6 @@ use super::network::{Network, RaftTransport};
 use super::snapshot::SnapshotFile;
 use super::state_machine::{StateMachine, StateMachineError};
 use super::types::{Entry, LogId, Member, Raft, RaftId, StorageError, Vote};
-use crate::disk;
 use crate::store::StoreCell;
 
 /// A follower that is behind by more entries gets a snapshot instead.
@@ -161,10 +160,7 @@ struct Opened {
 }
 
 fn open(dir: &Path, unlock_key: Option<&[u8]>) -> Result<Opened, RaftStartError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
+    files::make_dirs(dir, 0o700)
         .map_err(|source| RaftStartError::Folder { path: dir.to_owned(), source })?;
     let id = member_id(&dir.join("id"))?;
     let keys = KeyFile::open(&dir.join("keys.json"), unlock_key).map_err(RaftStartError::Keys)?;
@@ -184,7 +180,8 @@ fn member_id(path: &Path) -> Result<RaftId, RaftStartError> {
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let id: RaftId = (rand::random::<u64>() >> 1) + 1;
-            disk::replace(path, id.to_string().as_bytes(), 0o600).map_err(failed)?;
+            files::replace(path, id.to_string().as_bytes(), 0o600, Durability::Lasting)
+                .map_err(failed)?;
             Ok(id)
         }
         Err(e) => Err(failed(e)),

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use skep_sys::files::{self, Durability};
 use thiserror::Error;
 
 use super::seal::{SealError, Sealer};
 use super::types::{Snapshot, SnapshotMeta};
-use crate::disk;
 
 const PLACE: &[u8] = b"skep raft snapshot";
 
@@ -72,7 +72,7 @@ impl SnapshotFile {
             .sealer
             .seal(PLACE, &plain)
             .map_err(|source| SnapshotError::Seal { path: self.path.to_path_buf(), source })?;
-        disk::replace(&self.path, &sealed, 0o600).map_err(self.io("write"))
+        files::replace(&self.path, &sealed, 0o600, Durability::Lasting).map_err(self.io("write"))
     }
 
     /// Blocks. `None` if there is none yet.

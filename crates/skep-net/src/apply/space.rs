@@ -81,11 +81,7 @@ impl Spaces {
     /// Opens the host's namespace (the calling thread's) and the folders.
     pub fn open(pins: PathBuf, rules: PathBuf, nft: nft::Nft) -> Result<Self> {
         for folder in [&pins, &rules] {
-            std::fs::create_dir_all(folder).map_err(|source| NetError::File {
-                action: "make folder",
-                path: folder.clone(),
-                source,
-            })?;
+            files::own_folder(folder)?;
         }
         let host = NetNs::current().map_err(namespace("open", &pins))?;
         pin_host(&pins, &host)?;

@@ -19,7 +19,7 @@ pub fn apply(settings: &[(String, String)]) -> Result<usize> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(source) => return Err(NetError::File { action: "read", path, source }),
         }
-        fs::write(&path, value).map_err(|source| NetError::File {
+        skep_sys::files::set_kernel(&path, value).map_err(|source| NetError::File {
             action: "write",
             path,
             source,

@@ -16,6 +16,7 @@ use crate::config::NetConfig;
 use crate::controller::{Controller, Interest};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
+use crate::files;
 use crate::gossip::Others;
 use crate::host_routes;
 use crate::ids::{NetworkId, hex_id};
@@ -223,11 +224,7 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
     let nft = Nft { program: config.nft.clone() };
     let claim = HostClaim::take()?;
     for folder in [config.data_root.join("network"), config.exec_root.join("net")] {
-        std::fs::create_dir_all(&folder).map_err(|source| NetError::File {
-            action: "make folder",
-            path: folder,
-            source,
-        })?;
+        files::own_folder(&folder)?;
     }
     let checks = checks::run(&nft);
     for check in checks.iter().filter(|c| !c.available) {

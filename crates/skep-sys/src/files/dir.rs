@@ -7,6 +7,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
 
+use super::replace::remove_leftovers;
+
 /// Makes one folder, which must not exist, with exactly `mode`.
 ///
 /// # Errors
@@ -54,6 +56,16 @@ pub fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
+/// As [`make_dirs`], for a folder that is ours alone, at the start: one that exists gets exactly `mode`, too,
+/// and what a crash left of [`super::replace`] in it goes.
+pub fn own_dir(path: &Path, mode: u32) -> io::Result<()> {
+    make_dirs(path, mode)?;
+    let dir =
+        openat(CWD, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    fchmod(&dir, Mode::from_raw_mode(mode))?;
+    remove_leftovers(path)
+}
+
 /// Makes what was made, renamed or removed in the folder last.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -87,6 +99,8 @@ mod tests {
         make_dirs(&new, 0o775).unwrap();
         make_dirs(&new, 0o700).unwrap();
         assert_eq!((mode(&old), mode(&old.join("a")), mode(&new)), (0o700, 0o775, 0o775));
+        own_dir(&new, 0o711).unwrap();
+        assert_eq!((mode(&old.join("a")), mode(&new)), (0o775, 0o711));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Small files that are whole or absent.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -58,6 +58,22 @@ pub fn remove_file(path: &Path, durability: Durability) -> io::Result<()> {
     }
 }
 
+/// Removes what a crash left of [`replace`] in a folder. Nobody may be replacing files there meanwhile.
+/// Nothing happens if there is no folder.
+pub fn remove_leftovers(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if is_aside(&entry.file_name()) && !entry.file_type()?.is_dir() {
+            remove_file(&entry.path(), Durability::Volatile)?;
+        }
+    }
+    Ok(())
+}
+
 /// A name beside `path` that no other call of this process uses. It ends in `.new`, and begins with the name
 /// that it is for, so that what a crash leaves is known for what it is.
 fn aside(path: &Path) -> io::Result<PathBuf> {
@@ -66,6 +82,15 @@ fn aside(path: &Path) -> io::Result<PathBuf> {
     let mut aside = OsString::from(name);
     aside.push(format!(".{}.new", NEXT.fetch_add(1, Ordering::Relaxed)));
     Ok(path.with_file_name(aside))
+}
+
+/// Whether [`aside`] makes such names.
+fn is_aside(name: &OsStr) -> bool {
+    let parts =
+        name.as_encoded_bytes().strip_suffix(b".new").map(|name| name.rsplitn(2, |b| *b == b'.'));
+    let Some(mut parts) = parts else { return false };
+    let number = parts.next().is_some_and(|n| !n.is_empty() && n.iter().all(u8::is_ascii_digit));
+    number && parts.next().is_some_and(|name| !name.is_empty())
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
@@ -100,6 +125,21 @@ mod tests {
         remove_file(&path, Durability::Lasting).unwrap();
         remove_file(&path, Durability::Lasting).unwrap();
         assert_eq!(read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_crash_left_goes_and_nothing_else() {
+        let temp = tempfile::tempdir().unwrap();
+        let aside = aside(&temp.path().join("state.json")).unwrap();
+        fs::write(&aside, "half").unwrap();
+        for name in ["state.json", "state.json.new", "x.1.news", ".1.new", "x.1a.new", "x..new"] {
+            fs::write(temp.path().join(name), "").unwrap();
+        }
+        fs::create_dir(temp.path().join("folder.1.new")).unwrap();
+        remove_leftovers(temp.path()).unwrap();
+        assert!(!aside.exists());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 7);
+        remove_leftovers(&temp.path().join("none")).unwrap();
     }
 
     #[test]

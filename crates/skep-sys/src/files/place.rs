@@ -1,0 +1,90 @@
+//! Files that are written where they are.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, fchmod};
+
+/// Gives a file new content and `mode` without giving it a new inode, for files that are mounted into
+/// containers. It is made if it is missing; a link at `path` is refused (`ELOOP`).
+///
+/// Neither atomic nor lasting: a reader at the wrong moment, and a crash, see a mixture.
+pub fn overwrite(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write(&mut open_own(path, mode)?, bytes)
+}
+
+/// A new empty file with exactly `mode`, open for reading and writing.
+///
+/// # Errors
+/// `ErrorKind::AlreadyExists` if there is anything at `path`, a dangling link included.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(mode & 0o600).open(path)?;
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    Ok(file)
+}
+
+/// Opens a file of ours that is locked, or that keeps its content, for reading and writing; makes it if it
+/// is missing. It gets exactly `mode` in both cases, since whoever may open a file may lock it. A link at
+/// `path` is refused (`ELOOP`).
+pub fn open_own(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(mode & 0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path)?;
+    fchmod(&file, Mode::from_raw_mode(mode))?;
+    Ok(file)
+}
+
+/// The old content goes only where the new one is already.
+fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
+}
+
+/// Writes a value to a file of the kernel (`/proc`, `/sys`, a control group), in one call as those want it.
+/// Never makes a file: `ErrorKind::NotFound` if the kernel has none there.
+pub fn set_kernel(path: &Path, value: impl AsRef<[u8]>) -> io::Result<()> {
+    let value = value.as_ref();
+    let written = OpenOptions::new().write(true).open(path)?.write(value)?;
+    if written == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    #[test]
+    fn the_inode_stays_and_the_mode_is_exact() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("hosts");
+        overwrite(&path, b"a long line", 0o644).unwrap();
+        let made = fs::metadata(&path).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        overwrite(&path, b"short", 0o644).unwrap();
+        let now = fs::metadata(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+        assert_eq!((now.ino(), now.mode() & 0o7777, made.mode()), (made.ino(), 0o644, now.mode()));
+    }
+
+    #[test]
+    fn links_are_refused_and_the_kernel_gets_no_new_files() {
+        let temp = tempfile::tempdir().unwrap();
+        let (target, link) = (temp.path().join("target"), temp.path().join("link"));
+        fs::write(&target, "keep").unwrap();
+        symlink(&target, &link).unwrap();
+        overwrite(&link, b"new", 0o644).unwrap_err();
+        assert_eq!(fs::read(&target).unwrap(), b"keep");
+        let error = set_kernel(&temp.path().join("none"), "1").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        set_kernel(Path::new("/proc/thread-self/comm"), "door").unwrap();
+    }
+}
