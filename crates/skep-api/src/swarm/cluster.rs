@@ -27,14 +27,12 @@ pub(crate) async fn cluster_info(app: &App, cluster: &Cluster) -> ApiResult<Valu
     Ok(view)
 }
 
-/// The trust root, and who signs with it. This host's own certificate was signed by it, so its
-/// description names the issuer; while that is unknown the root alone is shown.
+/// The trust root, and who signs certificates now; while that cannot be told the root alone.
 async fn tls_info(app: &App, cluster: &Cluster) -> ApiResult<Value> {
-    if let (Some(node), Ok(control)) = (app.swarm.node_id(), app.swarm.control())
-        && let Ok(node) = control.get_node(node.as_str()).await
-        && let Some(info) = &node.description.tls_info
+    if let Ok(control) = app.swarm.control()
+        && let Ok(Some(info)) = control.tls_info().await
     {
-        return public_view(info);
+        return public_view(&info);
     }
     let mut info = Map::new();
     let root = String::from_utf8_lossy(&cluster.root_ca.ca_cert.0);

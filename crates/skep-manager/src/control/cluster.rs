@@ -1,5 +1,5 @@
 use skep_control::{Store, admission};
-use skep_types::{Bytes64, Cluster, JoinTokens};
+use skep_types::{Bytes64, Cluster, JoinTokens, TlsInfo};
 
 use super::{ClusterUpdate, Control, ControlError, ControlErrorKind, Result};
 
@@ -11,28 +11,17 @@ impl Control {
     }
 
     /// # Errors
-    /// Besides those of admission: changing the root certificate is not possible yet.
+    /// Besides those of admission: a root certificate or key that cannot be used.
     pub async fn update_cluster(&self, update: ClusterUpdate) -> Result<Cluster> {
         let updated = self.change(move |store, now, rng| {
-            let old = &find(store)?.spec.ca_config;
-            let new = &update.spec.ca_config;
-            if new.force_rotate != old.force_rotate
-                || new.signing_ca_cert != old.signing_ca_cert
-                || new.signing_ca_key != old.signing_ca_key
-                || new.external_cas != old.external_cas
-            {
-                return Err(ControlError::new(
-                    ControlErrorKind::Unimplemented,
-                    "changing the root certificate of a swarm is not supported yet",
-                ));
-            }
+            let root = crate::ca::changed_root(find(store)?, &update.spec.ca_config, now)?;
             let rotation = admission::KeyRotation {
                 worker_join_token: update.rotate_worker_token,
                 manager_join_token: update.rotate_manager_token,
                 manager_unlock_key: update.rotate_manager_unlock_key,
             };
             let (version, spec) = (update.version, update.spec);
-            Ok(((), admission::update_cluster(store, version, spec, rotation, None, now, rng)?))
+            Ok(((), admission::update_cluster(store, version, spec, rotation, root, now, rng)?))
         });
         let (store, ()) = updated.await?;
         Ok(without_secrets(find(&store)?.clone()))
@@ -41,6 +30,13 @@ impl Control {
     pub async fn join_tokens(&self) -> Result<JoinTokens> {
         let store = self.read()?;
         Ok(find(&store)?.root_ca.join_tokens.clone())
+    }
+
+    /// The root that nodes trust, and who signs their certificates now: the next root while one is on its
+    /// way. `None` if that cannot be read.
+    pub async fn tls_info(&self) -> Result<Option<TlsInfo>> {
+        let store = self.read()?;
+        Ok(crate::ca::tls_info(&find(&store)?.root_ca))
     }
 
     /// `SWMKEY-1-…`, or empty when managers are not locked.
@@ -58,7 +54,9 @@ fn find(store: &Store) -> Result<&Cluster> {
 
 fn without_secrets(mut cluster: Cluster) -> Cluster {
     cluster.root_ca.ca_key = Bytes64::default();
-    cluster.root_ca.root_rotation = None;
+    if let Some(rotation) = &mut cluster.root_ca.root_rotation {
+        rotation.ca_key = Bytes64::default();
+    }
     cluster.root_ca.join_tokens = JoinTokens::default();
     cluster.network_bootstrap_keys.clear();
     cluster.unlock_keys.clear();

@@ -96,6 +96,7 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
     }
     run!("steps", |s, w| steps::run(&s.cell, &s.writer, &s.host_routes, &w));
     run!("signer", |s, w| ca::run_signer(&s.cell, &s.writer, &w));
+    run!("rotation", |s, w| ca::run_rotation(&s.cell, &s.writer, &w));
     run!("watchdog", |s, w| watchdog::run(&s, &w));
     run!("statuses", |s, w| s.reports.run(&s.writer, s.node_id.clone(), &w));
     run!("keys", |s, w| keys::run(&s.cell, &s.writer, &w));

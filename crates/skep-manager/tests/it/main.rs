@@ -4,4 +4,5 @@ mod ca;
 mod crash;
 mod dispatcher;
 mod hostile;
+mod leaving;
 mod rig;

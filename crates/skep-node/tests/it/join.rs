@@ -1,4 +1,4 @@
-use skep_manager::NodeFilter;
+use skep_manager::{ClusterUpdate, NodeFilter};
 use skep_node::{JoinRequest, LocalNodeState, NodeErrorKind, NotManager};
 use skep_types::{NodeAvailability, NodeRole, NodeState};
 
@@ -95,4 +95,61 @@ async fn a_worker_joins_runs_tasks_and_leaves() {
     }
     assert_eq!(control.list_nodes(&NodeFilter::default()).await.unwrap().len(), 1);
     manager.node.shutdown().await;
+}
+
+/// Another root: every node gets a certificate of it without a moment of not being trusted, and old join
+/// tokens are worth nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_root_reaches_every_node() {
+    let mut manager = Rig::new("one").await;
+    let control = manager.init().await;
+    let request = |token: &str, rig: &Rig| JoinRequest {
+        remote_addrs: vec![manager.addr()],
+        token: token.to_owned(),
+        listen_addr: rig.addr(),
+        advertise_addr: "127.0.0.1".to_owned(),
+        ..JoinRequest::default()
+    };
+    let old_token = control.join_tokens().await.unwrap().worker;
+    let (worker, third) = (Rig::new("two").await, Rig::new("three").await);
+    worker.node.join(request(&old_token, &worker)).await.unwrap();
+    control.create_service(service("web", 4)).await.unwrap();
+    until_running(&control, "web", 4).await;
+
+    let old = control.cluster().await.unwrap();
+    let mut spec = old.spec.clone();
+    spec.ca_config.force_rotate += 1;
+    let update = ClusterUpdate { version: old.meta.version, spec, ..ClusterUpdate::default() };
+    let under_way = control.update_cluster(update).await.unwrap().root_ca;
+    assert!(under_way.root_rotation.is_some_and(|rotation| rotation.ca_key.0.is_empty()));
+    assert_eq!(under_way.ca_cert, old.root_ca.ca_cert);
+    let new = until("the rotation has ended", || async {
+        let cluster = control.cluster().await.unwrap();
+        cluster.root_ca.root_rotation.is_none().then_some(cluster.root_ca.ca_cert.0)
+    })
+    .await;
+    assert_ne!(new, old.root_ca.ca_cert.0);
+    for rig in [&manager, &worker] {
+        let root = rig.folder.path().join("swarm/certificates/swarm-root-ca.crt");
+        until("the node trusts the new root", || async {
+            (std::fs::read(&root).unwrap() == new).then_some(())
+        })
+        .await;
+    }
+    third.node.join(request(&old_token, &third)).await.unwrap_err();
+    let token = control.join_tokens().await.unwrap().worker;
+    third.node.join(request(&token, &third)).await.unwrap();
+    let starts = |rig: &Rig| rig.world.starts.lock().unwrap().values().all(|n| *n == 1);
+    assert!(starts(&manager) && starts(&worker), "no task noticed");
+
+    let control = manager.restart().await;
+    until("all nodes are ready", || async {
+        let nodes = control.list_nodes(&NodeFilter::default()).await.unwrap();
+        let ready = nodes.iter().filter(|node| node.status.state == NodeState::Ready).count();
+        (ready == 3).then_some(())
+    })
+    .await;
+    for rig in [&third, &worker, &manager] {
+        rig.node.shutdown().await;
+    }
 }

@@ -70,6 +70,9 @@ fn several_listeners_serve_the_same_engine() -> Result<()> {
     let id = host.sh("docker -H tcp://127.0.0.1:2375 info --format '{{.ID}}'")?.text()?;
     assert_eq!(host.docker(&["info", "--format", "{{.ID}}"])?, id);
     assert_eq!(host.docker(&["info", "--format", "{{json .Labels}}"])?, r#"["zone=a"]"#);
+    let warnings = host.docker(&["info", "--format", "{{json .Warnings}}"])?;
+    let expected = "WARNING: API is accessible on http://127.0.0.1:2375 without encryption.";
+    ensure!(warnings.contains(expected), "{warnings}");
     Ok(())
 }
 

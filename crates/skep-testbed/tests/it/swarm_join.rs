@@ -69,6 +69,16 @@ fn workers_join_show_themselves_and_leave() -> Result<()> {
     }
     assert_eq!(three.docker(0, "info --format '{{.Swarm.Nodes}} {{.Swarm.Managers}}'")?, "3 1");
 
+    // Another root: the client waits until every node has a certificate of it.
+    let root = three.docker(0, "swarm ca")?;
+    let next = three.docker(0, "swarm ca --rotate --quiet")?;
+    ensure!(next.starts_with("-----BEGIN CERTIFICATE-----") && next != root, "{next}");
+    let (old, token) = (token, three.token()?);
+    ensure!(old != token, "the token names the root");
+    let said =
+        three.refused(0, "swarm ca --rotate --external-ca protocol=cfssl,url=https://ca", SOON)?;
+    ensure!(said.contains("external certificate authorities are not supported"), "{said}");
+
     let said = three.refused(0, "node rm node1", SOON)?;
     ensure!(said.contains("is not down and can't be removed"), "{said}");
     let said = three.docker(1, "swarm leave")?;

@@ -201,6 +201,40 @@ fn a_node_removed_by_force_runs_nothing_any_more() -> Result<()> {
     Ok(())
 }
 
+/// A removed node that does not listen to the manager: it hears nothing more of the others, who take
+/// nothing from it.
+#[test]
+fn a_removed_node_that_goes_on_is_deaf_and_kept_out() -> Result<()> {
+    let three = Several::swarm(3)?;
+    three.docker(0, "service create -d --name web --mode global -p 8098:80 busybox sleep 600")?;
+    three.converged("web", "3/3")?;
+    // Who may send VXLAN packets here.
+    let lets_in = "nft list ruleset | grep -A2 'chain tunnel-peers' | grep -F 10.77.0.3 | wc -l";
+    for host in 0..2 {
+        three.prints(host, lets_in, "1")?;
+    }
+    for rule in [
+        "add table ip cut",
+        "add chain ip cut out '{ type filter hook output priority 0; }'",
+        "add rule ip cut out tcp dport 2377 drop",
+    ] {
+        three.hosts[2].sh(&format!("nft {rule}"))?.text()?;
+    }
+    three.docker(0, "node rm --force node2")?;
+    for host in 0..2 {
+        three.prints(host, lets_in, "0")?;
+    }
+    three.docker(0, "service create -d --name late --mode global -p 8099:80 busybox sleep 600")?;
+    three.converged("late", "2/2")?;
+    three.prints(1, "nft list ruleset | grep -F 8099 | wc -l | grep -vc '^0$'", "1")?;
+    let rules = three.hosts[2].sh("nft list ruleset")?.text()?;
+    ensure!(
+        rules.contains("8098") && !rules.contains("8099"),
+        "it heard of a new service: {rules}"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_cable_that_flaps_moves_nothing() -> Result<()> {
     let two = Several::swarm(2)?;
