@@ -92,6 +92,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The image, or a layer of it, cannot be read.
+    #[error("image {image} is damaged: {reason}; pull or load it again to repair it")]
+    DamagedImage {
+        /// Short id.
+        image: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Another process has the store open.
     #[error("the image store {} is in use by another process", .0.display())]
     Locked(PathBuf),
@@ -118,6 +126,15 @@ pub enum Conflict {
         container: String,
         /// Short image id.
         image: String,
+    },
+    /// Images without a name are not known to be unwanted.
+    #[error(
+        "the names of images could not be read, so that it is not known which images are wanted: name those that are, then remove {}",
+        path.display()
+    )]
+    NamesLost {
+        /// Where the names are that could not be read.
+        path: PathBuf,
     },
     /// An image that must stay.
     #[error("conflict: unable to delete {image} ({}) - {reason}", if *.hard { "cannot be forced" } else { "must be forced" })]
@@ -219,7 +236,10 @@ impl Error {
             Self::Unpack { source, .. } => source.kind(),
             Self::Registry(e) => e.kind(),
             Self::Rw(e) => e.kind(),
-            Self::Store { .. } | Self::Damaged { .. } | Self::Locked(_) => Kind::System,
+            Self::Store { .. }
+            | Self::Damaged { .. }
+            | Self::DamagedImage { .. }
+            | Self::Locked(_) => Kind::System,
             Self::Shared(e) => e.0.kind(),
             Self::Cancelled => Kind::Cancelled,
         }

@@ -9,6 +9,8 @@
 //! - An image exists from the moment its record is in place, and what it refers to was on disk
 //!   before: one `syncfs`, then write aside, sync, rename. Whatever no record refers to is removed,
 //!   when an operation fails and again at open.
+//! - What cannot be read is kept, and whatever it may need: an image with a damaged layer or configuration
+//!   is shown and refused until it is pulled or loaded again, or removed.
 //! - Nothing foreign is trusted: digests and sizes are verified, archives are bounded by
 //!   [`Limits`], layers are unpacked by descriptor and cannot leave their folder.
 //! - Preparing and mounting a container's file system copies nothing and syncs nothing.

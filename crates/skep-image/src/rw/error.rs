@@ -20,6 +20,9 @@ pub enum RwError {
     /// It is in use.
     #[error("the file system of container {0} is in use")]
     Busy(String),
+    /// What it lies on is not whole.
+    #[error("image layer {0} is damaged; pull or load an image that has it to repair it")]
+    DamagedLayer(String),
     /// The kernel or the disk said no.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -40,7 +43,7 @@ impl RwError {
             Self::NotFound(_) => Kind::NotFound,
             Self::Exists(_) | Self::Busy(_) => Kind::Conflict,
             Self::Name(_) => Kind::InvalidParameter,
-            Self::Io { .. } => Kind::System,
+            Self::Io { .. } | Self::DamagedLayer(_) => Kind::System,
         }
     }
 

@@ -50,7 +50,8 @@ impl Images {
     /// synced; a few system calls.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`], [`RwError::Exists`], [`RwError::Name`]. Nothing is left behind.
+    /// [`Error::NoSuchImage`], [`Error::DamagedImage`], [`RwError::Exists`], [`RwError::Name`]. Nothing is
+    /// left behind.
     pub fn prepare_rw(&self, container: &str, image: &ImageId) -> Result<RwLayer> {
         let inner = &self.inner;
         check_name(container)?;
@@ -58,8 +59,9 @@ impl Images {
             let mut state = inner.state();
             let record =
                 state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
+            state.check_whole(record)?;
             let top = record.chain.last().copied();
-            if state.rw.contains_key(container) {
+            if state.lost_rw.contains(container) || state.rw.contains_key(container) {
                 return Err(RwError::Exists(container.into()).into());
             }
             // From here on the layers stay, whatever happens to the image.
@@ -93,19 +95,26 @@ impl Images {
 
     /// Containers that have a read-write layer, sorted.
     pub fn rw_layers(&self) -> Vec<String> {
-        self.inner.state().rw.keys().cloned().collect()
+        let state = self.inner.state();
+        let mut all: Vec<String> = state.rw.keys().chain(&state.lost_rw).cloned().collect();
+        all.sort();
+        all
     }
 
     /// Mounts a container's overlay on its `merged` folder, in the calling process's mount
     /// namespace; nothing happens if it is mounted already.
     ///
     /// # Errors
-    /// [`RwError::NotFound`], [`RwError::Io`]. Nothing is mounted then.
+    /// [`RwError::NotFound`], [`RwError::DamagedLayer`], [`RwError::Io`]. Nothing is mounted then.
     pub fn mount(&self, container: &str, options: MountOptions) -> Result<RwLayer> {
         let rw = self.rw(container)?;
         let links = {
             let state = self.inner.state();
             let top = state.rw.get(container).copied().flatten();
+            if let Some(layer) = state.gap(top) {
+                // On what is left of it other files would appear than the container knows.
+                return Err(RwError::DamagedLayer(layer.to_string()).into());
+            }
             state.ancestry(top).map(|(_, layer)| layer.link.clone()).collect::<Vec<_>>()
         };
         mount::mount(self.inner.files.root(), &rw, &links, &options)?;
@@ -129,13 +138,15 @@ impl Images {
     /// # Errors
     /// [`RwError::Io`]; the layer is then still there.
     pub fn remove_rw(&self, container: &str) -> Result<()> {
-        let rw = match self.rw(container) {
-            Err(Error::Rw(RwError::NotFound(_))) => return Ok(()),
-            other => other?,
-        };
-        mount::unmount(&rw.merged)?;
         let inner = &self.inner;
+        {
+            let state = inner.state();
+            if !state.rw.contains_key(container) && !state.lost_rw.contains(container) {
+                return Ok(());
+            }
+        }
         let folder = inner.files.rw(container);
+        mount::unmount(&folder.join("merged"))?;
         let aside = inner.files.aside();
         match fs::rename(&folder, &aside) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -144,6 +155,7 @@ impl Images {
         let swept = {
             let mut state = inner.state();
             state.rw.remove(container);
+            state.lost_rw.remove(container);
             state.sweep(&inner.files)
         };
         let remove = move || {

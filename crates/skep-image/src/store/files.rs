@@ -10,10 +10,23 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use skep_sys::files::{Durability, own_dir, remove_file, replace};
 
+use skep_types::stored::{self, Unreadable};
+
 use crate::{
     digest::{ChainId, Digest, ImageId},
     error::{Error, Result},
 };
+
+/// Newest format of the store's state files.
+pub(super) const FORMAT: u32 = 1;
+
+/// Lengths of a layer's names in `l/`, in the order they are tried.
+pub(super) const LINK_LENGTHS: [usize; 4] = [10, 16, 32, 64];
+
+/// Where a layer's name in `l/` leads.
+pub(super) fn link_target(chain: &ChainId) -> PathBuf {
+    PathBuf::from("../layers").join(chain.hex()).join("diff")
+}
 
 /// The folders of a store.
 #[derive(Debug)]
@@ -56,6 +69,19 @@ impl Files {
         self.root.join("l").join(short)
     }
 
+    /// Removes the names in `l/` of a layer whose own one is not known.
+    pub(super) fn remove_links(&self, chain: &ChainId) {
+        let target = link_target(chain);
+        for length in LINK_LENGTHS {
+            let path = self.link(&chain.hex()[..length]);
+            if fs::read_link(&path).is_ok_and(|to| to == target)
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a layer's link");
+            }
+        }
+    }
+
     pub(crate) fn image(&self, id: &ImageId) -> PathBuf {
         self.root.join("images").join(format!("{}.json", id.hex()))
     }
@@ -73,9 +99,9 @@ impl Files {
         self.root.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// Replaces a file by JSON; it is on disk then.
+    /// Replaces a state file; it is on disk then.
     pub(super) fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<()> {
-        serde_json::to_vec(value)
+        stored::encode(FORMAT, value)
             .map_err(io::Error::from)
             .and_then(|bytes| replace(path, &bytes, 0o600, Durability::Lasting))
             .map_err(Error::store("write", path))
@@ -94,10 +120,21 @@ impl Files {
     }
 }
 
+/// Reads a document of an image.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = fs::read(path).map_err(Error::store("read", path))?;
     serde_json::from_slice(&bytes)
         .map_err(|e| Error::Damaged { path: path.into(), reason: format!("it is malformed: {e}") })
+}
+
+/// Reads a state file.
+pub(super) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes = fs::read(path).map_err(Error::store("read", path))?;
+    stored::decode(FORMAT, &bytes).map_err(|e| unreadable(path, e))
+}
+
+pub(super) fn unreadable(path: &Path, error: Unreadable) -> Error {
+    Error::Damaged { path: path.into(), reason: skep_types::report(&error) }
 }
 
 /// Names in a folder.

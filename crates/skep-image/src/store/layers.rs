@@ -9,8 +9,14 @@ use std::{
 };
 
 use skep_sys::files::{Durability, make_dir, remove_tree, replace};
+use skep_types::stored;
 
-use super::{Inner, state::Layer, work::Work};
+use super::{
+    Inner,
+    files::{FORMAT, LINK_LENGTHS, link_target},
+    state::Layer,
+    work::Work,
+};
 use crate::{
     compress::{Bounded, decoder},
     digest::{ChainId, DiffId, Hashing, ImageId},
@@ -99,17 +105,25 @@ impl Inner {
         new: &NewLayer<'_>,
     ) -> Result<()> {
         let mut state = self.state();
-        if let std::collections::hash_map::Entry::Vacant(vacant) = state.layers.entry(chain) {
+        if !state.layers.contains_key(&chain) {
             let target = self.files.layer(&chain);
             let link = self.make_link(&chain)?;
             let layer = Layer { diff_id, parent: new.parent, size, link, blob: new.blob.clone() };
             let meta = folder.join("layer.json");
-            let json = serde_json::to_vec(&layer).map_err(io::Error::from);
+            let json = stored::encode(FORMAT, &layer).map_err(io::Error::from);
             // Synced with the rest of the image.
             json.and_then(|bytes| replace(&meta, &bytes, 0o600, Durability::Volatile))
                 .map_err(Error::store("write", &meta))?;
-            fs::rename(folder, &target).map_err(Error::store("move into place", &target))?;
-            vacant.insert(Arc::new(layer));
+            if state.damaged.contains_key(&chain) {
+                // Its files may be in use. They are what was unpacked when they were made: what is damaged
+                // is what was noted about them.
+                let noted = target.join("layer.json");
+                fs::rename(&meta, &noted).map_err(Error::store("replace", &noted))?;
+                state.damaged.remove(&chain);
+            } else {
+                fs::rename(folder, &target).map_err(Error::store("move into place", &target))?;
+            }
+            state.layers.insert(chain, Arc::new(layer));
         }
         work.keep_new_layer(&mut state, chain);
         Ok(())
@@ -118,8 +132,8 @@ impl Inner {
     /// A short name for a layer. Prefixes can be made to collide, so a taken one gets longer.
     fn make_link(&self, chain: &ChainId) -> Result<String> {
         let hex = chain.hex();
-        let target = PathBuf::from("../layers").join(&hex).join("diff");
-        for length in [10, 16, 32, 64] {
+        let target = link_target(chain);
+        for length in LINK_LENGTHS {
             let path = self.files.link(&hex[..length]);
             match symlink(&target, &path) {
                 Ok(()) => return Ok(hex[..length].to_owned()),
@@ -142,6 +156,7 @@ impl Inner {
         let state = self.state();
         let record =
             state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
+        state.check_whole(record)?;
         Ok(self.lowerdirs_of(&state, record.chain.last().copied()))
     }
 

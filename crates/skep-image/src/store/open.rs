@@ -3,17 +3,17 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
 use rustix::fs::{FlockOperation, flock};
-use skep_sys::files::{open_own, remove_tree};
+use skep_sys::files::{open_own, remove_tree, set_aside};
 
 use super::{
     Inner,
-    files::{Files, list, read_json},
-    state::{Layer, Record, RecordFile, State},
+    files::{Files, list, read_json, read_state},
+    state::{Layer, NamesFile, Record, RecordFile, State},
 };
 use crate::{
     config::ImageConfig,
@@ -43,6 +43,9 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     read_rw(&files, &mut state)?;
     read_images(&files, &mut state)?;
     read_names(&files, &mut state)?;
+    for problem in state.problems() {
+        tracing::error!(problem, "something in the image store cannot be read and is left alone");
+    }
     let swept = state.sweep(&files);
     if !swept.is_empty() {
         tracing::info!(
@@ -76,18 +79,17 @@ fn read_blobs(files: &Files, state: &mut State) -> Result<()> {
     Ok(())
 }
 
-/// A layer that cannot be read is one that was being made when the power went; nothing needs it yet.
+/// A layer that cannot be read stays: images and containers may need it.
 fn read_layers(files: &Files, state: &mut State) -> Result<()> {
     for name in list(&files.root().join("layers"))? {
         let path = files.root().join("layers").join(&name);
-        let layer = Digest::from_hex(&name)
-            .and_then(|id| Some((id, read_json::<Layer>(&path.join("layer.json")).ok()?)));
-        match layer {
-            Some((id, layer)) => _ = state.layers.insert(ChainId(id), Arc::new(layer)),
-            None => {
-                tracing::warn!(path = %path.display(), "removing an unfinished layer");
-                remove_tree(&path).map_err(Error::store("remove", &path))?;
-            }
+        let Some(id) = Digest::from_hex(&name).map(ChainId) else {
+            tracing::warn!(path = %path.display(), "stray folder in the image store");
+            continue;
+        };
+        match read_state::<Layer>(&path.join("layer.json")) {
+            Ok(layer) => _ = state.layers.insert(id, Arc::new(layer)),
+            Err(error) => _ = state.damaged.insert(id, error.report()),
         }
     }
     Ok(())
@@ -97,14 +99,12 @@ fn read_rw(files: &Files, state: &mut State) -> Result<()> {
     for container in list(&files.root().join("rw"))? {
         let link = files.rw(&container).join("parent");
         // A link is a single atomic step and says it all: no file to sync on the way to a container.
-        let Ok(target) = fs::read_link(&link) else {
-            let path = files.rw(&container);
-            tracing::warn!(path = %path.display(), "removing an unfinished read-write layer");
-            remove_tree(&path).map_err(Error::store("remove", &path))?;
-            continue;
-        };
-        let top = target.to_str().and_then(|text| text.parse().ok());
-        state.rw.insert(container, top);
+        let target = fs::read_link(&link).ok().and_then(|t| t.into_os_string().into_string().ok());
+        match target.as_deref().map(|text| (text, text.parse())) {
+            Some((_, Ok(top))) => _ = state.rw.insert(container, Some(top)),
+            Some(("none", Err(_))) => _ = state.rw.insert(container, None),
+            _ => _ = state.lost_rw.insert(container),
+        }
     }
     Ok(())
 }
@@ -116,13 +116,24 @@ fn read_images(files: &Files, state: &mut State) -> Result<()> {
             tracing::warn!(path = %path.display(), "stray file in the image store");
             continue;
         };
-        let record = read_json(&path).and_then(|file| read_image(files, state, id, file));
-        match record {
-            Ok(record) => _ = state.images.insert(id, Arc::new(record)),
+        let file = match read_state::<RecordFile>(&path) {
+            Ok(file) => file,
+            // The image does not depend on what is in there.
             Err(error) => {
-                tracing::warn!(image = %id, error = %error.report(), "ignoring a damaged image");
+                let aside = set_aside(&path).map_err(Error::store("set aside", &path))?;
+                tracing::error!(image = %id, error = error.report(), kept = %aside.display(), "what was noted about an image is made anew");
+                files.write_json(&path, &RecordFile::default())?;
+                RecordFile::default()
             }
-        }
+        };
+        let record = read_image(files, state, id, file.clone()).unwrap_or_else(|error| Record {
+            id,
+            config: Arc::default(),
+            chain: Vec::new(),
+            file,
+            damage: Some(error.report()),
+        });
+        state.images.insert(id, Arc::new(record));
     }
     Ok(())
 }
@@ -133,29 +144,34 @@ pub(super) fn read_image(
     id: ImageId,
     mut file: RecordFile,
 ) -> Result<Record> {
-    let path = files.blob(&id.0);
-    let config: ImageConfig = read_json(&path)?;
+    let config: ImageConfig = read_json(&files.blob(&id.0))?;
     let chain = ChainId::stack(&config.rootfs.diff_ids);
-    let damaged = |reason| Error::Damaged { path: path.clone(), reason };
-    for layer in &chain {
-        let layer = state
-            .layers
-            .get(layer)
-            .ok_or_else(|| damaged(format!("its layer {layer} is missing")))?;
+    for layer in chain.iter().filter_map(|id| state.layers.get(id)) {
         if !state.blobs.contains_key(&layer.blob.digest) {
             tracing::warn!(image = %id, blob = %layer.blob.digest, "a blob is missing: the image runs, but cannot be saved or pushed");
         }
     }
     file.manifest = file.manifest.filter(|manifest| state.blobs.contains_key(&manifest.digest));
-    Ok(Record { id, config: Arc::new(config), chain, file })
+    Ok(Record { id, config: Arc::new(config), chain, file, damage: None })
 }
 
+/// Names that cannot be read are set aside; images are known by their ids then.
 fn read_names(files: &Files, state: &mut State) -> Result<()> {
     let path = files.names();
+    let aside = path.with_file_name("names.json.damaged");
+    state.lost_names = aside.exists().then_some(aside);
     if !path.exists() {
         return Ok(());
     }
-    let names: BTreeMap<String, ImageId> = read_json(&path)?;
+    let names = match read_names_file(&path) {
+        Ok(names) => names,
+        Err(error) => {
+            let aside = set_aside(&path).map_err(Error::store("set aside", &path))?;
+            tracing::error!(error = error.report(), kept = %aside.display(), "the names of images cannot be read");
+            state.lost_names = Some(aside);
+            return Ok(());
+        }
+    };
     for (name, id) in names {
         match Reference::parse(&name) {
             Ok(reference) if state.images.contains_key(&id) => {
@@ -167,12 +183,25 @@ fn read_names(files: &Files, state: &mut State) -> Result<()> {
     Ok(())
 }
 
+fn read_names_file(path: &Path) -> Result<BTreeMap<String, ImageId>> {
+    read_state::<NamesFile>(path)
+        .map(|file| file.names)
+        // As it was in format 0.
+        .or_else(|error| read_state(path).map_err(|_| error))
+}
+
+/// Links to layers that are not there (any more).
 fn remove_stray_links(files: &Files, state: &State) -> Result<()> {
     let known: std::collections::HashSet<&str> =
         state.layers.values().map(|layer| layer.link.as_str()).collect();
     for name in list(&files.root().join("l"))? {
-        if !known.contains(name.as_str()) {
-            let path = files.link(&name);
+        let path = files.link(&name);
+        let to_damaged = || {
+            let target = fs::read_link(&path).ok()?;
+            let layer = Digest::from_hex(target.parent()?.file_name()?.to_str()?).map(ChainId)?;
+            state.damaged.get(&layer)
+        };
+        if !known.contains(name.as_str()) && to_damaged().is_none() {
             fs::remove_file(&path).map_err(Error::store("remove", &path))?;
         }
     }

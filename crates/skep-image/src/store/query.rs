@@ -121,6 +121,15 @@ impl Images {
         self.inner.state().images.len()
     }
 
+    /// What of the store cannot be read, for people. It is left as it is.
+    pub fn problems(&self) -> Vec<String> {
+        let mut state = self.inner.state();
+        if state.lost_names.as_ref().is_some_and(|path| !path.exists()) {
+            state.lost_names = None;
+        }
+        state.problems()
+    }
+
     /// The bytes of an image's configuration document, whose digest is its id.
     ///
     /// # Errors
@@ -190,7 +199,7 @@ impl Images {
     /// Overlay lower directories of an image, top first; never empty.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`].
+    /// [`Error::NoSuchImage`], [`Error::DamagedImage`].
     pub fn lowerdirs(&self, image: &ImageId) -> Result<Vec<PathBuf>> {
         self.inner.lowerdirs(image)
     }

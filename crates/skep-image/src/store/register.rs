@@ -8,11 +8,11 @@ use super::{
     Images, Inner, Work,
     files::Files,
     open::read_image,
-    state::{Record, RecordFile},
+    state::{NamesFile, Record, RecordFile},
 };
 use crate::{
     config::ImageConfig,
-    digest::{ChainId, ImageId},
+    digest::{ChainId, Digest, ImageId},
     error::{Error, Result},
     manifest::{Descriptor, Document, Manifest},
     reference::{Reference, ReferenceError},
@@ -47,6 +47,7 @@ impl Inner {
     /// # Errors
     /// The image does not exist then, and no name has moved.
     pub(crate) fn register(&self, work: &Work, new: NewImage) -> Result<Registered> {
+        let damaged = self.repair_config(&new.config)?;
         let id = ImageId(work.publish_bytes(&new.config)?);
         let manifest = match &new.manifest {
             Some((media_type, bytes)) if self.describes(&id, &new.config, bytes)? => Some(
@@ -70,9 +71,9 @@ impl Inner {
         if !moved.is_empty() {
             file.last_tagged = Some(OffsetDateTime::now_utc());
         }
-        if known.as_ref() != Some(&file) {
+        if damaged || known.as_ref() != Some(&file) {
             let record = read_image(&self.files, &self.state(), id, file.clone())?;
-            if known.is_none() {
+            if damaged || known.is_none() {
                 // Layers and blobs before the record that makes them count.
                 self.files.sync_all()?;
             }
@@ -81,6 +82,19 @@ impl Inner {
         }
         let replaced = self.point(&moved, id)?;
         Ok(Registered { id, replaced, changed: known.is_none() || !moved.is_empty() })
+    }
+
+    /// Replaces the configuration of an image that is here and could not be read. Whether it was so.
+    fn repair_config(&self, config: &[u8]) -> Result<bool> {
+        let id = ImageId(Digest::of(config));
+        if self.state().images.get(&id).is_none_or(|record| record.damage.is_none()) {
+            return Ok(false);
+        }
+        let path = self.files.blob(&id.0);
+        skep_sys::files::replace(&path, config, 0o600, skep_sys::files::Durability::Lasting)
+            .map_err(Error::store("write", &path))?;
+        self.state().blobs.insert(id.0, config.len() as u64);
+        Ok(true)
     }
 
     /// The manifest is about this image, with the layers as they are stored here.
@@ -153,9 +167,9 @@ impl Inner {
 
     /// Replaces all names, on disk first. The caller holds `commit`.
     pub(super) fn write_names(&self, names: BTreeMap<Reference, ImageId>) -> Result<()> {
-        let text: BTreeMap<String, ImageId> =
-            names.iter().map(|(name, id)| (name.to_string(), *id)).collect();
-        self.files.write_json(&self.files.names(), &text)?;
+        let names_file =
+            NamesFile { names: names.iter().map(|(name, id)| (name.to_string(), *id)).collect() };
+        self.files.write_json(&self.files.names(), &names_file)?;
         self.state().names = names;
         Ok(())
     }
@@ -178,6 +192,7 @@ impl Inner {
             config: Arc::clone(&current.config),
             chain: current.chain.clone(),
             file,
+            damage: current.damage.clone(),
         };
         self.state().images.insert(record.id, Arc::new(record));
         Ok(())

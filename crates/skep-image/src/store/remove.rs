@@ -50,7 +50,8 @@ impl Images {
     /// `docker image prune`: removes images that no container uses, running or not.
     ///
     /// # Errors
-    /// Only when the store cannot be written; images that turn out to be needed are left.
+    /// When the store cannot be written, [`Conflict::NamesLost`]; images that turn out to be needed are
+    /// left.
     pub async fn prune<F>(&self, filter: PruneFilter, users: F) -> Result<PruneReport>
     where
         F: Fn(&ImageId) -> Vec<ImageUser> + Send + 'static,
@@ -62,13 +63,18 @@ impl Images {
 impl Inner {
     fn prune(&self, filter: &PruneFilter, users: &Users<'_>) -> Result<PruneReport> {
         let mut done = Done::default();
+        if let Some(path) = self.state().lost_names.clone().filter(|path| path.exists()) {
+            return Err(Conflict::NamesLost { path }.into());
+        }
         let candidates: Vec<ImageId> = {
             let state = self.state();
             let fits = |id: &ImageId| {
                 let Some(record) = state.images.get(id) else { return false };
                 let named = state.names_of(id).next().is_some();
                 let kept = (filter.dangling && named) || state.has_children(id);
+                // What cannot be read goes only when it is named.
                 !kept
+                    && state.damage_of(record).is_none()
                     && filter
                         .until
                         .is_none_or(|until| record.config.created_at().is_some_and(|t| t < until))

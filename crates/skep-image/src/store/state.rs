@@ -1,7 +1,7 @@
 //! What is in the store, in memory, and what of it is still needed.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
 };
@@ -14,6 +14,7 @@ use super::files::Files;
 use crate::{
     config::ImageConfig,
     digest::{ChainId, DiffId, Digest, ImageId},
+    error::{Error, Result},
     image::Image,
     manifest::Descriptor,
     reference::Reference,
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) config: Arc<ImageConfig>,
     pub(crate) chain: Vec<ChainId>,
     pub(super) file: RecordFile,
+    /// Why its configuration cannot be read; nothing is known of it then but its id.
+    pub(super) damage: Option<String>,
 }
 
 impl Record {
@@ -64,6 +67,12 @@ pub(crate) struct Layer {
     pub(crate) blob: Descriptor,
 }
 
+/// `names.json`. In format 0 the names stood for themselves.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NamesFile {
+    pub(super) names: BTreeMap<String, ImageId>,
+}
+
 /// Everything known; guarded by one mutex that is never held over slow work.
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -71,9 +80,15 @@ pub(crate) struct State {
     /// Each with a tag or a digest, never both.
     pub(crate) names: BTreeMap<Reference, ImageId>,
     pub(crate) layers: HashMap<ChainId, Arc<Layer>>,
+    /// Layers whose `layer.json` cannot be read, and why.
+    pub(super) damaged: BTreeMap<ChainId, String>,
     pub(crate) blobs: HashMap<Digest, u64>,
     /// Read-write layers and the top layer of their image.
     pub(crate) rw: BTreeMap<String, Option<ChainId>>,
+    /// Read-write layers of which it is not known what they lie on.
+    pub(crate) lost_rw: BTreeSet<String>,
+    /// Where the names are that could not be read.
+    pub(super) lost_names: Option<PathBuf>,
     /// Layers and blobs that running operations need.
     pins: HashMap<Digest, usize>,
 }
@@ -134,15 +149,82 @@ impl State {
         image
     }
 
+    /// What is wrong with an image, if anything.
+    pub(super) fn damage_of(&self, record: &Record) -> Option<String> {
+        record.damage.clone().or_else(|| {
+            let id = record.chain.iter().find(|id| !self.layers.contains_key(id))?;
+            Some(match self.damaged.get(id) {
+                Some(reason) => format!("layer {id}: {reason}"),
+                None => format!("layer {id} is missing"),
+            })
+        })
+    }
+
+    /// Refuses an image that cannot be used.
+    pub(crate) fn check_whole(&self, record: &Record) -> Result<()> {
+        match self.damage_of(record) {
+            Some(reason) => Err(Error::DamagedImage { image: record.id.short(), reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// The first layer below (and including) `top` that cannot be used.
+    pub(crate) fn gap(&self, top: Option<ChainId>) -> Option<ChainId> {
+        let mut next = top;
+        while let Some(id) = next {
+            match self.layers.get(&id) {
+                Some(layer) => next = layer.parent,
+                None => return Some(id),
+            }
+        }
+        None
+    }
+
+    /// Something is needed of which it is not known what it needs itself.
+    fn needs_unknown(&self) -> bool {
+        !self.lost_rw.is_empty()
+            || self.images.values().any(|record| record.damage.is_some())
+            || self.rw.values().any(|top| self.gap(*top).is_some())
+            || self.damaged.keys().any(|id| self.images.values().any(|r| r.chain.contains(id)))
+    }
+
+    /// All that is wrong, for people.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let names = |record: &Record| match self.names_of(&record.id).next() {
+            Some(name) => name.familiar(),
+            None => record.id.short(),
+        };
+        let images = self.images.values().filter_map(|record| {
+            let reason = self.damage_of(record)?;
+            Some(format!("image {} is damaged: {reason}", names(record)))
+        });
+        let rw = self.lost_rw.iter().map(|container| {
+            format!("the root file system of container {container} is damaged: its image is not known")
+        });
+        let lost = self.lost_names.iter().map(|path| {
+            format!(
+                "the names of images could not be read and are kept in {}: remove it if it is not needed",
+                path.display()
+            )
+        });
+        images.chain(rw).chain(lost).collect()
+    }
+
     /// Moves every layer and blob that nothing needs into `tmp/` and forgets it. Returns the paths,
     /// which the caller removes without the lock, and the layers' bytes.
+    /// While something damaged is needed nothing is removed: it may need whatever is there.
     pub(crate) fn sweep(&mut self, files: &Files) -> Swept {
+        if self.needs_unknown() {
+            return Swept::default();
+        }
         let mut needed: HashSet<Digest> = self.pins.keys().copied().collect();
         let mut tops: Vec<ChainId> = self.pins.keys().map(|d| ChainId(*d)).collect();
         for record in self.images.values() {
             needed.insert(record.id.0);
             needed.extend(record.manifest().map(|m| m.digest));
-            tops.extend(record.chain.last());
+            needed.extend(record.chain.iter().map(|id| id.0));
+            let layers = record.chain.iter().filter_map(|id| self.layers.get(id));
+            needed.extend(layers.map(|layer| layer.blob.digest));
         }
         tops.extend(self.rw.values().flatten());
         for top in tops {
@@ -172,6 +254,12 @@ impl State {
                 away(files.layer(&id));
                 swept.layers.push((id, layer.size));
             }
+        }
+        // Of those nobody has said that they are whole, so that no image came to need them.
+        for id in std::mem::take(&mut self.damaged).into_keys() {
+            tracing::info!(layer = %id, "removing an unfinished layer");
+            files.remove_links(&id);
+            away(files.layer(&id));
         }
         let dead: Vec<Digest> =
             self.blobs.keys().filter(|d| !needed.contains(d)).copied().collect();

@@ -2,6 +2,7 @@
 
 mod archives;
 mod bounds;
+mod damage;
 mod images;
 mod mutations;
 mod registry;

@@ -66,6 +66,11 @@ pub fn own_dir(path: &Path, mode: u32) -> io::Result<()> {
     remove_leftovers(path)
 }
 
+/// Makes a file's content last.
+pub fn sync_file(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Makes what was made, renamed or removed in the folder last.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()

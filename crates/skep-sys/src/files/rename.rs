@@ -1,7 +1,7 @@
 //! Names that change hands.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -23,9 +23,42 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Takes a file that cannot be used out of the way, to `name.damaged` or, if there is one of before,
+/// `name.damaged-2` and so on: something else may be written in its place, and nothing of it is lost. The
+/// new name is returned.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    for n in 1u32.. {
+        let mut aside = name.to_owned();
+        aside.push(if n == 1 { ".damaged".to_owned() } else { format!(".damaged-{n}") });
+        let aside = path.with_file_name(aside);
+        match rename_new(path, &aside) {
+            Ok(()) => {
+                super::sync_parent(&aside)?;
+                return Ok(aside);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_aside_is_never_replaced() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state.json");
+        for (content, name) in [("a", "state.json.damaged"), ("b", "state.json.damaged-2")] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(set_aside(&path).unwrap(), temp.path().join(name));
+            assert_eq!(std::fs::read_to_string(temp.path().join(name)).unwrap(), content);
+        }
+        assert!(!path.exists());
+    }
 
     #[test]
     fn only_a_free_name_is_taken() {
