@@ -207,19 +207,29 @@ fn net_config(config: &EngineConfig) -> NetConfig {
     }
 }
 
-/// Reads or makes the host's id.
+/// Reads or makes the host's id. One that cannot be one is set aside and made anew: nothing depends on it
+/// but who tells hosts apart by it.
 fn engine_id(config: &EngineConfig) -> Result<String> {
     let path = config.data_root.join("engine-id");
-    match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Ok(_) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(EngineError::File { action: "read", path, source }),
+    let found = files::read(&path).map_err(EngineError::file("read", &path))?;
+    let id = found.as_deref().map(|bytes| str::from_utf8(bytes).map_or("", str::trim));
+    match id {
+        Some(id) if is_id(id) => return Ok(id.to_owned()),
+        Some(_) => {
+            let kept = files::set_aside(&path).map_err(EngineError::file("set aside", &path))?;
+            tracing::warn!(kept = %kept.display(), "this host's id cannot be read, it gets another");
+        }
+        None => {}
     }
     let id = uuid(rand::random());
     files::replace(&path, id.as_bytes(), 0o600, Durability::Lasting)
         .map_err(EngineError::file("write", &path))?;
     Ok(id)
+}
+
+/// Ours are UUIDs; others may come from a Docker daemon's folder.
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// A version 4 UUID (RFC 9562) from chance.

@@ -194,6 +194,36 @@ pub enum EngineError {
         /// Cause.
         source: skep_types::stored::Unreadable,
     },
+    /// The container's record cannot be read; it can be looked at and removed.
+    #[error("container {name} is damaged: {reason}")]
+    ContainerDamaged {
+        /// Its name, or one that stands for it.
+        name: String,
+        /// Why the record cannot be read.
+        reason: String,
+    },
+    /// What containers use is not known completely.
+    #[error(
+        "container {container} is damaged, so it is not known what it uses: repair its record and restart the daemon, or remove it"
+    )]
+    UsesUnknown {
+        /// Its name, or one that stands for it.
+        container: String,
+    },
+    /// The record is that of another folder.
+    #[error("the record in {} is that of container {id}", dir.display())]
+    StrayRecord {
+        /// Folder.
+        dir: PathBuf,
+        /// Whose record it is.
+        id: String,
+    },
+    /// There is no record.
+    #[error("{} is missing", path.display())]
+    NoRecord {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The options of a volume are not known, and it holds nothing.
     #[error(
         "volume {name} cannot be used: {damage}; repair the file, or remove {} to use what is beside it as a plain volume",
@@ -318,6 +348,8 @@ impl EngineError {
             | Self::RemoveRunning { .. }
             | Self::RemovalInProgress(_)
             | Self::VolumeInUse { .. }
+            | Self::ContainerDamaged { .. }
+            | Self::UsesUnknown { .. }
             | Self::Conflict(_) => ErrorKind::Conflict,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::Unavailable(_) => ErrorKind::Unavailable,

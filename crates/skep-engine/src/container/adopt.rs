@@ -1,6 +1,8 @@
 //! Taking over what an earlier daemon left: containers that run, that ended meanwhile, that were
 //! half-made or half-removed.
 
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,11 +10,13 @@ use bollard_stubs::models::RestartPolicyNameEnum as Policy;
 use futures::StreamExt;
 use skep_container::{ConnectError, ControlError, ExitStatus, Handle, Status};
 use skep_net::{SandboxAdoption, SandboxId};
+use skep_sys::files;
 
 use super::cell::Container;
+use super::damaged;
 use super::end::{Again, restart_input, wants_restart};
 use super::mounts::MountKind;
-use super::record::Record;
+use super::record::{self, Record};
 use super::subpath;
 use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
@@ -36,17 +40,27 @@ enum Found {
     Ended(Option<Box<Handle>>, ExitStatus),
 }
 
+/// What is below the containers' folder.
+#[derive(Default)]
+pub(crate) struct Loaded {
+    whole: Vec<Arc<Container>>,
+    /// Those whose record cannot be read.
+    damaged: Vec<Arc<Container>>,
+    /// Every folder's name. What belongs to one of them is nobody else's to remove.
+    known: HashSet<String>,
+}
+
 impl Engine {
     /// Loads all containers, as the last daemon knew them.
     ///
     /// # Errors
     /// When their folder cannot be read.
-    pub(crate) async fn load(&self) -> Result<Vec<Arc<Container>>> {
+    pub(crate) async fn load(&self) -> Result<Loaded> {
         let loaded = {
             let this = self.clone();
             util::blocking(move || this.load_all()).await?
         };
-        for c in &loaded {
+        for c in &loaded.whole {
             self.inner.containers.insert(c.clone());
             let running = c.phase().is_running();
             for entry in c.read(|r| r.mounts.clone()).iter().filter(|m| m.kind == MountKind::Volume)
@@ -54,13 +68,17 @@ impl Engine {
                 self.inner.volumes.adopt(&entry.name, &c.id, running);
             }
         }
+        for c in &loaded.damaged {
+            self.insert_damaged(c);
+        }
         Ok(loaded)
     }
 
     /// Brings record and reality together.
-    pub(crate) async fn adopt_all(&self, loaded: Vec<Arc<Container>>) {
+    pub(crate) async fn adopt_all(&self, loaded: Loaded) {
+        let Loaded { whole: loaded, damaged, known } = loaded;
         self.inner.net.bring_up().await;
-        self.remove_strays(&loaded).await;
+        self.remove_strays(known).await;
         {
             let this = self.clone();
             util::blocking(move || subpath::remove_leftovers(&this.inner.config)).await;
@@ -81,7 +99,7 @@ impl Engine {
                 None => idle.push(c.clone()),
             }
         }
-        if let Err(error) = self.adopt_network(&alive).await {
+        if let Err(error) = self.adopt_network(&alive, &damaged).await {
             // Its loop goes on trying; a container with half a network is better than none.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -117,35 +135,38 @@ impl Engine {
         tracing::info!(containers = loaded.len(), "containers adopted");
     }
 
-    /// Reads every record. A folder without one is a create or a removal that was cut short.
-    fn load_all(&self) -> Result<Vec<Arc<Container>>> {
+    /// Reads every record, and removes what an earlier daemon was making or removing.
+    fn load_all(&self) -> Result<Loaded> {
         let root = self.inner.config.containers_dir();
-        let mut all = Vec::new();
+        let mut all = Loaded::default();
         for entry in std::fs::read_dir(&root).map_err(EngineError::file("read", &root))? {
-            let dir = entry.map_err(EngineError::file("read", &root))?.path();
+            let entry = entry.map_err(EngineError::file("read", &root))?;
+            let (dir, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy().into_owned();
             if !dir.is_dir() {
                 continue;
             }
+            if name.starts_with(record::MAKING) || name.starts_with(record::REMOVED) {
+                match files::remove_tree(&dir) {
+                    Ok(()) => tracing::info!(path = %dir.display(), "removed a container that was half-made or half-removed"),
+                    Err(error) => tracing::warn!(path = %dir.display(), %error, "could not remove a half-made or half-removed container"),
+                }
+                continue;
+            }
+            all.known.insert(name);
             match Record::load(&dir) {
-                Ok(Some(record)) => all.push(Container::new(record, dir)),
-                Ok(None) => {
-                    tracing::info!(path = %dir.display(), "removing a container that was half-made or half-removed");
-                    if let Err(error) = std::fs::remove_dir_all(&dir) {
-                        tracing::warn!(path = %dir.display(), %error, "could not remove it");
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(path = %dir.display(), error = &error as &dyn std::error::Error, "a container cannot be used");
-                }
+                Ok(record) => all.whole.push(Container::new(record, dir)),
+                Err(error) => match damaged::container(&dir, &error) {
+                    Some(c) => all.damaged.push(c),
+                    None => tracing::warn!(path = %dir.display(), "this folder is no container's"),
+                },
             }
         }
         Ok(all)
     }
 
-    /// Removes root file systems and bundles that no record knows.
-    async fn remove_strays(&self, loaded: &[Arc<Container>]) {
-        let known: std::collections::HashSet<String> =
-            loaded.iter().map(|c| c.id.clone()).collect();
+    /// Removes root file systems and bundles of which there is no container's folder.
+    async fn remove_strays(&self, known: HashSet<String>) {
         let bundles = self.inner.config.bundles_dir();
         let strays: Vec<String> = match std::fs::read_dir(&bundles) {
             Ok(entries) => entries
@@ -261,13 +282,19 @@ impl Engine {
     async fn adopt_network(
         &self,
         alive: &[(Arc<Container>, Handle, Status, Option<i32>)],
+        damaged: &[Arc<Container>],
     ) -> Result<()> {
-        let adoptions = alive.iter().filter_map(|(c, handle, ..)| {
+        let damaged = futures::future::join_all(damaged.iter().map(|c| async move {
+            self.find_sandbox(c).await.map(|(id, handle)| (c, id, handle))
+        }));
+        let damaged = damaged.await.into_iter().flatten();
+        let alive = alive.iter().filter_map(|(c, handle, ..)| {
             let id = c.read(|r| r.state.sandbox.clone())?;
-            Some(async move {
-                let fetched = tokio::time::timeout(STATE_LIMIT, handle.fetch_fds(&[])).await;
-                let hung = || ControlError::Hung { id: c.id.clone(), op: "fetch" };
-                let dns_sockets = match fetched.unwrap_or_else(|_| Err(hung())) {
+            Some((c, SandboxId::new(id), Some(handle.clone())))
+        });
+        let adoptions = alive.chain(damaged).map(|(c, id, handle)| async move {
+            let dns_sockets = match handle {
+                Some(handle) => match fetch_sockets(c, &handle).await {
                     Ok(sockets) => sockets.into_iter().collect(),
                     Err(error) => {
                         tracing::warn!(
@@ -277,9 +304,10 @@ impl Engine {
                         );
                         Vec::new()
                     }
-                };
-                SandboxAdoption { id: SandboxId::new(id), dns_sockets }
-            })
+                },
+                None => Vec::new(),
+            };
+            SandboxAdoption { id, dns_sockets }
         });
         let adoptions = futures::future::join_all(adoptions).await;
         for missing in self.inner.net.adopt(adoptions).await? {
@@ -360,6 +388,15 @@ impl Engine {
             Phase::Created | Phase::Running | Phase::Paused => {}
         }
     }
+}
+
+/// The sockets of the resolver that a shim holds.
+async fn fetch_sockets(
+    c: &Container,
+    handle: &Handle,
+) -> Result<BTreeMap<String, OwnedFd>, ControlError> {
+    let fetched = tokio::time::timeout(STATE_LIMIT, handle.fetch_fds(&[])).await;
+    fetched.unwrap_or_else(|_| Err(ControlError::Hung { id: c.id.clone(), op: "fetch" }))
 }
 
 fn remove_dir(dir: &Path) {

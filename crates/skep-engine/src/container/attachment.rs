@@ -6,6 +6,7 @@ use bollard_stubs::models::{EndpointIpamConfig, EndpointSettings};
 use serde::{Deserialize, Serialize};
 use skep_net::{EndpointSpec, Mac, ServiceAttachment};
 
+use super::layout;
 use crate::error::{EngineError, Result};
 
 /// One network that a container is to be on whenever it runs.
@@ -14,7 +15,11 @@ pub struct Attachment {
     /// Network as named by the user: id, name or id prefix.
     pub network: String,
     /// The endpoint settings as asked for; addresses found out later are not in here.
-    #[serde(default)]
+    #[serde(
+        default,
+        serialize_with = "layout::write::<layout::EndpointSettings, _>",
+        deserialize_with = "layout::read::<layout::EndpointSettings, _>"
+    )]
     pub settings: EndpointSettings,
     /// A task's part in a service on this network.
     #[serde(default)]

@@ -28,6 +28,8 @@ pub struct Container {
     /// Serialises start, removal, network changes and the handling of its end.
     pub op: tokio::sync::Mutex<()>,
     record: Mutex<Record>,
+    /// Its record cannot be read; the one here stands for it and is never written.
+    damaged: bool,
     live: Mutex<Live>,
     glance: watch::Sender<Glance>,
     /// Serialises writes of the record, so that an older one never replaces a newer.
@@ -90,6 +92,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Container {
     /// A container with this record in this folder.
     pub fn new(record: Record, dir: PathBuf) -> Arc<Self> {
+        Self::with(record, dir, false)
+    }
+
+    /// One whose record cannot be read, with one that stands for it.
+    pub fn damaged(record: Record, dir: PathBuf) -> Arc<Self> {
+        Self::with(record, dir, true)
+    }
+
+    fn with(record: Record, dir: PathBuf, damaged: bool) -> Arc<Self> {
         let glance = Glance {
             phase: record.state.phase,
             pid: (record.state.pid > 0).then_some(record.state.pid),
@@ -103,6 +114,7 @@ impl Container {
             dir,
             op: tokio::sync::Mutex::new(()),
             record: Mutex::new(record),
+            damaged,
             live: Mutex::new(Live::default()),
             glance: watch::channel(glance).0,
             save: Arc::new(Mutex::new(())),
@@ -154,6 +166,11 @@ impl Container {
         self.glance.subscribe()
     }
 
+    /// Whether its record cannot be read.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
     /// Where in its life it is.
     pub fn phase(&self) -> Phase {
         self.read(|r| r.state.phase)
@@ -192,6 +209,10 @@ impl Container {
     /// # Errors
     /// When the disk says no.
     pub fn save_now(&self, durability: Durability) -> Result<()> {
+        if self.damaged {
+            // What is on disk is the user's to repair.
+            return Ok(());
+        }
         let _one_at_a_time = lock(&self.save);
         let record = self.record();
         record.save(&self.dir, durability)

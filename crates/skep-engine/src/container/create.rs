@@ -4,7 +4,7 @@ use bollard_stubs::models::{
     ContainerConfig, ContainerCreateBody, ContainerCreateResponse, HostConfig,
 };
 use skep_image::{Image, Platform};
-use skep_sys::files::{self, Durability};
+use skep_sys::files;
 
 use super::attachment::{Attachment, CreateExtras};
 use super::cell::Container;
@@ -131,15 +131,12 @@ impl Engine {
         {
             let container = container.clone();
             util::blocking(move || {
-                let dir = container.dir();
                 let rw = rw.upper.parent().unwrap_or(&rw.upper);
                 // The file system first: a record without one is a damaged container.
                 files::sync_dir(rw)
                     .and_then(|()| files::sync_parent(rw))
                     .map_err(EngineError::file("sync", rw))?;
-                files::make_dir(dir, 0o710).map_err(EngineError::file("create", dir))?;
-                container.save_now(Durability::Lasting)?;
-                files::sync_parent(dir).map_err(EngineError::file("sync", dir))
+                container.record().make(container.dir())
             })
             .await?;
         }
@@ -158,11 +155,8 @@ impl Engine {
                 tracing::warn!(container = id, error = &error as &dyn std::error::Error, "could not remove the file system of a failed create");
             }
             let dir = this.inner.config.containers_dir().join(&id);
-            match std::fs::remove_dir_all(&dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %dir.display(), %error, "could not remove the folder of a failed create");
-                }
-                _ => {}
+            if let Err(error) = skep_sys::files::remove_tree(&dir) {
+                tracing::warn!(path = %dir.display(), %error, "could not remove the folder of a failed create");
             }
         })
         .await;

@@ -32,8 +32,9 @@ impl Engine {
     /// Whether a container is using a grant, or may be just about to. What it does not keep now it
     /// will never use.
     pub fn keeps_network_grant(&self, container: &str, grant: &str) -> bool {
-        self.inner.containers.find(container).is_ok_and(|c| {
-            c.live(|l| l.attaching) || c.read(|r| r.state.grants.iter().any(|g| g.id == grant))
+        self.inner.containers.find_any(container).is_ok_and(|c| {
+            // Of a damaged one nobody knows.
+            c.is_damaged() || c.live(|l| l.attaching) || c.read(|r| r.state.grants.iter().any(|g| g.id == grant))
         })
     }
 

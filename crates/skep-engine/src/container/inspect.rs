@@ -31,7 +31,7 @@ impl Engine {
         container: &str,
         size: bool,
     ) -> Result<ContainerInspectResponse> {
-        let c = self.inner.containers.find(container)?;
+        let c = self.inner.containers.find_any(container)?;
         let record = c.record();
         let (size_rw, size_root) = if size { self.sizes(&record).await } else { (None, None) };
         let path = |p: std::path::PathBuf| Some(p.to_string_lossy().into_owned());

@@ -102,7 +102,7 @@ impl Engine {
         let created = |name: &str| -> Result<Option<time::OffsetDateTime>> {
             match filters.get(name).last() {
                 Some(reference) => {
-                    Ok(Some(self.inner.containers.find(reference)?.read(|r| r.created)))
+                    Ok(Some(self.inner.containers.find_any(reference)?.read(|r| r.created)))
                 }
                 None => Ok(None),
             }
@@ -249,7 +249,11 @@ impl Engine {
                 Phase::Exited => StateWord::EXITED,
                 Phase::Dead => StateWord::DEAD,
             }),
-            status: Some(status::text(&input, util::now())),
+            status: Some(if c.container.is_damaged() {
+                format!("Dead ({})", r.state.error)
+            } else {
+                status::text(&input, util::now())
+            }),
             host_config: Some(ContainerSummaryHostConfig {
                 network_mode: Some(r.network_mode().to_owned()),
                 annotations: r.host_config.annotations.clone(),

@@ -79,8 +79,21 @@ impl Registry {
     /// Finds a container by full id, name (with or without slash), or unique id prefix.
     ///
     /// # Errors
-    /// `NoSuchContainer`, `AmbiguousContainer`.
+    /// `NoSuchContainer`, `AmbiguousContainer`; `ContainerDamaged` for one whose record cannot be read.
     pub fn find(&self, reference: &str) -> Result<Arc<Container>> {
+        let found = self.find_any(reference)?;
+        if found.is_damaged() {
+            let (name, reason) = found.read(|r| (r.name.clone(), r.state.error.clone()));
+            return Err(EngineError::ContainerDamaged { name, reason });
+        }
+        Ok(found)
+    }
+
+    /// The same for who only looks, or removes: damaged ones are found, too.
+    ///
+    /// # Errors
+    /// `NoSuchContainer`, `AmbiguousContainer`.
+    pub fn find_any(&self, reference: &str) -> Result<Arc<Container>> {
         if reference.is_empty() {
             return Err(EngineError::invalid("invalid container name or ID: value is empty"));
         }

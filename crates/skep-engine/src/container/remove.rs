@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bollard_stubs::models::ContainerPruneResponse;
 use skep_container::ControlError;
+use skep_sys::files;
 use time::OffsetDateTime;
 
 use super::cell::Container;
@@ -27,7 +28,7 @@ impl Engine {
         if options.link {
             return Err(EngineError::Invalid("links are not supported".into()));
         }
-        let c = self.inner.containers.find(container)?;
+        let c = self.inner.containers.find_any(container)?;
         self.remove_container(&c, options.force, options.volumes).await
     }
 
@@ -39,6 +40,9 @@ impl Engine {
     ) -> Result<()> {
         let (this, c) = (self.clone(), c.clone());
         tokio::spawn(async move {
+            if c.is_damaged() {
+                this.end_damaged(&c, force).await?;
+            }
             loop {
                 if force && matches!(c.phase(), Phase::Running | Phase::Paused | Phase::Restarting)
                 {
@@ -122,20 +126,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Everything on disk. The record goes first: what is left after a crash is finished at start.
+    /// Everything on disk. The folder gets another name first, with which it is no container's any more:
+    /// what is left after a crash is finished at start. If its root cannot be removed, it gets its name back.
     fn remove_files(&self, c: &Container) -> Result<()> {
-        let gone = |action, path: std::path::PathBuf, result: std::io::Result<()>| match result {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(EngineError::File { action, path, source })
-            }
-            _ => Ok(()),
+        let grave = c.dir.with_file_name(format!("{}{}", record::REMOVED, c.id));
+        let moved = match files::rename_new(&c.dir, &grave) {
+            Ok(()) => true,
+            // An earlier try came so far.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(EngineError::file("remove", &c.dir)(error)),
         };
+        if let Err(error) = self.inner.images.remove_rw(&c.id) {
+            if moved && let Err(error) = files::rename_new(&grave, &c.dir) {
+                tracing::warn!(container = c.id, %error, "could not put a container's folder back");
+            }
+            return Err(error.into());
+        }
         let bundle = self.inner.config.bundles_dir().join(&c.id);
-        self.inner.images.remove_rw(&c.id)?;
-        let file = c.file(record::FILE);
-        gone("remove", file.clone(), std::fs::remove_file(&file))?;
-        gone("remove", c.dir.clone(), std::fs::remove_dir_all(&c.dir))?;
-        gone("remove", bundle.clone(), std::fs::remove_dir_all(&bundle))
+        for path in [grave, bundle] {
+            files::remove_tree(&path).map_err(EngineError::file("remove", &path))?;
+        }
+        Ok(())
     }
 
     async fn remove_anonymous(&self, record: &Record) {
@@ -164,8 +175,9 @@ impl Engine {
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for c in self.inner.containers.all() {
             let record = c.record();
-            let stopped =
-                matches!(record.state.phase, Phase::Created | Phase::Exited | Phase::Dead);
+            // What cannot be read goes only when it is named.
+            let stopped = !c.is_damaged()
+                && matches!(record.state.phase, Phase::Created | Phase::Exited | Phase::Dead);
             let labels = record.config.labels.clone().unwrap_or_default();
             if !stopped
                 || until.is_some_and(|until| record.created > until)

@@ -319,7 +319,12 @@ impl Engine {
         if record.host_config.ipc_mode.as_deref() != Some("shareable") {
             return;
         }
-        let dir = self.shared_shm(&record.id);
+        self.take_shared_shm(&record.id);
+    }
+
+    /// The same, whatever the container was to have.
+    pub(crate) fn take_shared_shm(&self, id: &str) {
+        let dir = self.shared_shm(id);
         // Not mounted or not there is what is wanted.
         let _ = nix::mount::umount2(&dir, nix::mount::MntFlags::MNT_DETACH);
         let _ = std::fs::remove_dir(&dir);

@@ -52,6 +52,11 @@ impl Engine {
                 crate::error::report(error)
             ));
         }
+        let volumes = self.inner.volumes.all();
+        let damaged = self.damaged_containers().into_iter();
+        let damaged = damaged.chain(volumes.iter().filter_map(|(record, _)| record.damaged()));
+        let damaged = damaged.chain(self.inner.images.problems());
+        warnings.extend(damaged.map(|what| format!("WARNING: {what}")));
         for (controller, limit) in
             [("memory", "memory limit"), ("pids", "pids limit"), ("cpuset", "cpuset")]
         {

@@ -96,10 +96,11 @@ impl Engine {
     /// Removes volumes that no container names: anonymous ones, or with filter `all=true` every one.
     ///
     /// # Errors
-    /// `Invalid` for filters other than `label label! all`.
+    /// `Invalid` for filters other than `label label! all`; `UsesUnknown` while a container is damaged.
     pub async fn volume_prune(&self, filters: &Filters) -> Result<VolumePruneResponse> {
         filters.validate(&["label", "label!", "all"])?;
         let all = filters.flag("all", false)?;
+        self.all_uses_known()?;
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for (record, users) in self.inner.volumes.all() {
             // What cannot be read goes only when it is named.

@@ -64,7 +64,7 @@ impl VolumeRecord {
         Ok(Some(Self { name: name.to_owned(), created, options, labels, damage }))
     }
 
-    /// Writes the record; it is on disk then.
+    /// Writes the record; it and the folder's content are on disk then.
     ///
     /// # Errors
     /// When the disk says no.
@@ -72,7 +72,11 @@ impl VolumeRecord {
         let path = dir.join(FILE);
         stored::encode(FORMAT, self)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| files::replace(&path, &bytes, 0o600, Durability::Lasting))
+            .and_then(|bytes| files::replace(&path, &bytes, 0o600, Durability::Volatile))
+            // Together; most file systems write once for all.
+            .and_then(|()| files::sync_file(&path))
+            .and_then(|()| files::sync_dir(&dir.join(DATA)))
+            .and_then(|()| files::sync_dir(dir))
             .map_err(EngineError::file("write", path))
     }
 
@@ -95,9 +99,7 @@ impl VolumeRecord {
     /// When the disk says no.
     pub fn add_data(&self, dir: &Path) -> Result<()> {
         let data = dir.join(DATA);
-        files::make_dirs(&data, 0o755)
-            .and_then(|()| files::sync_dir(&data))
-            .map_err(EngineError::file("create", data))
+        files::make_dirs(&data, 0o755).map_err(EngineError::file("create", data))
     }
 
     /// What to tell about it if it is damaged.

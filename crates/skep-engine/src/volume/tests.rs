@@ -143,6 +143,7 @@ fn records_are_read_by_later_versions() {
         assert_eq!(util::rfc3339(record.created), "2026-11-28T10:00:00Z");
     }
     let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join(record::DATA)).unwrap();
     read(r#"{"name":"x","created":"2026-11-28T10:00:00Z"}"#).save(dir.path()).unwrap();
     assert_eq!(
         std::fs::read_to_string(dir.path().join(record::FILE)).unwrap(),

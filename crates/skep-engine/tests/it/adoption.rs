@@ -3,9 +3,9 @@
 use std::io::BufRead;
 use std::process::{Command, Stdio};
 
-use skep_engine::{Engine, Phase, RemoveOptions};
+use skep_engine::{Engine, EngineError, ListOptions, Phase, RemoveOptions};
 
-use crate::host::{Host, log, on_a_host, script, sh, until};
+use crate::host::{Host, log, on_a_host, sh, until};
 
 fn daemon(host: &Host) -> std::process::Child {
     let at = |name: &str| host.dir.path().join(name);
@@ -84,25 +84,111 @@ fn what_ended_meanwhile_is_noticed() {
             .container_remove("survivor", RemoveOptions { force: true, ..Default::default() })
             .await
             .unwrap();
-        // A half-made container is removed.
-        engine.container_create(Some("half"), None, script("true")).await.unwrap();
-        let id = engine.container_inspect("half", false).await.unwrap().id.unwrap();
+        // What an earlier daemon was making or removing goes; what somebody else put there does not.
         engine.shutdown().await;
         drop(engine);
-        std::fs::remove_file(host.dir.path().join("data/containers").join(&id).join("config.json"))
-            .unwrap();
-        until("the next engine", || async {
-            match Engine::start(host.config()).await {
-                Ok(engine) => {
-                    assert!(engine.container_inspect("half", false).await.is_err());
-                    true
-                }
-                Err(_) => false,
+        let containers = host.dir.path().join("data/containers");
+        for name in [".making-1", ".removed-1", "backup"] {
+            std::fs::create_dir(containers.join(name)).unwrap();
+            std::fs::write(containers.join(name).join("notes"), "x").unwrap();
+        }
+        next_engine(&host).await;
+        assert_eq!(sh(&format!("ls -A {}", containers.display())), "backup\n");
+    });
+}
+
+/// Starts an engine once the store's lock, which goes with the last handle of the one before, is free.
+async fn next_engine(host: &Host) -> Engine {
+    let started = std::sync::Mutex::new(None);
+    until("the next engine", || async {
+        match Engine::start(host.config()).await {
+            Ok(engine) => started.lock().unwrap().replace(engine).is_none(),
+            Err(_) => false,
+        }
+    })
+    .await;
+    started.into_inner().unwrap().unwrap()
+}
+
+#[test]
+fn a_damaged_record_leaves_its_container_alone() {
+    on_a_host("adoption::a_damaged_record_leaves_its_container_alone", |host: Host| async move {
+        host.engine().await.shutdown().await;
+        let mut child = daemon(&host);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let containers = host.dir.path().join("data/containers");
+        let id = sh(&format!("ls {}", containers.display())).trim().to_owned();
+        let file = containers.join(&id).join("config.json");
+        let whole = std::fs::read(&file).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+        let pid = record["state"]["pid"].as_i64().unwrap();
+        let cables = sh("ip -o link | grep -c veth");
+        let lives = || {
+            sh(&format!("kill -0 {pid} && ls {}/data/image/rw/{id}/upper", host.dir.path().display()));
+            assert_eq!(sh("ip -o link | grep -c veth"), cables);
+        };
+        let newer = r#"{"format":99,"name":"survivor","state":"of another shape"}"#;
+        for (content, name, says) in [
+            (Some(""), "damaged_", "it is empty"),
+            (Some("{\"id\":"), "damaged_", "it is damaged"),
+            (Some(newer), "survivor", "newer version"),
+            (None, "damaged_", "config.json is missing"),
+        ] {
+            match content {
+                Some(text) => std::fs::write(&file, text).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
             }
-        })
-        .await;
-        assert!(!host.dir.path().join("data/containers").join(&id).exists());
-        assert!(!host.dir.path().join("data/image/rw").join(&id).exists());
+            let engine = next_engine(&host).await;
+            let all = ListOptions { all: true, ..ListOptions::default() };
+            let list = engine.container_list(all).await.unwrap();
+            assert_eq!(list.len(), 1);
+            let (status, names) = (list[0].status.clone().unwrap(), list[0].names.clone().unwrap());
+            assert!(status.starts_with("Dead (") && status.contains(says), "{status}");
+            assert!(names[0].contains(name), "{names:?}");
+            let state = engine.container_inspect(&id[..12], false).await.unwrap().state.unwrap();
+            assert_eq!((state.dead, state.running), (Some(true), Some(false)));
+            assert!(state.error.unwrap().contains(says));
+            let warnings = engine.system_info().await.unwrap().warnings.unwrap();
+            assert!(warnings.iter().any(|w| w.contains(says)), "{warnings:?}");
+            // Nothing is done with it, or because of what it may use.
+            let refused = engine.container_start(&id).await.unwrap_err();
+            assert!(matches!(refused, EngineError::ContainerDamaged { .. }), "{refused}");
+            let stop = engine.container_stop(&id, Default::default()).await.unwrap_err();
+            assert!(matches!(stop, EngineError::ContainerDamaged { .. }), "{stop}");
+            let prune = engine.volume_prune(&Default::default()).await.unwrap_err();
+            assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
+            let pruned = engine.container_prune(&Default::default()).await.unwrap();
+            assert_eq!(pruned.containers_deleted.unwrap_or_default(), Vec::<String>::new());
+            let rm = engine.container_remove(&id, RemoveOptions::default()).await.unwrap_err();
+            assert!(matches!(rm, EngineError::RemoveRunning { .. }), "{rm}");
+            assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), content);
+            lives();
+            engine.shutdown().await;
+        }
+        // Repaired, it is what it was.
+        std::fs::write(&file, &whole).unwrap();
+        let engine = next_engine(&host).await;
+        let c = engine.container_inspect("survivor", false).await.unwrap();
+        assert_eq!(c.state.unwrap().pid, Some(pid));
+        let settings = c.network_settings.unwrap();
+        assert_eq!(settings.networks.unwrap()["bridge"].ip_address.as_deref(), Some("172.17.0.2"));
+        lives();
+        engine.shutdown().await;
+        drop(engine);
+        // Or removed, if the user says so, with everything.
+        std::fs::write(&file, "").unwrap();
+        let engine = next_engine(&host).await;
+        let force = RemoveOptions { force: true, ..RemoveOptions::default() };
+        engine.container_remove(&id, force).await.unwrap();
+        assert_eq!(sh("ip -o link | grep -c veth || true"), "0\n");
+        assert_eq!(
+            sh(&format!(
+                "cd {}; kill -0 {pid} 2>/dev/null && echo lives; ls data/image/rw data/containers exec/containers",
+                host.dir.path().display()
+            )),
+            "data/containers:\n\ndata/image/rw:\n\nexec/containers:\n"
+        );
     });
 }
 

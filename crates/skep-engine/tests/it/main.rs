@@ -4,8 +4,10 @@
 //! Without the rights for that it fails, for a green test that looked at nothing would be a lie.
 
 mod adoption;
+mod durable;
 mod files;
 mod host;
 mod life;
 mod network;
 mod run;
+mod upgrade;

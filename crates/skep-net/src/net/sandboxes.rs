@@ -38,6 +38,14 @@ impl Net {
         self.sandbox(&id)
     }
 
+    /// The sandbox of a container, if it has one.
+    pub fn sandbox_of(&self, container: &str) -> Option<SandboxId> {
+        self.shared().read(|world| {
+            let mut all = world.running.sandboxes.iter();
+            all.find(|(_, s)| s.spec.container_id == container).map(|(id, _)| id.clone())
+        })
+    }
+
     /// A sandbox as it is.
     pub fn sandbox(&self, id: &SandboxId) -> Result<SandboxInfo> {
         let pins = self.shared().config.exec_root.join("netns");
