@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use skep_sys::files;
+use skep_sys::files::{self, set_aside};
 use skep_types::{Task, TaskId, TaskStatus};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -20,6 +20,12 @@ const STATUSES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("statuse
 
 /// Ids of tasks that are assigned; the others are waiting to be removed.
 const ASSIGNED: TableDefinition<'_, &str, ()> = TableDefinition::new("assigned");
+
+/// `format`: absent in the first databases.
+const META: TableDefinition<'_, &str, u32> = TableDefinition::new("meta");
+
+/// Newest format of the database.
+const FORMAT: u32 = 1;
 
 /// The database is small and read once: the default cache would be a thousand times its size.
 const CACHE_BYTES: usize = 1 << 20;
@@ -44,6 +50,11 @@ pub enum DatabaseError {
         #[source]
         source: Box<redb::Error>,
     },
+    #[error(
+        "{} has format {format}, made by a newer version of skep; this one knows formats up to {FORMAT}",
+        path.display()
+    )]
+    Newer { path: PathBuf, format: u32 },
     #[error("task {task} in the database cannot be read")]
     Entry {
         task: TaskId,
@@ -52,6 +63,26 @@ pub enum DatabaseError {
     },
     #[error("cannot start the thread that writes the database")]
     Thread(#[source] io::Error),
+}
+
+impl DatabaseError {
+    /// What is on disk is not what should be there, as opposed to a disk that says no.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Unusable { source, .. } => {
+                !matches!(**source, redb::Error::Io(_))
+                // What redb says of a file that is no database, or ends too early.
+                || is_nonsense(source)
+            }
+            Self::Newer { .. } | Self::Entry { .. } => true,
+            Self::Open { .. } | Self::Thread(_) => false,
+        }
+    }
+}
+
+fn is_nonsense(error: &redb::Error) -> bool {
+    let redb::Error::Io(error) = error else { return false };
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// A task as it was found on disk.
@@ -83,7 +114,27 @@ enum Write {
 
 impl TaskDb {
     /// Opens or creates the database in a folder and reads all tasks. Blocks.
+    ///
+    /// One that cannot be read is set aside and made anew: a manager tells which tasks there are, and what
+    /// runs is found again.
     pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
+        match Self::open_whole(folder) {
+            Err(error) if error.is_damage() => {
+                let path = folder.join(FILE);
+                let kept =
+                    set_aside(&path).map_err(|source| DatabaseError::Open { path, source })?;
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    kept = %kept.display(),
+                    "the task database cannot be read and is made anew"
+                );
+                Self::open_whole(folder)
+            }
+            other => other,
+        }
+    }
+
+    fn open_whole(folder: &Path) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
         let path = folder.join(FILE);
         let open = |source| DatabaseError::Open { path: path.clone(), source };
         files::make_dirs(folder, 0o700).map_err(open)?;
@@ -95,7 +146,10 @@ impl TaskDb {
             .set_cache_size(CACHE_BYTES)
             .create_file(file)
             .map_err(|e| unusable(e.into()))?;
-        create_tables(&database).map_err(unusable)?;
+        let format = create_tables(&database).map_err(unusable)?;
+        if format > FORMAT {
+            return Err(DatabaseError::Newer { path, format });
+        }
         let rows = read_all(&database).map_err(unusable)?;
         let tasks = rows.into_iter().map(Row::decode).collect::<Result<Vec<_>, _>>()?;
         let (queue, writes) = mpsc::channel();
@@ -169,13 +223,22 @@ impl Row {
     }
 }
 
-fn create_tables(database: &Database) -> Result<(), redb::Error> {
+/// The database's format, which is noted if there was none.
+fn create_tables(database: &Database) -> Result<u32, redb::Error> {
     let write = database.begin_write()?;
+    let format = {
+        let mut meta = write.open_table(META)?;
+        let found = meta.get("format")?.map(|format| format.value());
+        if found.is_none() {
+            meta.insert("format", FORMAT)?;
+        }
+        found.unwrap_or(FORMAT)
+    };
     write.open_table(TASKS)?;
     write.open_table(STATUSES)?;
     write.open_table(ASSIGNED)?;
     write.commit()?;
-    Ok(())
+    Ok(format)
 }
 
 fn read_all(database: &Database) -> Result<Vec<Row>, redb::Error> {
@@ -293,11 +356,40 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_something_else_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(FILE), b"not a database at all").unwrap();
-        let error = TaskDb::open(folder.path()).unwrap_err();
-        assert!(error.to_string().contains("tasks.db"), "{error}");
+    fn what_cannot_be_read_is_kept_and_made_anew() {
+        let newer = |path: &Path| {
+            let database = Database::create(path).unwrap();
+            let write = database.begin_write().unwrap();
+            write.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+            write.commit().unwrap();
+        };
+        let flipped = |path: &Path| {
+            let mut bytes = fs::read(path).unwrap();
+            // Past the header with its two commit slots, which are checked against each other.
+            for byte in bytes.iter_mut().skip(128).step_by(7) {
+                *byte ^= 0x10;
+            }
+            fs::write(path, bytes).unwrap();
+        };
+        let other = |path: &Path| fs::write(path, b"not a database at all").unwrap();
+        let damages: [&dyn Fn(&Path); 3] = [&newer, &flipped, &other];
+        for damage in damages {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(FILE);
+            let (db, _) = TaskDb::open(folder.path()).unwrap();
+            db.assign(task("a"));
+            drop(db);
+            damage(&path);
+            let (db, found) = TaskDb::open(folder.path()).unwrap();
+            assert!(found.is_empty());
+            // redb may have written to it before it noticed.
+            assert!(
+                fs::read(folder.path().join("tasks.db.damaged")).is_ok_and(|kept| !kept.is_empty())
+            );
+            db.assign(task("b"));
+            drop(db);
+            assert_eq!(TaskDb::open(folder.path()).unwrap().1.len(), 1);
+        }
     }
 
     #[test]

@@ -335,7 +335,7 @@ impl Worker {
             if self.stored.as_ref().is_none_or(|(_, stored)| *stored != networks) {
                 self.shared.store_networks(&networks)?;
             }
-            self.shared.store_running(running)?;
+            self.shared.store_running(running, &networks)?;
             self.stored = Some((version, networks));
         }
         Ok(plans)

@@ -341,12 +341,12 @@ pub enum NetError {
         source: io::Error,
     },
     /// A state file does not hold what it should.
-    #[error("state file {} is damaged", path.display())]
+    #[error("cannot use state file {}", path.display())]
     State {
         /// The file.
         path: PathBuf,
         /// Cause.
-        source: serde_json::Error,
+        source: skep_types::stored::Unreadable,
     },
     /// The embedded resolver could not open its sockets.
     #[error("cannot open the resolver's sockets in sandbox {sandbox}")]

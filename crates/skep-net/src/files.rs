@@ -3,10 +3,14 @@
 use crate::error::{NetError, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use skep_types::stored;
 use std::path::Path;
 
 pub use skep_sys::files::Durability;
 use skep_sys::files::{self, own_dir};
+
+/// Newest format of the state files.
+const FORMAT: u32 = 1;
 
 /// A folder of ours that only root may look into.
 pub fn own_folder(path: &Path) -> Result<()> {
@@ -15,15 +19,17 @@ pub fn own_folder(path: &Path) -> Result<()> {
 
 /// Replaces a file's content with a value as JSON; readers see the old or the new, never a mixture.
 pub fn replace_json<T: Serialize>(path: &Path, value: &T, durability: Durability) -> Result<()> {
-    let json = serde_json::to_vec(value)
-        .map_err(|source| NetError::State { path: path.to_owned(), source })?;
+    let json = stored::encode(FORMAT, value).map_err(|source| NetError::State {
+        path: path.to_owned(),
+        source: stored::Unreadable::Damaged(source),
+    })?;
     files::replace(path, &json, 0o600, durability).map_err(failed("write", path))
 }
 
 /// Reads a value; `None` when there is no file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(bytes) = files::read(path).map_err(failed("read", path))? else { return Ok(None) };
-    serde_json::from_slice(&bytes)
+    stored::decode(FORMAT, &bytes)
         .map(Some)
         .map_err(|source| NetError::State { path: path.to_owned(), source })
 }

@@ -14,7 +14,7 @@ use crate::{apply::Handles, name_files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -51,6 +51,15 @@ pub struct Shared {
     changed: watch::Sender<u64>,
 }
 
+/// What could not be read at start.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub networks: BTreeMap<NetworkId, Network>,
+    pub running: Running,
+    /// Where the networks are that could not be read, if nothing could be put in their place.
+    pub lost_networks: Option<PathBuf>,
+}
+
 /// The local networks on disk.
 #[derive(Serialize, Deserialize)]
 struct StoredNetworks {
@@ -62,6 +71,9 @@ struct StoredNetworks {
 struct StoredRunning {
     boot: String,
     running: Running,
+    /// The local networks once more, so that what runs goes on if their own file is damaged.
+    #[serde(default)]
+    networks: BTreeMap<NetworkId, Network>,
 }
 
 impl Shared {
@@ -124,13 +136,30 @@ impl Shared {
         config.exec_root.join("net").join("running.json")
     }
 
-    /// Reads what an earlier daemon stored.
-    pub fn load(config: &NetConfig) -> Result<(BTreeMap<NetworkId, Network>, Running)> {
-        let networks: Option<StoredNetworks> = files::read_json(&Self::networks_file(config))?;
-        let running: Option<StoredRunning> = files::read_json(&Self::running_file(config))?;
+    /// Reads what an earlier daemon stored. A file that cannot be read is set aside: of what runs the
+    /// generation before is taken, of the networks the copy beside what runs.
+    pub fn load(config: &NetConfig) -> Result<Found> {
+        let file = Self::running_file(config);
+        let mut running = read_or_set_aside::<StoredRunning>(&file)?;
+        if running.is_none() {
+            running = read_or_set_aside(&before(&file))?;
+        }
         let boot = boot_id()?;
-        let running = running.filter(|r| r.boot == boot).map(|r| r.running).unwrap_or_default();
-        Ok((networks.map(|n| n.networks).unwrap_or_default(), running))
+        let running = running.filter(|r| r.boot == boot);
+        let (running, copy) = running.map(|r| (r.running, r.networks)).unwrap_or_default();
+        let file = Self::networks_file(config);
+        let aside = file.with_file_name("networks.json.damaged");
+        let (networks, lost) = match files::read_json::<StoredNetworks>(&file) {
+            // None at all is a first start, or one with a file that was taken away.
+            Ok(None) => (copy, aside.exists().then_some(aside)),
+            Ok(Some(stored)) => (stored.networks, aside.exists().then_some(aside)),
+            Err(error) => {
+                let kept = set_aside(&file, &error)?;
+                let lost = copy.is_empty().then_some(kept);
+                (copy, lost)
+            }
+        };
+        Ok(Found { networks, running, lost_networks: lost })
     }
 
     /// Stores the local networks.
@@ -140,9 +169,15 @@ impl Shared {
     }
 
     /// Stores what is running.
-    pub fn store_running(&self, running: Running) -> Result<()> {
-        let stored = StoredRunning { boot: boot_id()?, running };
-        files::replace_json(&Self::running_file(&self.config), &stored, Durability::Volatile)
+    pub fn store_running(
+        &self,
+        running: Running,
+        networks: &BTreeMap<NetworkId, Network>,
+    ) -> Result<()> {
+        let stored = StoredRunning { boot: boot_id()?, running, networks: networks.clone() };
+        let file = Self::running_file(&self.config);
+        keep_before(&file);
+        files::replace_json(&file, &stored, Durability::Volatile)
     }
 }
 
@@ -180,6 +215,42 @@ impl Directory for Shared {
 /// or not at all.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the generation before of a file is.
+fn before(file: &Path) -> PathBuf {
+    file.with_extension("json.before")
+}
+
+/// Keeps a file that is about to be replaced as the generation before. Not being able to is no reason not to
+/// replace it.
+fn keep_before(file: &Path) {
+    let before = before(file);
+    let kept = std::fs::rename(file, &before);
+    if let Err(error) = kept
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %before.display(), %error, "cannot keep a state file's generation before");
+    }
+}
+
+/// Reads a state file that can be done without.
+fn read_or_set_aside<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+    files::read_json(file).or_else(|error| set_aside(file, &error).map(|_| None))
+}
+
+fn set_aside(file: &Path, error: &NetError) -> Result<PathBuf> {
+    let kept = skep_sys::files::set_aside(file).map_err(|source| NetError::File {
+        action: "set aside",
+        path: file.to_owned(),
+        source,
+    })?;
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        kept = %kept.display(),
+        "a state file cannot be read and is set aside"
+    );
+    Ok(kept)
 }
 
 fn boot_id() -> Result<String> {

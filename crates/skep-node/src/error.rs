@@ -45,6 +45,13 @@ pub enum NodeError {
     /// A value of the request is wrong; the text names it.
     #[error("{0}")]
     Invalid(String),
+    /// The state file, which is the first to be written and the last to be removed, is gone.
+    #[error(
+        "{} is missing, but {} is there: restore it, or give the membership up with \"docker swarm leave --force\"",
+        path.display(),
+        rest.display()
+    )]
+    StateMissing { path: PathBuf, rest: PathBuf },
     /// Leaving would lose what other nodes or the user rely on; `--force` overrides.
     #[error("{0}")]
     LeaveNeedsForce(String),
@@ -100,9 +107,10 @@ impl NodeError {
             | Self::WrongUnlockKey => NodeErrorKind::InvalidArgument,
             Self::ManagerJoin => NodeErrorKind::Unimplemented,
             Self::Join(_) | Self::JoinTimeout => NodeErrorKind::Unavailable,
-            Self::Bind { .. } | Self::Disk { .. } | Self::Internal { .. } => {
-                NodeErrorKind::Internal
-            }
+            Self::Bind { .. }
+            | Self::Disk { .. }
+            | Self::StateMissing { .. }
+            | Self::Internal { .. } => NodeErrorKind::Internal,
         }
     }
 }
@@ -131,4 +139,7 @@ pub enum NotManager {
          sure more than half of the managers are online."
     )]
     NoLeader,
+    /// A member that could not be started, or whose manager has ended, with the reason.
+    #[error("This node's part in the swarm cannot be started or has failed: {0}")]
+    Failed(String),
 }

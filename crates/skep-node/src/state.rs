@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use skep_sys::files::{self, Durability};
+use skep_types::stored;
 
 use crate::NodeError;
 
@@ -34,6 +35,15 @@ pub(crate) struct State {
     /// Managers to begin with, host:port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remote_addrs: Vec<String>,
+}
+
+/// Newest format of both files.
+const FORMAT: u32 = 1;
+
+/// `managers.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Managers {
+    managers: Vec<String>,
 }
 
 /// The folder `swarm/` of the data root: state file, certificates, raft log, task database.
@@ -73,8 +83,18 @@ impl Folder {
     }
 
     /// `None` outside a swarm. Blocks, as the others do.
+    ///
+    /// # Errors
+    /// When it cannot be read; and when there is none, but the rest of a swarm: the state file is the first
+    /// to be written and the last to be removed.
     pub fn load(&self) -> Result<Option<State>, NodeError> {
-        self.read(&self.state())
+        let path = self.state();
+        let state = self.read(&path)?;
+        let rest = [self.certificates(), self.raft(), self.worker()];
+        match rest.into_iter().find(|rest| state.is_none() && rest.exists()) {
+            Some(rest) => Err(NodeError::StateMissing { path, rest }),
+            None => Ok(state),
+        }
     }
 
     /// Whole or not at all, and synced.
@@ -82,30 +102,40 @@ impl Folder {
         self.write(&self.state(), state)
     }
 
-    /// The managers that the last session named, host:port; empty before the first.
-    pub fn load_managers(&self) -> Result<Vec<String>, NodeError> {
-        self.read(&self.managers()).map(Option::unwrap_or_default)
+    /// The managers that the last session named, host:port; empty before the first. The next session makes
+    /// the file anew, so that one that cannot be read counts as none.
+    pub fn load_managers(&self) -> Vec<String> {
+        match self.read::<Managers>(&self.managers()) {
+            Ok(managers) => managers.map(|file| file.managers).unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the list of managers cannot be read; this node asks those that it joined by"
+                );
+                Vec::new()
+            }
+        }
     }
 
     /// As [`Folder::store`].
     pub fn store_managers(&self, managers: &[String]) -> Result<(), NodeError> {
-        self.write(&self.managers(), managers)
+        self.write(&self.managers(), &Managers { managers: managers.to_owned() })
     }
 
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, NodeError> {
         let Some(bytes) = files::read(path).map_err(self.failed("read", path))? else {
             return Ok(None);
         };
-        let bad = |e: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, e);
-        serde_json::from_slice(&bytes)
+        let bad = |e: stored::Unreadable| io::Error::new(io::ErrorKind::InvalidData, e);
+        stored::decode(FORMAT, &bytes)
             .map(Some)
             .map_err(|e| self.failed("understand", path)(bad(e)))
     }
 
-    fn write<T: Serialize + ?Sized>(&self, path: &Path, value: &T) -> Result<(), NodeError> {
+    fn write<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), NodeError> {
         let written = || -> io::Result<()> {
             files::make_dirs(&self.path, 0o700)?;
-            files::replace(path, &serde_json::to_vec_pretty(value)?, 0o600, Durability::Lasting)
+            files::replace(path, &stored::encode(FORMAT, value)?, 0o600, Durability::Lasting)
         };
         written().map_err(self.failed("write", path))
     }

@@ -148,8 +148,12 @@ impl Engine {
             }
             if name.starts_with(record::MAKING) || name.starts_with(record::REMOVED) {
                 match files::remove_tree(&dir) {
-                    Ok(()) => tracing::info!(path = %dir.display(), "removed a container that was half-made or half-removed"),
-                    Err(error) => tracing::warn!(path = %dir.display(), %error, "could not remove a half-made or half-removed container"),
+                    Ok(()) => {
+                        tracing::info!(path = %dir.display(), "removed a container that was half-made or half-removed")
+                    }
+                    Err(error) => {
+                        tracing::warn!(path = %dir.display(), %error, "could not remove a half-made or half-removed container")
+                    }
                 }
                 continue;
             }

@@ -34,7 +34,9 @@ impl Engine {
     pub fn keeps_network_grant(&self, container: &str, grant: &str) -> bool {
         self.inner.containers.find_any(container).is_ok_and(|c| {
             // Of a damaged one nobody knows.
-            c.is_damaged() || c.live(|l| l.attaching) || c.read(|r| r.state.grants.iter().any(|g| g.id == grant))
+            c.is_damaged()
+                || c.live(|l| l.attaching)
+                || c.read(|r| r.state.grants.iter().any(|g| g.id == grant))
         })
     }
 

@@ -113,8 +113,8 @@ impl Record {
             Ok(None) => return Err(EngineError::NoRecord { path }),
             Err(source) => return Err(EngineError::File { action: "read", path, source }),
         };
-        let record: Self = stored::decode(FORMAT, &bytes)
-            .map_err(|source| EngineError::State { path, source })?;
+        let record: Self =
+            stored::decode(FORMAT, &bytes).map_err(|source| EngineError::State { path, source })?;
         if dir.file_name().is_none_or(|name| *name != *record.id) {
             return Err(EngineError::StrayRecord { dir: dir.to_owned(), id: record.id });
         }

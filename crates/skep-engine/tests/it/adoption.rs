@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use skep_engine::{Engine, EngineError, ListOptions, Phase, RemoveOptions};
 
-use crate::host::{Host, log, on_a_host, sh, until};
+use crate::host::{Host, log, on_a_host, script, sh, until};
 
 fn daemon(host: &Host) -> std::process::Child {
     let at = |name: &str| host.dir.path().join(name);
@@ -125,7 +125,10 @@ fn a_damaged_record_leaves_its_container_alone() {
         let pid = record["state"]["pid"].as_i64().unwrap();
         let cables = sh("ip -o link | grep -c veth");
         let lives = || {
-            sh(&format!("kill -0 {pid} && ls {}/data/image/rw/{id}/upper", host.dir.path().display()));
+            sh(&format!(
+                "kill -0 {pid} && ls {}/data/image/rw/{id}/upper",
+                host.dir.path().display()
+            ));
             assert_eq!(sh("ip -o link | grep -c veth"), cables);
         };
         let newer = r#"{"format":99,"name":"survivor","state":"of another shape"}"#;

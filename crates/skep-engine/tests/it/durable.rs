@@ -68,8 +68,7 @@ fn what_was_acknowledged_survives_a_loss_of_power() {
                     containers.push((made.expect("container").id, name));
                 }
                 _ => {
-                    let request =
-                        NetworkCreateRequest { name: name.clone(), ..Default::default() };
+                    let request = NetworkCreateRequest { name: name.clone(), ..Default::default() };
                     networks.push(engine.network_create(request).await.expect("network").id);
                 }
             }
@@ -80,7 +79,10 @@ fn what_was_acknowledged_survives_a_loss_of_power() {
                 assert!(dir.join("_data").is_dir());
             }
             for (id, name) in &containers {
-                assert_eq!(json(&copy.at.join("containers").join(id).join("config.json"))["name"], *name);
+                assert_eq!(
+                    json(&copy.at.join("containers").join(id).join("config.json"))["name"],
+                    *name
+                );
                 assert!(copy.at.join("image/rw").join(id).join("upper").is_dir());
             }
             if !networks.is_empty() {

@@ -199,7 +199,9 @@ impl State {
             Some(format!("image {} is damaged: {reason}", names(record)))
         });
         let rw = self.lost_rw.iter().map(|container| {
-            format!("the root file system of container {container} is damaged: its image is not known")
+            format!(
+                "the root file system of container {container} is damaged: its image is not known"
+            )
         });
         let lost = self.lost_names.iter().map(|path| {
             format!(

@@ -12,7 +12,8 @@ fn nobody(_: &ImageId) -> Vec<ImageUser> {
 
 /// An image of two layers.
 fn tall() -> Vec<u8> {
-    let layers = [Layer::new().file("low", b"low").done(), Layer::new().file("high", b"high").done()];
+    let layers =
+        [Layer::new().file("low", b"low").done(), Layer::new().file("high", b"high").done()];
     let config = config(&layers, serde_json::json!({}));
     docker_archive(&["tall:1"], &layers, config)
 }
@@ -37,7 +38,12 @@ async fn a_damaged_layer_stays_and_is_repaired_by_loading() {
         let (low, high) = (layer_with(&store, "low"), layer_with(&store, "high"));
         std::fs::write(layer_with(&store, damaged).join("layer.json"), content).unwrap();
         let store = store.reopen();
-        let whole = || assert_eq!((read(low.join("diff/low")), read(high.join("diff/high"))), ("low".into(), "high".into()));
+        let whole = || {
+            assert_eq!(
+                (read(low.join("diff/low")), read(high.join("diff/high"))),
+                ("low".into(), "high".into())
+            )
+        };
         whole();
         // It is shown with its name, and refused.
         assert_eq!(store.images.get("tall:1").unwrap().id, id);
@@ -74,7 +80,11 @@ async fn a_container_keeps_what_lies_below_a_damaged_layer_of_no_image() {
     let store = Store::new();
     let id = store.load(tall()).await.unwrap()[0].id;
     store.images.prepare_rw("c1", &id).unwrap();
-    store.images.remove("tall:1", RemoveOptions { force: true, ..Default::default() }, nobody).await.unwrap();
+    store
+        .images
+        .remove("tall:1", RemoveOptions { force: true, ..Default::default() }, nobody)
+        .await
+        .unwrap();
     let (low, high) = (layer_with(&store, "low"), layer_with(&store, "high"));
     let file = high.join("layer.json");
     let noted = std::fs::read(&file).unwrap();
@@ -107,7 +117,11 @@ async fn an_image_with_a_damaged_configuration_stays() {
     // Or it is removed, if that is what the user says.
     std::fs::write(&blob, "").unwrap();
     let store = store.reopen();
-    store.images.remove(&id.to_string(), RemoveOptions { force: true, ..Default::default() }, nobody).await.unwrap();
+    store
+        .images
+        .remove(&id.to_string(), RemoveOptions { force: true, ..Default::default() }, nobody)
+        .await
+        .unwrap();
     store.assert_empty().await;
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use skep_sys::files::{self, Durability};
-use skep_types::Bytes64;
+use skep_types::{Bytes64, stored};
 use thiserror::Error;
 
 use super::seal::{KEY_LEN, KeyId, SealError, Sealer};
@@ -29,7 +29,7 @@ pub enum KeyFileError {
     Format {
         path: PathBuf,
         #[source]
-        source: serde_json::Error,
+        source: stored::Unreadable,
     },
     /// Autolock is on and no unlock key was given.
     #[error("the swarm is locked")]
@@ -51,12 +51,16 @@ struct Keys {
     keys: Vec<(KeyId, Bytes64)>,
 }
 
-/// On disk: the keys in the clear (the file is 0600), or sealed by the unlock key.
+/// Newest format of the file.
+const FORMAT: u32 = 1;
+
+/// On disk: the keys in the clear (the file is 0600), or sealed by the unlock key. One of both.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Stored {
-    Clear(Keys),
-    Locked(Bytes64),
+struct Stored {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clear: Option<Keys>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    locked: Option<Bytes64>,
 }
 
 /// The file beside the log which holds the data keys.
@@ -80,13 +84,14 @@ impl KeyFile {
             Err(e) => return Err(io("read", e)),
         };
         let format = |source| KeyFileError::Format { path: path.to_owned(), source };
-        let (keys, unlock_key) = match serde_json::from_slice(&bytes).map_err(format)? {
-            Stored::Clear(keys) => (keys, None),
-            Stored::Locked(sealed) => {
+        let (keys, unlock_key) = match stored::decode(FORMAT, &bytes).map_err(format)? {
+            Stored { clear: Some(keys), .. } => (keys, None),
+            Stored { clear: None, locked: None } => return Err(format(stored::Unreadable::Empty)),
+            Stored { clear: None, locked: Some(sealed) } => {
                 let key = unlock_key.ok_or(KeyFileError::Locked)?;
                 let sealer = unlock_sealer(key)?;
                 let plain = sealer.open(PLACE, &sealed.0).map_err(|_| KeyFileError::WrongKey)?;
-                (serde_json::from_slice(&plain).map_err(format)?, Some(key.to_vec()))
+                (stored::decode(FORMAT, &plain).map_err(format)?, Some(key.to_vec()))
             }
         };
         Ok(Self { path: path.to_owned(), keys, unlock_key })
@@ -105,17 +110,23 @@ impl KeyFile {
 
     /// Writes the file: sealed with `unlock_key`, or in the clear.
     pub fn store(&mut self, unlock_key: Option<&[u8]>) -> Result<(), KeyFileError> {
-        let format = |source| KeyFileError::Format { path: self.path.clone(), source };
-        let stored = match unlock_key {
-            None => Stored::Clear(Keys { active: self.keys.active, keys: self.keys.keys.clone() }),
+        let format = |source| KeyFileError::Format {
+            path: self.path.clone(),
+            source: stored::Unreadable::Damaged(source),
+        };
+        let content = match unlock_key {
+            None => {
+                let keys = Keys { active: self.keys.active, keys: self.keys.keys.clone() };
+                Stored { clear: Some(keys), locked: None }
+            }
             Some(key) => {
-                let plain = serde_json::to_vec(&self.keys).map_err(format)?;
+                let plain = stored::encode(FORMAT, &self.keys).map_err(format)?;
                 let sealed = unlock_sealer(key)?.seal(PLACE, &plain);
                 let bad = |source| KeyFileError::Keys { path: self.path.clone(), source };
-                Stored::Locked(Bytes64(sealed.map_err(bad)?))
+                Stored { clear: None, locked: Some(Bytes64(sealed.map_err(bad)?)) }
             }
         };
-        let bytes = serde_json::to_vec(&stored).map_err(format)?;
+        let bytes = stored::encode(FORMAT, &content).map_err(format)?;
         files::replace(&self.path, &bytes, 0o600, Durability::Lasting).map_err(|source| {
             KeyFileError::Io { action: "write", path: self.path.clone(), source }
         })?;

@@ -12,13 +12,17 @@ use skep_sys::files::open_own;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use super::layout;
 use super::seal::{SealError, Sealer};
 use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// Entries by index, sealed.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// JSON: [`VOTE`], [`PURGED`].
+/// JSON: [`FORMAT`], [`VOTE`], [`PURGED`].
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// Format of everything in the file; absent in the first files, which count as 0.
+const FORMAT: &str = "format";
+const NEWEST: u32 = 1;
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
 
@@ -43,6 +47,11 @@ pub enum LogError {
         #[source]
         source: SealError,
     },
+    #[error(
+        "the raft log {} has format {format}, made by a newer version of skep; this one knows formats up to {NEWEST}",
+        path.display()
+    )]
+    Newer { path: PathBuf, format: u32 },
     #[error("raft log record {key} is not valid")]
     Format {
         key: String,
@@ -90,7 +99,28 @@ impl LogStore {
         made.map_err(at("prepare"))?;
         let recent = Mutex::new(VecDeque::with_capacity(RECENT));
         let closed = watch::Sender::new(());
-        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), db, sealer, recent, closed }) })
+        let inner = Inner { path: path.to_owned(), db, sealer, recent, closed };
+        match inner.get_meta::<u32>(FORMAT)? {
+            Some(format) if format > NEWEST => {
+                return Err(LogError::Newer { path: path.to_owned(), format });
+            }
+            Some(_) => {}
+            None => inner.write("prepare", |write| {
+                write.open_table(META)?.insert(FORMAT, NEWEST.to_string().as_bytes())?;
+                Ok(())
+            })?,
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Nothing was ever written to it.
+    pub fn is_blank(&self) -> Result<bool, LogError> {
+        let first = (|| -> Result<_, redb::Error> {
+            let read = self.inner.db.begin_read()?;
+            Ok(read.open_table(LOG)?.first()?.is_some())
+        })()
+        .map_err(self.inner.db_error("read"))?;
+        Ok(!first && self.inner.get_meta::<layout::Vote>(VOTE)?.is_none())
     }
 
     /// Ends (its sender is gone) once the file is closed.
@@ -129,7 +159,7 @@ impl Inner {
 
     fn encode(&self, entry: &Entry) -> Result<Vec<u8>, LogError> {
         let index = entry.log_id.index;
-        let plain = serde_json::to_vec(entry)
+        let plain = serde_json::to_vec(&layout::Entry::from(entry))
             .map_err(|source| LogError::Format { key: index.to_string(), source })?;
         self.sealer.seal(&place(index), &plain).map_err(|source| LogError::Seal { index, source })
     }
@@ -139,8 +169,9 @@ impl Inner {
             .sealer
             .open(&place(index), sealed)
             .map_err(|source| LogError::Seal { index, source })?;
-        serde_json::from_slice(&plain)
-            .map_err(|source| LogError::Format { key: index.to_string(), source })
+        let entry: layout::Entry<'_> = serde_json::from_slice(&plain)
+            .map_err(|source| LogError::Format { key: index.to_string(), source })?;
+        Ok(entry.into())
     }
 
     fn write(
@@ -241,7 +272,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
         let state = self.blocking(|inner| {
-            let purged: Option<LogId> = inner.get_meta(PURGED)?;
+            let purged: Option<layout::LogId> = inner.get_meta(PURGED)?;
+            let purged = purged.map(LogId::from);
             let last = (|| -> Result<_, redb::Error> {
                 let read = inner.db.begin_read()?;
                 let log = read.open_table(LOG)?;
@@ -264,7 +296,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let vote = *vote;
         let saved = self.blocking(move |inner| {
-            let bytes = serde_json::to_vec(&vote)
+            let bytes = serde_json::to_vec(&layout::Vote::from(vote))
                 .map_err(|source| LogError::Format { key: VOTE.to_owned(), source })?;
             inner.write("save the vote in", |write| {
                 write.open_table(META)?.insert(VOTE, bytes.as_slice())?;
@@ -275,8 +307,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        let vote = self.blocking(|inner| inner.get_meta(VOTE)).await;
-        vote.map_err(|e| StorageIOError::read_vote(any(&e)).into())
+        let vote = self.blocking(|inner| inner.get_meta::<layout::Vote>(VOTE)).await;
+        vote.map(|vote| vote.map(Vote::from)).map_err(|e| StorageIOError::read_vote(any(&e)).into())
     }
 
     async fn append<I>(
@@ -323,7 +355,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let done = self.blocking(move |inner| {
-            let bytes = serde_json::to_vec(&log_id)
+            let bytes = serde_json::to_vec(&layout::LogId::from(log_id))
                 .map_err(|source| LogError::Format { key: PURGED.to_owned(), source })?;
             inner.recent().retain(|entry| entry.log_id.index > log_id.index);
             inner.write("purge", |write| {

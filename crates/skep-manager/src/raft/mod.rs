@@ -11,6 +11,7 @@
 
 mod compact;
 mod key_file;
+mod layout;
 mod log_store;
 mod network;
 mod node;

@@ -21,10 +21,15 @@ use crate::store::StoreCell;
 /// A follower that is behind by more entries gets a snapshot instead.
 const LAG_LIMIT: u64 = 20_000;
 
+/// Files of a raft folder.
+const ID: &str = "id";
+const KEYS: &str = "keys.json";
+const LOG: &str = "log.redb";
+
 /// Why raft did not start.
 #[derive(Debug, Error)]
 pub enum RaftStartError {
-    #[error("cannot make the raft folder {}", path.display())]
+    #[error("cannot use {}", path.display())]
     Folder {
         path: PathBuf,
         #[source]
@@ -42,10 +47,20 @@ pub enum RaftStartError {
     Log(#[source] LogError),
     #[error("cannot restore the swarm's state")]
     State(#[source] StateMachineError),
+    /// This member was in a swarm, and what it knew is gone.
+    #[error(
+        "{} is {what}: what this manager knew of the swarm is lost. Restore the swarm's folder from a copy, or give the membership up with \"docker swarm leave --force\"",
+        path.display()
+    )]
+    Lost {
+        path: PathBuf,
+        /// `missing` or `empty`.
+        what: &'static str,
+    },
     #[error("raft refused to start")]
     Raft(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("a background thread was lost")]
-    Lost,
+    Thread,
 }
 
 fn raft_error(error: impl std::error::Error + Send + Sync + 'static) -> RaftStartError {
@@ -66,9 +81,10 @@ pub(crate) struct RaftNode {
 pub(crate) enum Begin {
     /// Make a swarm of this member alone, or go on if that was done before.
     Alone,
-    /// Go on with what is on disk; without anything on disk wait to be added by a leader.
+    /// Go on with what is on disk; it is an error if there is nothing.
     Resume,
-    /// Make this member the only one, keeping the state: `--force-new-cluster`.
+    /// Make this member the only one, keeping the state: `--force-new-cluster`. As with `Resume`, there must
+    /// be one.
     ForceAlone,
 }
 
@@ -84,10 +100,11 @@ impl RaftNode {
     ) -> Result<Self, RaftStartError> {
         let opened = {
             let dir = dir.to_owned();
-            tokio::task::spawn_blocking(move || open(&dir, unlock_key.as_deref()))
+            let first = matches!(begin, Begin::Alone);
+            tokio::task::spawn_blocking(move || open(&dir, first, unlock_key.as_deref()))
         };
         let Opened { id, keys, mut log, state, cell } =
-            opened.await.map_err(|_| RaftStartError::Lost)??;
+            opened.await.map_err(|_| RaftStartError::Thread)??;
         if matches!(begin, Begin::ForceAlone) {
             make_alone(&mut log, id, member.clone()).await.map_err(raft_error)?;
         }
@@ -114,11 +131,11 @@ impl RaftNode {
 
     async fn begin(&self, begin: Begin, member: Member) -> Result<(), RaftStartError> {
         let fresh = !self.raft.is_initialized().await.map_err(raft_error)?;
+        if fresh && matches!(begin, Begin::Alone) {
+            let members = BTreeMap::from([(self.id, member)]);
+            return self.raft.initialize(members).await.map_err(raft_error);
+        }
         if fresh {
-            if matches!(begin, Begin::Alone) {
-                let members = BTreeMap::from([(self.id, member)]);
-                self.raft.initialize(members).await.map_err(raft_error)?;
-            }
             return Ok(());
         }
         // A crash can lie between being elected and noting it; alone, there is nobody to wait for.
@@ -159,16 +176,37 @@ struct Opened {
     cell: StoreCell,
 }
 
-fn open(dir: &Path, unlock_key: Option<&[u8]>) -> Result<Opened, RaftStartError> {
+/// `first`: there may be nothing yet.
+fn open(dir: &Path, first: bool, unlock_key: Option<&[u8]>) -> Result<Opened, RaftStartError> {
+    if !first {
+        for name in [ID, KEYS, LOG] {
+            check_there(&dir.join(name))?;
+        }
+    }
     files::make_dirs(dir, 0o700)
         .map_err(|source| RaftStartError::Folder { path: dir.to_owned(), source })?;
-    let id = member_id(&dir.join("id"))?;
-    let keys = KeyFile::open(&dir.join("keys.json"), unlock_key).map_err(RaftStartError::Keys)?;
+    let id = member_id(&dir.join(ID))?;
+    let keys = KeyFile::open(&dir.join(KEYS), unlock_key).map_err(RaftStartError::Keys)?;
     let sealer = Arc::new(keys.sealer().map_err(RaftStartError::Keys)?);
-    let log = LogStore::open(&dir.join("log.redb"), sealer.clone()).map_err(RaftStartError::Log)?;
+    let log = LogStore::open(&dir.join(LOG), sealer.clone()).map_err(RaftStartError::Log)?;
+    if !first && log.is_blank().map_err(RaftStartError::Log)? {
+        return Err(RaftStartError::Lost { path: dir.join(LOG), what: "empty" });
+    }
     let file = SnapshotFile::new(&dir.join("snapshot"), sealer);
     let (state, cell) = StateMachine::open(file).map_err(RaftStartError::State)?;
     Ok(Opened { id, keys, log, state, cell })
+}
+
+/// A file that was made at the first start must not be made anew: everything would seem to be there, and
+/// nothing would fit.
+fn check_there(path: &Path) -> Result<(), RaftStartError> {
+    let lost = |what| Err(RaftStartError::Lost { path: path.to_owned(), what });
+    match fs::metadata(path) {
+        Ok(meta) if meta.len() == 0 => lost("empty"),
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => lost("missing"),
+        Err(source) => Err(RaftStartError::Folder { path: path.to_owned(), source }),
+    }
 }
 
 /// The member's id, drawn at the first start: 63 random bits, not zero.

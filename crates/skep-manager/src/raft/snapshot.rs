@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use skep_sys::files::{self, Durability};
+use skep_types::stored;
 use thiserror::Error;
 
+use super::layout;
 use super::seal::{SealError, Sealer};
 use super::types::{Snapshot, SnapshotMeta};
 
+/// Newest format of the file.
+const FORMAT: u32 = 1;
 const PLACE: &[u8] = b"skep raft snapshot";
 
 /// Why the snapshot on disk could not be used.
@@ -32,7 +36,7 @@ pub enum SnapshotError {
     Format {
         path: PathBuf,
         #[source]
-        source: serde_json::Error,
+        source: stored::Unreadable,
     },
 }
 
@@ -45,7 +49,7 @@ pub(crate) struct SnapshotFile {
 
 #[derive(Serialize, Deserialize)]
 struct Content {
-    meta: SnapshotMeta,
+    meta: layout::SnapshotMeta,
     /// JSON of the store.
     store: String,
 }
@@ -60,14 +64,15 @@ impl SnapshotFile {
         move |source| SnapshotError::Io { action, path, source }
     }
 
-    fn format(&self, source: serde_json::Error) -> SnapshotError {
+    fn format(&self, source: stored::Unreadable) -> SnapshotError {
         SnapshotError::Format { path: self.path.to_path_buf(), source }
     }
 
     /// Blocks. `store` is JSON.
     pub fn save(&self, meta: &SnapshotMeta, store: String) -> Result<(), SnapshotError> {
-        let content = Content { meta: meta.clone(), store };
-        let plain = serde_json::to_vec(&content).map_err(|e| self.format(e))?;
+        let content = Content { meta: meta.into(), store };
+        let plain = stored::encode(FORMAT, &content)
+            .map_err(|e| self.format(stored::Unreadable::Damaged(e)))?;
         let sealed = self
             .sealer
             .seal(PLACE, &plain)
@@ -86,8 +91,8 @@ impl SnapshotFile {
             .sealer
             .open(PLACE, &sealed)
             .map_err(|source| SnapshotError::Seal { path: self.path.to_path_buf(), source })?;
-        let content: Content = serde_json::from_slice(&plain).map_err(|e| self.format(e))?;
+        let content: Content = stored::decode(FORMAT, &plain).map_err(|e| self.format(e))?;
         let snapshot = Box::new(Cursor::new(content.store.into_bytes()));
-        Ok(Some(Snapshot { meta: content.meta, snapshot }))
+        Ok(Some(Snapshot { meta: content.meta.into(), snapshot }))
     }
 }

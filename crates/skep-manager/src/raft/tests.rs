@@ -233,3 +233,58 @@ async fn a_locked_log_opens_with_its_key_only() {
     stop(node).await;
     stop(start(dir.path(), Begin::Resume, None).await.unwrap()).await;
 }
+
+#[tokio::test]
+async fn a_member_that_lost_what_it_knew_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), Begin::Alone, None).await.unwrap();
+    let writer = lead(&node).await;
+    writer.propose(vec![secret("a")]).await.unwrap();
+    drop(writer);
+    stop(node).await;
+    let newer = |path: &std::path::Path| {
+        let database = redb::Database::create(path).unwrap();
+        let write = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        write.open_table(meta).unwrap().insert("format", b"2".as_slice()).unwrap();
+        write.commit().unwrap();
+    };
+    let blank = |path: &std::path::Path| {
+        std::fs::remove_file(path).unwrap();
+        drop(redb::Database::create(path).unwrap());
+    };
+    let empty = |path: &std::path::Path| std::fs::write(path, "").unwrap();
+    let missing = |path: &std::path::Path| std::fs::remove_file(path).unwrap();
+    let other = |path: &std::path::Path| std::fs::write(path, "{\"format\":2}").unwrap();
+    type Damage<'a> = &'a dyn Fn(&std::path::Path);
+    let cases: [(&str, Damage<'_>, &str); 9] = [
+        ("log.redb", &empty, "log.redb is empty"),
+        ("log.redb", &missing, "log.redb is missing"),
+        ("log.redb", &blank, "log.redb is empty"),
+        ("log.redb", &newer, "has format 2"),
+        ("log.redb", &other, "cannot open the raft log"),
+        ("keys.json", &missing, "keys.json is missing"),
+        ("keys.json", &other, "it has format 2"),
+        ("id", &missing, "id is missing"),
+        ("", &|dir| std::fs::remove_dir_all(dir).unwrap(), "is missing"),
+    ];
+    for (file, damage, says) in cases {
+        for begin in [Begin::Resume, Begin::ForceAlone] {
+            let copy = tempfile::tempdir().unwrap();
+            let raft = copy.path().join("raft");
+            std::fs::create_dir(&raft).unwrap();
+            for entry in std::fs::read_dir(dir.path()).unwrap() {
+                let entry = entry.unwrap();
+                std::fs::copy(entry.path(), raft.join(entry.file_name())).unwrap();
+            }
+            damage(&raft.join(file));
+            let error = start(&raft, begin, None).await.err().unwrap();
+            let text = skep_types::report(&error);
+            assert!(text.contains(says), "{file}: {text}");
+        }
+    }
+    // The original is as it was.
+    let node = start(dir.path(), Begin::Resume, None).await.unwrap();
+    assert!(node.cell.read().secret(&"a".into()).is_some());
+    stop(node).await;
+}

@@ -22,7 +22,7 @@ use crate::host_routes;
 use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;
-use crate::state::{Shared, lock};
+use crate::state::{Found, Shared, lock};
 use crate::world::{Facts, GATEWAY_NETWORK, World};
 use gossip::WeakNet;
 use rand::RngCore as _;
@@ -241,7 +241,7 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
         config.exec_root.join("net").join("rules"),
         nft,
     )?;
-    let (networks, running) = Shared::load(&config)?;
+    let Found { networks, running, lost_networks } = Shared::load(&config)?;
     let facts = Facts {
         mtu: config.mtu,
         underlay_mtu: links::ETHERNET_MTU,
@@ -282,7 +282,14 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
     world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
-    Ok(Prepared { claim, shared: Shared::new(config, handles, world), spaces, checks })
+    let shared = Shared::new(config, handles, world);
+    if let Some(path) = lost_networks {
+        lock(&shared.problems).other.push(format!(
+            "networks could not be read and are kept in {}: remove it if it is not needed",
+            path.display()
+        ));
+    }
+    Ok(Prepared { claim, shared, spaces, checks })
 }
 
 /// A connection to the kernel in the calling thread's namespace.

@@ -77,3 +77,63 @@ fn a_new_daemon_disturbs_nothing() {
         crate::harness::no_cables();
     });
 }
+
+#[test]
+fn damaged_state_files_stop_nothing() {
+    on_a_host("adoption::damaged_state_files_stop_nothing", |host: Host| async move {
+        let net = host.start().await;
+        net.create_network(NetworkCreate { name: "web".to_owned(), ..NetworkCreate::default() })
+            .await
+            .expect("network");
+        let mut spec = host.spec(0xaa, "web");
+        spec.ports = vec![tcp(8080, 80)];
+        let id = spec.id.clone();
+        net.create_sandbox(spec).await.expect("sandbox");
+        net.connect(&id, vec![on("web")]).await.expect("connect");
+        net.enable_service(&id).await.expect("another generation");
+        serve_tcp(&host.pin("aaaaaaaaaaaa"), 80, "web");
+        let web = net.network("web").expect("web");
+        net.shutdown().await;
+        drop(net);
+
+        let config = host.config();
+        let networks = config.data_root.join("network/networks.json");
+        let running = config.exec_root.join("net/running.json");
+        let newer = r#"{"format":2,"boot":["another","shape"],"networks":7}"#;
+        for (file, content) in
+            [(&networks, ""), (&running, "{\"boot\":\"x"), (&networks, newer), (&running, newer)]
+        {
+            std::fs::write(file, content).expect("damage");
+            let net = host.start().await;
+            let adoption = SandboxAdoption { id: id.clone(), dns_sockets: Vec::new() };
+            assert!(
+                net.adopt(vec![adoption]).await.expect("adopt").is_empty(),
+                "{}",
+                file.display()
+            );
+            assert_eq!(net.network("web").expect("web"), web);
+            assert_eq!(net.sandbox(&id).expect("sandbox").endpoints[0].network_id, web.id);
+            assert_eq!(
+                host.client(&curl(&format!("http://{HOST}:8080"))),
+                format!("web {CLIENT}\n")
+            );
+            net.shutdown().await;
+        }
+        for (file, content) in [("networks.json.damaged", ""), ("networks.json.damaged-2", newer)] {
+            let kept = std::fs::read_to_string(networks.with_file_name(file)).expect("kept");
+            assert_eq!(kept, content);
+        }
+
+        // After a reboot nothing is left of it: the predefined networks work, and people are told.
+        std::fs::write(&networks, "").expect("damage");
+        std::fs::write(&running, "").expect("damage");
+        std::fs::write(running.with_extension("json.before"), "").expect("damage");
+        let net = host.start().await;
+        assert!(net.network("bridge").is_ok() && net.network("web").is_err());
+        let problems = net.problems().join("\n");
+        assert!(problems.contains("networks.json.damaged-3"), "{problems}");
+        net.adopt(Vec::new()).await.expect("adopt");
+        net.create_sandbox(host.spec(0xbb, "later")).await.expect("sandbox");
+        net.shutdown().await;
+    });
+}

@@ -169,7 +169,10 @@ impl SwarmNode {
             Slot::Active(member) if member.is_manager() => member.state.clone(),
             Slot::Active(_) => return Err(NotManager::Worker.into()),
             Slot::Locked(_) => return Err(NotManager::Locked.into()),
-            Slot::Failed { state, .. } => state.clone(),
+            Slot::Failed { state: Some(state), .. } => state.clone(),
+            Slot::Failed { state: None, error } => {
+                return Err(NotManager::Failed(error.clone()).into());
+            }
             Slot::Inactive | Slot::Pending => return Err(NotManager::Inactive.into()),
         };
         let resolver = self.resolver()?;
@@ -202,7 +205,7 @@ impl SwarmNode {
                 if leads { Ok(id) } else { Err(NotManager::NoLeader.into()) }
             }
             Err(error) => {
-                self.put(Slot::Failed { state, error: skep_types::report(&error) });
+                self.put(Slot::Failed { state: Some(state), error: skep_types::report(&error) });
                 Err(error)
             }
         }

@@ -62,25 +62,35 @@ impl SwarmNode {
             this: this.clone(),
         });
         let change = node.change.lock().await;
-        match node.on_disk(Folder::load).await? {
-            // Without a state file nothing else counts; a crash can leave an unfinished one.
-            None => node.on_disk(Folder::clear).await?,
-            Some(State { phase: Phase::Member, .. }) => node.resume(None).await?,
-            // Nobody was told that it was done; or it was to go anyway.
-            Some(State { phase, .. }) => {
-                tracing::warn!(?phase, "removing what an interrupted change of membership left");
-                node.erase().await?;
-            }
-        }
+        node.resume(None).await?;
         drop(change);
         Ok(node)
     }
 
-    /// Starts the membership that is on disk. Failures show in the slot.
+    /// Starts the membership that is on disk, or removes what is left of one. Failures show in the slot.
     pub(super) async fn resume(&self, unlock_key: Option<Vec<u8>>) -> Result<(), NodeError> {
-        let Some(state) = self.on_disk(Folder::load).await? else {
-            self.put(Slot::Inactive);
-            return Ok(());
+        let state = match self.on_disk(Folder::load).await {
+            Ok(Some(state)) if state.phase == Phase::Member => state,
+            // Nobody was told that it was done; or it was to go anyway.
+            Ok(Some(State { phase, .. })) => {
+                tracing::warn!(?phase, "removing what an interrupted change of membership left");
+                self.erase().await?;
+                self.put(Slot::Inactive);
+                return Ok(());
+            }
+            Ok(None) => {
+                self.on_disk(Folder::clear).await?;
+                self.put(Slot::Inactive);
+                return Ok(());
+            }
+            // Containers do not depend on it, and it may be repaired.
+            Err(error) => {
+                let error = skep_types::report(&error);
+                tracing::error!(error, "this node's swarm membership is not known");
+                self.put(Slot::Failed { state: None, error });
+                self.retry_later(unlock_key);
+                return Ok(());
+            }
         };
         let slot = match Member::resume(self, state.clone(), unlock_key.clone()).await {
             Ok(member) => Slot::Active(Arc::new(member)),
@@ -88,7 +98,7 @@ impl SwarmNode {
             Err(error) => {
                 let error = skep_types::report(&error);
                 tracing::error!(error, "cannot start this node's swarm membership");
-                Slot::Failed { state, error }
+                Slot::Failed { state: Some(state), error }
             }
         };
         let failed = matches!(slot, Slot::Failed { .. });
@@ -183,7 +193,8 @@ impl SwarmNode {
     /// Why there is none, in Docker's words.
     pub fn control(&self) -> Result<Control, NotManager> {
         match self.slot() {
-            Slot::Inactive | Slot::Pending | Slot::Failed { .. } => Err(NotManager::Inactive),
+            Slot::Inactive | Slot::Pending => Err(NotManager::Inactive),
+            Slot::Failed { error, .. } => Err(NotManager::Failed(error)),
             Slot::Locked(_) => Err(NotManager::Locked),
             Slot::Active(member) => member.control(),
         }

@@ -23,7 +23,8 @@ impl SwarmNode {
             },
             Slot::Failed { state, error } => SwarmInfo {
                 local_state: LocalNodeState::Error,
-                node_addr: state.advertise_addr.ip().to_string(),
+                node_addr: state
+                    .map_or_else(String::new, |state| state.advertise_addr.ip().to_string()),
                 error,
                 ..SwarmInfo::default()
             },

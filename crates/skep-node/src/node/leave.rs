@@ -8,6 +8,7 @@ use crate::NodeError;
 use crate::state::{Phase, State};
 
 /// Docker's words about managers that leave.
+const UNREADABLE: &str = "You are attempting to leave the swarm on a node whose state cannot be read; what it knows is lost if it leaves. Use `--force` to suppress this message. ";
 const LEAVING: &str =
     "You are attempting to leave the swarm on a node that is participating as a manager. ";
 const LAST: &str = "Removing the last manager erases all current state of the swarm. Use `--force` to \
@@ -34,12 +35,19 @@ impl SwarmNode {
                 if !force && let Some(warning) = warning(&member).await {
                     return Err(NodeError::LeaveNeedsForce(warning));
                 }
-                member.state.clone()
+                Some(member.state.clone())
             }
-            Slot::Locked(state) | Slot::Failed { state, .. } => state,
+            // Nobody knows what would be lost.
+            Slot::Failed { state: None, error } if !force => {
+                return Err(NodeError::LeaveNeedsForce(format!("{UNREADABLE}{error}")));
+            }
+            Slot::Locked(state) => Some(state),
+            Slot::Failed { state, .. } => state,
         };
-        let leaving = State { phase: Phase::Leaving, ..state.clone() };
-        self.on_disk(move |folder| folder.store(&leaving)).await?;
+        if let Some(state) = state.clone() {
+            let leaving = State { phase: Phase::Leaving, ..state };
+            self.on_disk(move |folder| folder.store(&leaving)).await?;
+        }
         if let Slot::Active(member) = self.slot() {
             member.stop().await;
         }

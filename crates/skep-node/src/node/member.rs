@@ -218,6 +218,9 @@ impl Member {
 
     pub fn control(&self) -> Result<Control, NotManager> {
         let manager = self.manager.as_ref().ok_or(NotManager::Worker)?;
+        if let Some(failure) = self.failure() {
+            return Err(NotManager::Failed(failure));
+        }
         if !*manager.leading.borrow() {
             return Err(NotManager::NoLeader);
         }
@@ -285,7 +288,7 @@ async fn first_managers(
             addr: own_address(node, state).to_string(),
         }]);
     }
-    let known = node.on_disk(crate::state::Folder::load_managers).await?;
+    let known = node.on_disk(|folder| Ok(folder.load_managers())).await?;
     let joined_by = state.remote_addrs.iter().map(|addr| with_port(addr));
     let addrs: BTreeSet<String> = known.into_iter().chain(joined_by).collect();
     let nameless = |addr| ManagerAddress { node_id: NodeId::default(), addr };

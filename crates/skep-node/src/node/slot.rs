@@ -14,7 +14,8 @@ pub(super) enum Slot {
     Locked(State),
     /// A member that could not be started; it stays one.
     Failed {
-        state: State,
+        /// `None` if it cannot be read.
+        state: Option<State>,
         error: String,
     },
 }

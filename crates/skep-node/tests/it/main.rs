@@ -1,6 +1,7 @@
 //! Whole nodes over real sockets and disks, with a host that only pretends to run containers.
 
 mod crash;
+mod damage;
 mod fake;
 mod flow;
 mod join;

@@ -7,6 +7,7 @@ mod bad_input;
 mod bed;
 mod containers;
 mod daemon;
+mod damage;
 mod faults;
 mod fixture;
 mod images;

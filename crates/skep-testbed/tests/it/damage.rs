@@ -1,0 +1,95 @@
+//! State files that cannot be read take nothing with them, and `docker` says what is wrong.
+
+use anyhow::{Result, anyhow, ensure};
+use skep_testbed::{Image, until};
+
+use crate::fixture::{LIMIT, One};
+
+/// Kills the daemon, runs a shell line, and starts it anew.
+fn restart(one: One, line: &str) -> Result<One> {
+    let One { daemon, host, bed } = one;
+    daemon.kill()?;
+    host.sh(line)?.text()?;
+    let daemon = host.daemon(&[])?;
+    Ok(One { daemon, host, bed })
+}
+
+/// What goes on whatever is damaged.
+fn works(one: &One, file: &str) -> Result<()> {
+    ensure!(
+        one.docker("exec keeper cat /row")? == "row",
+        "{file}: the container is not what it was"
+    );
+    one.docker("ps -a")?;
+    Ok(())
+}
+
+#[test]
+fn damaged_state_files_take_nothing_with_them() -> Result<()> {
+    let mut one = One::swarm()?;
+    one.docker("volume create data")?;
+    one.docker("run --rm -v data:/d busybox sh -c 'echo row >/d/t'")?;
+    one.docker("run -d --name keeper busybox sh -c 'echo row >/row; exec sleep 1000'")?;
+    let keeper = one.docker("inspect --format '{{.Id}}' keeper")?;
+    let root = one.docker("info --format '{{.DockerRootDir}}'")?;
+    let warnings = "info --format '{{json .Warnings}}'";
+    let state = "info --format '{{.Swarm.LocalNodeState}}: {{.Swarm.Error}}'";
+
+    // Those that can be made anew, or done without.
+    for file in ["engine-id", "network/networks.json", "swarm/worker/tasks.db"] {
+        one = restart(one, &format!("printf '\\001{{\"x' >{root}/{file}"))?;
+        works(&one, file)?;
+        ensure!(one.docker("network ls --format '{{.Name}}'")?.contains("bridge"), "{file}");
+        one.host.sh(&format!("ls {root}/{file}.damaged"))?.text()?;
+    }
+    one = restart(one, "printf x >/run/docker/net/running.json")?;
+    works(&one, "running.json")?;
+
+    // A volume.
+    one = restart(one, &format!("truncate -s 0 {root}/volumes/data/volume.json"))?;
+    assert_eq!(one.docker("run --rm -v data:/d busybox cat /d/t")?, "row");
+    let told = one.docker("volume inspect --format '{{json .Status}}' data")?;
+    ensure!(told.contains("volume.json: it is empty"), "{told}");
+    ensure!(one.docker(warnings)?.contains("volume data is damaged"), "not told");
+
+    // A container, until its record is repaired.
+    let record = format!("{root}/containers/{keeper}/config.json");
+    one = restart(one, &format!("cp {record} /run/whole && truncate -s 9 {record}"))?;
+    let row = one.docker("ps -a --filter status=dead --format '{{.ID}} {{.Status}}'")?;
+    ensure!(row.starts_with(&keeper[..12]) && row.contains("it is damaged"), "{row}");
+    let told = one.docker(&format!("inspect --format '{{{{.State.Error}}}}' {keeper}"))?;
+    ensure!(told.contains("config.json"), "{told}");
+    ensure!(one.refused(&format!("start {keeper}"))?.contains("is damaged"), "started");
+    one = restart(one, &format!("cp /run/whole {record}"))?;
+    works(&one, "config.json")?;
+
+    // A layer, until its image is loaded again.
+    one = restart(one, &format!("for l in {root}/image/layers/*/layer.json; do : >$l; done"))?;
+    works(&one, "layer.json")?;
+    let refused = one.refused("run --rm busybox true")?;
+    ensure!(refused.contains("is damaged"), "{refused}");
+    one.host.import(&one.bed, &Image::busybox())?;
+    assert_eq!(one.docker("run --rm busybox echo whole")?, "whole");
+
+    // The names of images.
+    one = restart(one, &format!("printf '{{' >{root}/image/names.json"))?;
+    works(&one, "names.json")?;
+    ensure!(!one.docker("images -q")?.is_empty(), "no images");
+    ensure!(one.docker(warnings)?.contains("names.json.damaged"), "not told");
+
+    // The swarm: its part says why, the rest works.
+    for (file, says) in [("state.json", "it is empty"), ("raft/log.redb", "log.redb is empty")] {
+        one = restart(one, &format!("cd {root}/swarm && cp {file} /run/whole && : >{file}"))?;
+        works(&one, file)?;
+        let told = one.docker(state)?;
+        ensure!(told.starts_with("error: ") && told.contains(says), "{file}: {told}");
+        let refused = one.refused("node ls")?;
+        ensure!(refused.contains(says), "{file}: {refused}");
+        one = restart(one, &format!("cp /run/whole {root}/swarm/{file}"))?;
+        until("the swarm to be whole", LIMIT, || {
+            let nodes = one.docker("node ls --format '{{.Status}}'")?;
+            if nodes == "Ready" { Ok(()) } else { Err(anyhow!("{nodes}")) }
+        })?;
+    }
+    Ok(())
+}
