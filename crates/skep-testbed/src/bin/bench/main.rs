@@ -2,8 +2,10 @@
 //!
 //! Prints a table in Markdown for `docs/performance.md`. Ratios between two columns of one run mean
 //! something; single absolute times on a shared machine do not. With arguments, only these parts:
-//! `one` (one host beside Docker), `mesh` (one host's), `hosts` (three and ten hosts).
+//! `one` (one host beside Docker), `mesh` (one host's), `hosts` (three and ten hosts), `crowd` (many
+//! containers on one host; a number after it is how many, in place of 600).
 
+mod crowd;
 mod hosts;
 mod memory;
 mod mesh;
@@ -20,7 +22,8 @@ use skep_testbed::{Bed, Host, Image, Peer, executable};
 use table::Table;
 
 const PEER: &str = "target/peer";
-const PARTS: [&str; 3] = ["one", "mesh", "hosts"];
+const PARTS: [&str; 4] = ["one", "mesh", "hosts", "crowd"];
+const CROWD: u32 = 600;
 
 fn main() -> ExitCode {
     match run() {
@@ -33,7 +36,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let mut parts: Vec<String> = std::env::args().skip(1).collect();
+    let mut crowd = CROWD;
+    if let Some(at) = parts.iter().position(|part| part == "crowd")
+        && let Some(count) = parts.get(at + 1).and_then(|count| count.parse().ok())
+    {
+        crowd = count;
+        parts.remove(at + 1);
+    }
     if let Some(unknown) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         bail!("there is no part {unknown}; there are {}", PARTS.join(", "));
     }
@@ -47,6 +57,9 @@ fn run() -> Result<()> {
     }
     if wanted("hosts") {
         hosts::measure(&mut table)?;
+    }
+    if wanted("crowd") {
+        crowd::measure(&mut table, crowd)?;
     }
     table.print()
 }

@@ -98,6 +98,11 @@ fn sum(pids: &[String]) -> Result<Pages> {
     Ok(total)
 }
 
+/// Kilobytes of a process that are in memory.
+pub fn resident(pid: &str) -> Result<u64> {
+    Ok(pages(pid)?.resident)
+}
+
 fn pages(pid: &str) -> Result<Pages> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .with_context(|| format!("read the memory of process {pid}"))?;

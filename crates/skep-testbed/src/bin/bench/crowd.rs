@@ -1,0 +1,272 @@
+//! Many containers on one host: what each costs while there are few and while there are many.
+//!
+//! On a shared machine the times mean little by themselves. Processor time and counts (descriptors,
+//! mounts, bytes) do: they are those of the host's own processes, whoever else is at work.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use skep_testbed::{Bed, Daemon, Host, executable};
+
+use crate::memory;
+use crate::table::Table;
+
+/// How many tasks there are after each step.
+const STEPS: [u32; 4] = [1, 50, 200, 600];
+/// Longer than anything here should take, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(900);
+/// Between two looks: each costs a client and an answer.
+const PAUSE: Duration = Duration::from_millis(200);
+const SERVICE: &str = "crowd";
+
+/// One service on an overlay network, scaled up to `most` tasks, restarted with, and removed.
+pub fn measure(table: &mut Table, most: u32) -> Result<()> {
+    let mut bed = Bed::new(&executable("skep")?)?;
+    let host = bed.host("crowd")?;
+    let daemon = host.daemon(&["--log-level", "warn"])?;
+    crate::prepare(&bed, &host)?;
+    let bed = Crowd { host, most };
+    bed.host.docker(&["network", "create", "-d", "overlay", "--subnet", "10.60.0.0/16", "many"])?;
+
+    bed.grow(table, &daemon)?;
+    let daemon = bed.restart(table, daemon)?;
+    bed.shrink(table, &daemon)?;
+    bed.at_once(table, &daemon)
+}
+
+struct Crowd {
+    host: Host,
+    most: u32,
+}
+
+/// What the host's processes have used and hold at one moment.
+struct Moment {
+    at: Instant,
+    daemon: Duration,
+    all: Duration,
+    kilobytes: u64,
+    descriptors: usize,
+    mounts: usize,
+}
+
+impl Crowd {
+    fn grow(&self, table: &mut Table, daemon: &Daemon) -> Result<()> {
+        let mut steps: Vec<u32> = STEPS.into_iter().filter(|step| *step < self.most).collect();
+        steps.push(self.most);
+        self.create(1)?;
+        let first = self.moment(daemon)?;
+        let (mut before, mut tasks) = (self.moment(daemon)?, 1);
+        for step in steps.into_iter().filter(|step| *step > 1) {
+            self.scale(step)?;
+            let now = self.moment(daemon)?;
+            table.row(
+                &format!("{tasks} → {step} tasks, each"),
+                &used(&before, &now, step - tasks),
+                None,
+                "1.3 times those at 50",
+            );
+            table.row(
+                &format!("held for each of {step}, without the first"),
+                &held(&first, &now, step - 1),
+                None,
+                "60 KB, 3 descriptors, 0 mounts",
+            );
+            before = self.moment(daemon)?;
+            tasks = step;
+        }
+        Ok(())
+    }
+
+    fn restart(&self, table: &mut Table, daemon: Daemon) -> Result<Daemon> {
+        let containers = || -> Result<BTreeSet<String>> {
+            Ok(self.host.docker(&["ps", "-q"])?.lines().map(str::to_owned).collect())
+        };
+        let before = containers()?;
+        daemon.stop()?;
+        let begin = Instant::now();
+        let daemon = self.host.daemon(&["--log-level", "warn"])?;
+        let answers = begin.elapsed();
+        self.wait_for(self.most)?;
+        self.replicas(self.most)?;
+        let adopted = begin.elapsed();
+        let after = containers()?;
+        let now = self.moment(&daemon)?;
+        table.row(
+            &format!("restart with {}", self.most),
+            &format!(
+                "answers after {:.2} s, all adopted after {:.2} s, {} replaced; {:.2} s of its own \
+                 processor time",
+                answers.as_secs_f64(),
+                adopted.as_secs_f64(),
+                before.difference(&after).count(),
+                now.daemon.as_secs_f64()
+            ),
+            None,
+            "1.5 s, 5 s, 0",
+        );
+        Ok(daemon)
+    }
+
+    fn shrink(&self, table: &mut Table, daemon: &Daemon) -> Result<()> {
+        let half = self.most / 2;
+        for (from, to) in [(self.most, half), (half, 0)] {
+            let before = self.moment(daemon)?;
+            self.host.docker(&["service", "scale", "-d", &format!("{SERVICE}={to}")])?;
+            self.wait_for(to)?;
+            let now = self.moment(daemon)?;
+            table.row(
+                &format!("{from} → {to} tasks, {:.1} s; each", seconds(&before, &now)),
+                &used(&before, &now, from - to),
+                None,
+                "300 in 5 s",
+            );
+        }
+        self.host.docker(&["service", "rm", SERVICE])?;
+        Ok(())
+    }
+
+    fn at_once(&self, table: &mut Table, daemon: &Daemon) -> Result<()> {
+        let before = self.moment(daemon)?;
+        self.create(self.most)?;
+        let now = self.moment(daemon)?;
+        table.row(
+            &format!("{} tasks from nothing, {:.1} s; each", self.most, seconds(&before, &now)),
+            &used(&before, &now, self.most),
+            None,
+            "600 in 25 s",
+        );
+        let before = self.moment(daemon)?;
+        self.host.docker(&["service", "rm", SERVICE])?;
+        self.wait_for(0)?;
+        let now = self.moment(daemon)?;
+        table.row(
+            &format!("{} removed, {:.1} s; each", self.most, seconds(&before, &now)),
+            &used(&before, &now, self.most),
+            None,
+            "–",
+        );
+        Ok(())
+    }
+
+    fn create(&self, replicas: u32) -> Result<()> {
+        let count = replicas.to_string();
+        self.host.docker(&[
+            "service",
+            "create",
+            "-d",
+            "--name",
+            SERVICE,
+            "--network",
+            "many",
+            "--replicas",
+            &count,
+            "--stop-grace-period",
+            "1ms",
+            "busybox",
+            "sleep",
+            "36000",
+        ])?;
+        self.replicas(replicas)
+    }
+
+    fn scale(&self, replicas: u32) -> Result<()> {
+        self.host.docker(&["service", "scale", "-d", &format!("{SERVICE}={replicas}")])?;
+        self.replicas(replicas)
+    }
+
+    /// Waits until all tasks run.
+    fn replicas(&self, wanted: u32) -> Result<()> {
+        let wanted = format!("{wanted}/{wanted}");
+        wait(&format!("{wanted} tasks"), || {
+            self.host
+                .docker(&["service", "ls", "--format", "{{.Replicas}}"])
+                .map(|found| (found == wanted, found))
+        })
+    }
+
+    /// Waits until so many containers are left, whatever their state.
+    fn wait_for(&self, wanted: u32) -> Result<()> {
+        let wanted = wanted.to_string();
+        wait(&format!("{wanted} containers"), || {
+            self.host
+                .docker(&["info", "--format", "{{.Containers}}"])
+                .map(|found| (found == wanted, found))
+        })
+    }
+
+    fn moment(&self, daemon: &Daemon) -> Result<Moment> {
+        let pid = daemon.pid();
+        let at = Instant::now();
+        let list =
+            |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).map(Iterator::count);
+        let own =
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the daemon's times")?;
+        let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+            .context("the daemon's mounts")?;
+        // Who has ended and is collected counts with whoever collected it.
+        let all = self.host.sh("cat /proc/[0-9]*/stat 2>/dev/null || true")?.text()?;
+        Ok(Moment {
+            at,
+            daemon: times(&own, 2),
+            all: all.lines().map(|line| times(line, 4)).sum(),
+            kilobytes: memory::resident(&pid.to_string())?,
+            descriptors: list("fd").context("the daemon's descriptors")?,
+            mounts: mounts.lines().count(),
+        })
+    }
+}
+
+fn wait(what: &str, mut probe: impl FnMut() -> Result<(bool, String)>) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let (done, found) = probe()?;
+        if done {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < LIMIT, "waited {LIMIT:?} for {what}; there are {found}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Processor time in a line of `/proc/<pid>/stat` (proc_pid_stat(5), fields 14 to 17): two fields
+/// are its own, four with those of its collected children. A tick is 10 ms.
+fn times(stat: &str, fields: usize) -> Duration {
+    let ticks: u64 = stat
+        .rsplit(')')
+        .next()
+        .into_iter()
+        .flat_map(str::split_whitespace)
+        .skip(11)
+        .take(fields)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn seconds(before: &Moment, now: &Moment) -> f64 {
+    now.at.duration_since(before.at).as_secs_f64()
+}
+
+fn used(before: &Moment, now: &Moment, tasks: u32) -> String {
+    let each = |time: Duration| time.as_secs_f64() * 1000.0 / f64::from(tasks);
+    format!(
+        "{:.0} ms; processor time {:.1} ms, of it the daemon {:.1} ms",
+        each(now.at.duration_since(before.at)),
+        each(now.all.saturating_sub(before.all)),
+        each(now.daemon.saturating_sub(before.daemon)),
+    )
+}
+
+fn held(first: &Moment, now: &Moment, more: u32) -> String {
+    let more = f64::from(more);
+    format!(
+        "{:.0} KB, {:.2} descriptors, {:.2} mounts ({:.1} MB, {} and {} in all)",
+        (now.kilobytes as f64 - first.kilobytes as f64) / more,
+        (now.descriptors as f64 - first.descriptors as f64) / more,
+        (now.mounts as f64 - first.mounts as f64) / more,
+        now.kilobytes as f64 / 1024.0,
+        now.descriptors,
+        now.mounts
+    )
+}
