@@ -9,6 +9,8 @@ pub mod bpf;
 pub mod caps;
 pub mod files;
 pub mod malloc;
+pub mod mounts;
+pub mod netlink;
 pub mod netns;
 pub mod process;
 pub mod scm;

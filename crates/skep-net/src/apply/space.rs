@@ -4,7 +4,7 @@ use super::links::{self, CableEnds, Links};
 use super::netlink::Netlink;
 use super::reaper::Reaper;
 use super::routes::Connected;
-use super::watch::{Listener, Watch};
+use super::watch::{Ears, Heard, Listener};
 use super::{conntrack, gate, nft, peers, refused, routes, sysctl};
 use crate::cidr::Mac;
 use crate::error::{NetError, Result};
@@ -39,8 +39,8 @@ pub struct Space {
     bridges: Option<Vec<BridgePlan>>,
     /// The bridges for which the way through iptables was last looked at; `None` when that may have changed.
     gate: Option<BTreeSet<String>>,
-    /// Ears for meddling, where there are any.
-    _watch: Option<Watch>,
+    /// Whether meddling is heard of.
+    _heard: Option<Heard>,
 }
 
 /// Where things are.
@@ -62,8 +62,8 @@ pub struct Spaces {
     spaces: BTreeMap<NsName, Space>,
     handles: Handles,
     reaper: Reaper,
-    /// Who is told of signs of meddling.
-    listener: Option<(tokio::runtime::Handle, Listener)>,
+    /// Where signs of meddling are heard.
+    ears: Option<Ears>,
     /// Opened as an earlier daemon left them, and not yet compared with a plan.
     adopted: BTreeSet<NsName>,
 }
@@ -91,7 +91,7 @@ impl Spaces {
             spaces: BTreeMap::new(),
             handles: Arc::default(),
             reaper: Reaper::start().map_err(namespace("start the reaper for", &pins_path))?,
-            listener: None,
+            ears: None,
             adopted: BTreeSet::new(),
         };
         spaces.insert(NsName::Host, Arc::new(host), false)?;
@@ -110,25 +110,23 @@ impl Spaces {
 
     /// Tells `listener` from now on when somebody else may have changed a namespace.
     pub fn listen(&mut self, runtime: tokio::runtime::Handle, listener: Listener) {
-        self.listener = Some((runtime, listener));
-        let watches: Vec<_> =
-            self.spaces.values().map(|s| (s.name.clone(), self.watch(&s.name, &s.ns))).collect();
-        for (name, watch) in watches {
+        let Some(host) = self.spaces.get(&NsName::Host).map(|s| Arc::clone(&s.ns)) else { return };
+        self.ears = Ears::open(&runtime, &host, &listener).map_err(not_heard(&NsName::Host)).ok();
+        let heard: Vec<_> =
+            self.spaces.values().map(|s| (s.name.clone(), self.hear(&s.name, &s.ns))).collect();
+        for (name, heard) in heard {
             if let Some(space) = self.spaces.get_mut(&name) {
-                space._watch = watch;
+                space._heard = heard;
             }
         }
     }
 
-    fn watch(&self, name: &NsName, ns: &NetNs) -> Option<Watch> {
-        let (runtime, listener) = self.listener.as_ref()?;
-        match Watch::start(runtime, ns, name, listener) {
-            Ok(watch) => Some(watch),
-            Err(error) => {
-                tracing::warn!(namespace = %name, %error, "cannot listen for changes; they are found at intervals");
-                None
-            }
+    fn hear(&self, name: &NsName, ns: &NetNs) -> Option<Heard> {
+        let host = self.spaces.get(&NsName::Host)?;
+        if *name == NsName::Host {
+            return None;
         }
+        self.ears.as_ref()?.hear(&host.ns, ns, name).map_err(not_heard(name)).ok()
     }
 
     /// Whether a namespace was opened as an earlier daemon left it. Says so once.
@@ -162,7 +160,7 @@ impl Spaces {
             self.adopted.insert(name.clone());
         }
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
-        let _watch = self.watch(&name, &ns);
+        let _heard = self.hear(&name, &ns);
         let flows = Vec::new();
         let space = Space {
             name: name.clone(),
@@ -172,7 +170,7 @@ impl Spaces {
             flows,
             bridges: None,
             gate: None,
-            _watch,
+            _heard,
         };
         self.spaces.insert(name, space);
         Ok(())
@@ -372,6 +370,13 @@ fn namespace(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_heard(name: &NsName) -> impl Fn(std::io::Error) -> std::io::Error {
+    move |error| {
+        tracing::warn!(namespace = %name, %error, "cannot listen for changes; they are found at intervals");
+        error
+    }
 }
 
 fn pin_host(pins: &Path, host: &NetNs) -> Result<()> {
