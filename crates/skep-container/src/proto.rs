@@ -51,6 +51,12 @@ pub struct ShimConfig {
     pub init: bool,
     /// Whether the init process has a PID namespace of its own (so that its end ends all others).
     pub own_pid_namespace: bool,
+    /// Whether the shim finds the container's root as its standard input, a detached mount.
+    #[serde(default)]
+    pub attach_root: bool,
+    /// Mounted folders that are left out of mount namespaces.
+    #[serde(default)]
+    pub leave_out: Vec<PathBuf>,
 }
 
 /// A terminal's size in character cells.

@@ -101,6 +101,17 @@ impl EngineConfig {
     pub(crate) fn bundles_dir(&self) -> PathBuf {
         self.exec_root.join("containers")
     }
+
+    /// On which each container's root is mounted, in the container's own mount namespace. On the host
+    /// it is empty.
+    pub(crate) fn root_point(&self) -> PathBuf {
+        self.exec_root.join("rootfs")
+    }
+
+    /// Where network namespaces are pinned.
+    pub fn netns_dir(&self) -> PathBuf {
+        self.exec_root.join("netns")
+    }
 }
 
 /// The part of an [`EngineConfig`] that [`crate::Engine::reload`] changes. All else takes a new start.

@@ -13,6 +13,7 @@ use skep_sys::files::{self, Durability};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::config::{EngineConfig, Reloadable};
 use crate::container::{Execs, Registry};
 use crate::error::{EngineError, Result};
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     pub grants: watch::Sender<u64>,
     /// Whether every container of an earlier daemon has been taken over.
     pub adopted: watch::Sender<bool>,
+    /// Whose turn it is to be started or cleared up.
+    pub admission: Admission,
     /// Ends the engine's own tasks; containers go on.
     pub closing: CancellationToken,
 }
@@ -79,7 +82,7 @@ impl Engine {
         for dir in [&config.data_root, &config.exec_root] {
             files::make_dirs(dir, 0o711).map_err(EngineError::file("create", dir))?;
         }
-        for dir in [&config.containers_dir(), &config.bundles_dir()] {
+        for dir in [&config.containers_dir(), &config.bundles_dir(), &config.root_point()] {
             files::own_dir(dir, 0o711).map_err(EngineError::file("create", dir))?;
         }
         match util::blocking(AppArmor::host).await {
@@ -121,6 +124,7 @@ impl Engine {
                 provider: watch::Sender::new(None),
                 grants: watch::Sender::new(0),
                 adopted: watch::Sender::new(false),
+                admission: Admission::of_host(),
                 closing: CancellationToken::new(),
             }),
         };

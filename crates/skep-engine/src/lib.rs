@@ -16,6 +16,7 @@
 //! and [`Engine::net`]. Places on networks beyond this host, for all other containers, come from a
 //! [`NetworkProvider`], which is set after the start.
 
+mod admission;
 mod config;
 mod container;
 mod engine;
@@ -41,3 +42,4 @@ pub use image::{ImageListOptions, ImageRemoveOptions, ProgressStream, PullOption
 pub use options::*;
 pub use provider::{NetworkGrant, NetworkProvider, NetworkWish};
 pub use skep_container::{Size, StdStream};
+pub use system::HostFacts;

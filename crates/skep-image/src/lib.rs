@@ -62,7 +62,7 @@ pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, PullEvent, Pushed};
 pub use reference::{AnyReference, Reference, ReferenceError};
 pub use registry::Credentials;
-pub use rw::{CommitOptions, MountOptions, RwLayer};
+pub use rw::{CommitOptions, MountOptions, Root, RwLayer};
 pub use settings::{Limits, RegistryConfig, Retry, Settings};
 pub use store::Images;
 pub use stream::{ByteStream, ChunkWriter};

@@ -1,6 +1,7 @@
 //! `skep daemon`: everything is built, sockets are bound, and only then is anything served.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -79,8 +80,10 @@ async fn serve(
         warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
     }
 
+    let config = engine_config(&settings)?;
+    gather_namespaces(&config.netns_dir());
     // Containers are adopted meanwhile: a node with many must not fall silent over it.
-    let engine = Engine::open(engine_config(&settings)?).await.context("start the engine")?;
+    let engine = Engine::open(config).await.context("start the engine")?;
     for check in engine.net().checks().iter().filter(|check| !check.available) {
         warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
     }
@@ -170,6 +173,15 @@ fn service_manager() -> ServiceManager {
         );
         ServiceManager::default()
     })
+}
+
+/// Makes the folder of network namespaces a mount of its own, which the set-up of containers leaves out
+/// as a whole. Where that cannot be, each container costs a little more for each that is there.
+fn gather_namespaces(folder: &Path) {
+    let gathered = std::fs::create_dir_all(folder).and_then(|()| skep_sys::mounts::gather(folder));
+    if let Err(error) = gathered {
+        warn!(path = %folder.display(), %error, "network namespaces have no mount of their own");
+    }
 }
 
 /// Links that this daemon makes; their addresses are never advertised to a swarm.

@@ -211,9 +211,7 @@ impl Host for EngineExecutor {
 #[async_trait]
 impl Executor for EngineExecutor {
     async fn describe(&self) -> Result<NodeDescription, ExecError> {
-        describe::description(&self.host.engine)
-            .await
-            .map_err(|source| ExecError::temporary("describe this host", source))
+        Ok(describe::description(&self.host.engine))
     }
 
     async fn configure(&self, node: &Node) -> Result<(), ExecError> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -25,7 +25,6 @@ pub(super) struct Connection {
     next: AtomicU64,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
     shared: Arc<Shared>,
-    events: broadcast::Sender<Event>,
 }
 
 /// Why a request got no answer.
@@ -36,16 +35,21 @@ pub(super) enum NoAnswer {
     Encode(serde_json::Error),
 }
 
-/// Waiters by request number; `None` once the connection has ended, so that nobody waits for ever.
+/// What the connection's task hands out.
 #[derive(Debug)]
-struct Shared(Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>);
+struct Shared {
+    /// By request number; `None` once the connection has ended, so that nobody waits for ever.
+    waiters: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
+    /// Made for the first who listens: hardly anybody does, and it holds room for all it may keep.
+    events: OnceLock<broadcast::Sender<Event>>,
+}
 
 impl Shared {
     fn with<T>(
         &self,
         f: impl FnOnce(&mut Option<HashMap<u64, oneshot::Sender<Answer>>>) -> T,
     ) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.waiters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -73,17 +77,13 @@ impl Connection {
     pub(super) fn new(stream: UnixStream) -> Arc<Self> {
         let (read, write) = stream.into_split();
         let (outgoing, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared(Mutex::new(Some(HashMap::new()))));
-        let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let connection = Arc::new(Connection {
-            next: AtomicU64::new(1),
-            outgoing,
-            shared: shared.clone(),
-            events: events.clone(),
-        });
+        let shared =
+            Arc::new(Shared { waiters: Mutex::new(Some(HashMap::new())), events: OnceLock::new() });
+        let connection =
+            Arc::new(Connection { next: AtomicU64::new(1), outgoing, shared: shared.clone() });
         tokio::spawn(send_all(queue, write));
         tokio::spawn(async move {
-            if let Err(error) = receive_all(read, &shared, &events).await {
+            if let Err(error) = receive_all(read, &shared).await {
                 tracing::debug!(%error, "control connection to a shim ended");
             }
             shared.with(Option::take);
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.shared.events.get_or_init(|| broadcast::channel(EVENT_BACKLOG).0).subscribe()
     }
 }
 
@@ -133,11 +133,7 @@ async fn send_all(mut queue: mpsc::UnboundedReceiver<Vec<u8>>, mut write: OwnedW
     }
 }
 
-async fn receive_all(
-    mut read: OwnedReadHalf,
-    shared: &Shared,
-    events: &broadcast::Sender<Event>,
-) -> io::Result<()> {
+async fn receive_all(mut read: OwnedReadHalf, shared: &Shared) -> io::Result<()> {
     while let Some(message) = read_message(&mut read).await? {
         match message {
             FromShim::Reply { seq, result } => {
@@ -148,8 +144,10 @@ async fn receive_all(
                 }
             }
             FromShim::Event { event } => {
-                // Fails only when nobody listens.
-                let _ = events.send(event);
+                if let Some(events) = shared.events.get() {
+                    // Fails only when nobody listens any more.
+                    let _ = events.send(event);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What a caller hands in.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Spec};
@@ -7,7 +8,7 @@ use oci_spec::runtime::{Process, Spec};
 use crate::proto::{LogConfig, Size};
 
 /// A container to create.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CreateRequest {
     /// Unique on this host; names the control group and libcontainer's state.
     pub id: String,
@@ -28,6 +29,13 @@ pub struct CreateRequest {
     /// Run the command under a tiny process 1 that reaps orphans and passes signals on (`--init`).
     /// Needs nothing in the container's root.
     pub init: bool,
+    /// A detached mount that becomes the container's root: it is attached on the spec's root path,
+    /// in the container's mount namespace only. Without one the path is taken as it is.
+    pub root: Option<OwnedFd>,
+    /// Mounted folders of which the container's set-up needs nothing but the namespaces it names.
+    /// They are left out of its mount namespace from the beginning, with all that is mounted in
+    /// them, unless one of its own mounts shows them.
+    pub leave_out: Vec<PathBuf>,
 }
 
 /// A further process to run in a container.

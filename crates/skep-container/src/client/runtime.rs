@@ -1,6 +1,7 @@
 //! Starting shims and finding them again.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl Runtime {
         let config = prepare(&mut request)?;
         let bundle = request.bundle.clone();
         bundle::write(&id, &bundle, &config, &request.spec).await?;
-        self.spawn_shim(&id, &bundle).await?;
+        self.spawn_shim(&id, &bundle, request.root.take()).await?;
 
         let control = |source| CreateError::Control { id: id.clone(), source };
         let stream = connection::open(&bundle).await.map_err(|source| {
@@ -140,12 +141,17 @@ impl Runtime {
         }
     }
 
-    async fn spawn_shim(&self, id: &str, bundle: &Path) -> Result<(), CreateError> {
+    async fn spawn_shim(
+        &self,
+        id: &str,
+        bundle: &Path,
+        root: Option<OwnedFd>,
+    ) -> Result<(), CreateError> {
         let output = tokio::process::Command::new(&self.exe)
             .arg("shim")
             .arg(bundle)
             .env_clear()
-            .stdin(Stdio::null())
+            .stdin(root.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .output()
@@ -196,5 +202,7 @@ fn prepare(request: &mut CreateRequest) -> Result<ShimConfig, CreateError> {
         cgroup,
         init: request.init,
         own_pid_namespace,
+        attach_root: request.root.is_some(),
+        leave_out: request.leave_out.clone(),
     })
 }

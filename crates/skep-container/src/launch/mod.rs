@@ -11,6 +11,7 @@ mod command;
 mod explain;
 mod finish;
 mod listen;
+mod mounts;
 pub(crate) mod report;
 mod strip;
 
@@ -45,11 +46,17 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Sets the container up and leaves its init process waiting. Runs in a process of its own, with the
 /// bundle as working directory; the return value is its exit code.
-pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 {
+pub(crate) fn create(
+    config: &ShimConfig,
+    root: Option<OwnedFd>,
+    stdio: Stdio,
+    report: OwnedFd,
+) -> i32 {
     finish_launch(report, |reporter| {
         let (bundle, mut spec) = load_spec()?;
         let finish = Finish::of_spec(&spec, config.init, reporter.clone())?;
         strip::spec(&mut spec, &bundle, reporter);
+        let namespaces = mounts::for_container(&mut spec, root, &config.leave_out)?;
         let resources = spec.linux().as_ref().and_then(|l| l.resources().clone());
         let resources = resources.unwrap_or_default();
 
@@ -72,6 +79,11 @@ pub(crate) fn create(config: &ShimConfig, stdio: Stdio, report: OwnedFd) -> i32 
             })
             .and_then(|container| {
                 let pid = container.pid().ok_or("the runtime tells no pid")?.as_raw();
+                if !namespaces.is_empty() {
+                    // Further processes find them where the first one has them.
+                    mounts::name_namespaces(&mut spec, pid);
+                    fs::write(dir.join(proto::SPEC_FILE), serde_json::to_vec(&spec)?)?;
+                }
                 let group = Cgroup::at(&config.cgroup);
                 let rules = resources.devices().as_deref().unwrap_or(&[]);
                 let limited =
@@ -101,6 +113,7 @@ pub(crate) fn exec(
         let finish = Finish::of_process(&process, &spec, reporter.clone())?;
         let terminal = matches!(stdio, Stdio::Console(_));
         strip::process(&mut process, terminal, reporter);
+        mounts::for_exec(&config.leave_out)?;
 
         // A state directory of its own, since libcontainer leaves a socket per process behind.
         let dir = bundle.join(STATE_DIR);

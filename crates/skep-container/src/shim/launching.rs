@@ -77,10 +77,12 @@ impl Shim {
         };
         let (report, write) = pipe2(OFlag::O_CLOEXEC)?;
         let report = unblocked(report)?;
+        // From here on only the launcher holds it: what it does not attach goes with it.
+        let root = self.root.take_if(|_| exec.is_none());
         let launcher = skep_sys::process::fork_single_threaded(|| {
             self.release_in_launcher();
             match exec {
-                None => launch::create(&self.config, theirs, write),
+                None => launch::create(&self.config, root, theirs, write),
                 Some(process) => launch::exec(&self.config, &process, number, theirs, write),
             }
         })?;

@@ -23,6 +23,7 @@ mod stdio;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -101,6 +102,10 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), StartupError> {
     let config: ShimConfig = serde_json::from_slice(&bytes)
         .map_err(|source| StartupError::Config { path: config.to_owned(), source })?;
     umask(Mode::from_bits_truncate(0o022));
+    let root = match config.attach_root {
+        true => Some(io::stdin().as_fd().try_clone_to_owned().map_err(system("keep the root"))?),
+        false => None,
+    };
     let socket = Path::new(proto::SOCKET);
     let listener = UnixListener::bind(socket).map_err(file(socket))?;
     let null = OpenOptions::new()
@@ -111,13 +116,19 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), StartupError> {
     let log = Path::new(LOG_FILE);
     let log = OpenOptions::new().append(true).create(true).open(log).map_err(file(log))?;
 
-    skep_sys::process::fork_single_threaded(|| run(config, listener, null, log))
+    skep_sys::process::fork_single_threaded(|| run(config, root, listener, null, log))
         .map_err(system("fork"))?;
     Ok(())
 }
 
 /// The shim process itself. Errors go to the log in the bundle.
-fn run(config: ShimConfig, listener: UnixListener, null: File, log: File) -> i32 {
+fn run(
+    config: ShimConfig,
+    root: Option<OwnedFd>,
+    listener: UnixListener,
+    null: File,
+    log: File,
+) -> i32 {
     let set_up = || -> io::Result<()> {
         dup2_stdin(&null)?;
         dup2_stdout(&null)?;
@@ -133,7 +144,7 @@ fn run(config: ShimConfig, listener: UnixListener, null: File, log: File) -> i32
         return 1;
     }
     leave_service_group();
-    match Shim::new(config, listener).and_then(Shim::run) {
+    match Shim::new(config, root, listener).and_then(Shim::run) {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("ended by an error: {e}");

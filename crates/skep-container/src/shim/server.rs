@@ -35,6 +35,8 @@ pub(super) const INIT: Number = 0;
 pub(super) struct Shim {
     pub(super) config: ShimConfig,
     pub(super) cgroup: Cgroup,
+    /// The container's root until it is launched, if it was handed over.
+    pub(super) root: Option<OwnedFd>,
     /// `None` in launchers only.
     listener: Option<UnixListener>,
     signals: SignalFd,
@@ -75,7 +77,11 @@ enum Source {
 }
 
 impl Shim {
-    pub(super) fn new(config: ShimConfig, listener: UnixListener) -> io::Result<Shim> {
+    pub(super) fn new(
+        config: ShimConfig,
+        root: Option<OwnedFd>,
+        listener: UnixListener,
+    ) -> io::Result<Shim> {
         listener.set_nonblocking(true)?;
         // Those that stop services are only blocked: a shim ends when its daemon says so.
         let blocked = [
@@ -98,6 +104,7 @@ impl Shim {
         Ok(Shim {
             cgroup: Cgroup::at(&config.cgroup),
             config,
+            root,
             listener: Some(listener),
             signals,
             connections: BTreeMap::new(),

@@ -32,6 +32,8 @@ fn daemon(file: &std::path::Path) -> ExitCode {
                 console_size: None,
                 log,
                 init: false,
+                root: None,
+                leave_out: Vec::new(),
             })
             .await
             .expect("create");

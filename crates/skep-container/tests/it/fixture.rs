@@ -178,6 +178,8 @@ impl Bed {
                     LogConfig::None
                 },
                 init: options.init,
+                root: None,
+                leave_out: Vec::new(),
             })
             .await
     }

@@ -115,6 +115,7 @@ impl Engine {
             // In the background: a daemon that comes up with many dead containers serves meanwhile.
             tokio::spawn(async move {
                 let remove = {
+                    let _turn = this.inner.admission.end().await;
                     let _op = c.op.lock().await;
                     let stopped = c.read(|r| r.stopped_by_user);
                     c.live(|l| l.stopping = stopped);

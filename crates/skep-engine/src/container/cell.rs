@@ -57,8 +57,6 @@ pub struct Live {
     pub run: u64,
     /// Pause before the next restart by policy, in milliseconds; 0 means the first.
     pub backoff_ms: u64,
-    /// Operations from outside that look into the root.
-    pub root_users: usize,
     /// Asking for a place on a network that is not this host's own.
     pub attaching: bool,
     /// Exec ids, oldest first.

@@ -56,6 +56,7 @@ impl Engine {
             attachment.spec()?;
         }
 
+        let _turn = self.inner.admission.start().await;
         let id = util::random_id();
         let name = self.inner.containers.reserve(name.as_deref(), &id)?;
         let made = self.build(&id, &name, config, host, &image, attachments).await;
@@ -260,9 +261,9 @@ impl Engine {
 
     fn fill_volumes(&self, id: &str, fill: &[(String, String, std::path::PathBuf)]) -> Result<()> {
         let root = self.inner.images.mount(id, skep_image::MountOptions::default())?;
-        let copied = fill.iter().try_for_each(|(name, destination, data)| {
+        fill.iter().try_for_each(|(name, destination, data)| {
             self.inner.volumes.activate(name, id)?;
-            let copied = volume::copy_up(&root.merged, destination, data).map_err(|source| {
+            let copied = volume::copy_up(&root.path(), destination, data).map_err(|source| {
                 EngineError::File {
                     action: "copy the image's content into",
                     path: data.clone(),
@@ -271,9 +272,7 @@ impl Engine {
             });
             self.inner.volumes.deactivate(name, id);
             copied
-        });
-        let unmounted = self.inner.images.unmount(id).map_err(EngineError::from);
-        copied.and(unmounted)
+        })
     }
 }
 

@@ -96,9 +96,17 @@ impl Engine {
 
     /// Clears up after the end of a run, and starts or removes the container if that is due.
     pub(crate) async fn ended(&self, c: &Arc<Container>, run: u64, status: ExitStatus) {
+        if c.live(|l| l.run) == run {
+            c.tell(|g| g.ending = true);
+        }
         let remove = {
+            let _turn = self.inner.admission.end().await;
             let _op = c.op.lock().await;
-            if c.live(|l| l.run) != run || !c.phase().is_running() {
+            if c.live(|l| l.run) != run {
+                return;
+            }
+            if !c.phase().is_running() {
+                c.tell(|g| g.ending = false);
                 return;
             }
             self.clear_up(c, status, Again::ByPolicy).await
@@ -203,6 +211,7 @@ impl Engine {
         c.save_or_warn().await;
         c.tell(|g| {
             g.exits += 1;
+            g.ending = false;
             g.health = HealthStatus::None;
         });
         if let Some(pause) = pause {
@@ -226,6 +235,7 @@ impl Engine {
             }
             // The first starts after a restart of the host come before the swarm is back.
             this.networks_at_hand(&c.record()).await;
+            let _turn = this.inner.admission.start().await;
             let _op = c.op.lock().await;
             if c.phase() != Phase::Restarting {
                 return;

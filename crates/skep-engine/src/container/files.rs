@@ -4,7 +4,7 @@ use bollard_stubs::models::{ChangeType, FilesystemChange};
 use skep_image::{ChangeKind, CommitOptions, PackOptions, Reference, RunConfig};
 
 use super::record::Record;
-use super::root::RootGuard;
+use super::root;
 use super::watch::Phase;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
@@ -40,9 +40,9 @@ impl Engine {
     pub async fn container_export(&self, container: &str) -> Result<ByteStream> {
         let c = self.inner.containers.find(container)?;
         let (this, owner) = (self.clone(), c.clone());
-        let root = util::blocking(move || RootGuard::open(&this, &owner)).await?;
+        let root = util::blocking(move || root::open(&this, &owner)).await?;
         let output = stream::written(move |writer| {
-            let packed = skep_image::pack(&root.merged, writer, &PackOptions::default());
+            let packed = skep_image::pack(&root.path(), writer, &PackOptions::default());
             drop(root);
             packed
         });

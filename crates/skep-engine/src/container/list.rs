@@ -43,7 +43,7 @@ const STATUSES: &[&str] =
     &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
 const HEALTHS: &[&str] = &["none", "starting", "healthy", "unhealthy"];
 /// Label by which the swarm's tasks are known.
-const TASK_LABEL: &str = "com.docker.swarm.task.id";
+pub const TASK_LABEL: &str = "com.docker.swarm.task.id";
 
 /// One container as the filters see it.
 struct Candidate {

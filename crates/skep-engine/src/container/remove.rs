@@ -71,6 +71,7 @@ impl Engine {
         if c.phase() == Phase::Removing {
             return Err(EngineError::RemovalInProgress(c.id.clone()));
         }
+        let _turn = self.inner.admission.end().await;
         let _op = c.op.lock().await;
         let refused = |state, hint| EngineError::RemoveRunning {
             name: format!("/{}", c.name()),

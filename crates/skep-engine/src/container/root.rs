@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skep_image::MountOptions;
+use skep_image::{MountOptions, Root};
+use skep_sys::mounts;
 
 use super::cell::Container;
 use super::mounts::MountKind;
@@ -11,52 +12,30 @@ use super::record::Record;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 
-/// A root that is there as long as this is. Blocks when made and dropped.
-pub struct RootGuard {
-    engine: Engine,
-    container: Arc<Container>,
-    /// The overlay as mounted on the host, without what the container mounts in it.
-    pub merged: PathBuf,
-}
-
-impl RootGuard {
-    /// Mounts the root of a container, or joins those who use it already.
-    ///
-    /// # Errors
-    /// When it cannot be mounted.
-    pub fn open(engine: &Engine, container: &Arc<Container>) -> Result<Self> {
-        container.live(|l| l.root_users += 1);
-        match engine.inner.images.mount(&container.id, MountOptions::default()) {
-            Ok(rw) => {
-                Ok(Self { engine: engine.clone(), container: container.clone(), merged: rw.merged })
-            }
-            Err(error) => {
-                container.live(|l| l.root_users -= 1);
-                Err(error.into())
+/// The root of a container without what is mounted in it, there as long as this is held. Blocks when
+/// made and dropped.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub fn open(engine: &Engine, container: &Arc<Container>) -> Result<Arc<Root>> {
+    let running =
+        |r: &Record| (r.state.phase.is_running() && r.state.pid > 0).then_some(r.state.pid);
+    if let Some(pid) = container.read(running) {
+        // It is mounted in the container's own namespace only.
+        match mounts::copy_root_of(pid) {
+            Ok(root) => return Ok(Arc::new(root.into())),
+            // It has ended, and that is about to be known.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(EngineError::File {
+                    action: "look into",
+                    path: format!("/proc/{pid}/root").into(),
+                    source,
+                });
             }
         }
     }
-}
-
-impl Drop for RootGuard {
-    fn drop(&mut self) {
-        let last = self.container.live(|l| {
-            l.root_users -= 1;
-            l.root_users == 0
-        });
-        // Whoever holds the lock starts it, clears it up or removes it, and unmounts in due course.
-        let Ok(_op) = self.container.op.try_lock() else { return };
-        if last
-            && !self.container.phase().is_running()
-            && let Err(error) = self.engine.inner.images.unmount(&self.container.id)
-        {
-            tracing::warn!(
-                container = self.container.id,
-                error = &error as &dyn std::error::Error,
-                "could not unmount a container's root"
-            );
-        }
-    }
+    Ok(engine.inner.images.mount(&container.id, MountOptions::default())?)
 }
 
 /// A path in a container, and what to resolve it against.
@@ -68,7 +47,7 @@ pub struct Place {
     /// Whether it is on something that may not be written.
     pub read_only: bool,
     /// Keeps the root there.
-    pub _guard: Option<RootGuard>,
+    pub _guard: Option<Arc<Root>>,
 }
 
 /// Where to look for a path: in the running container as it sees itself; in a stopped one in its root,
@@ -120,8 +99,8 @@ pub fn locate(
             Ok(Place { root: source, path, read_only, _guard: None })
         }
         None => {
-            let guard = RootGuard::open(engine, container)?;
-            Ok(Place { root: guard.merged.clone(), path: clean, read_only, _guard: Some(guard) })
+            let guard = open(engine, container)?;
+            Ok(Place { root: guard.path(), path: clean, read_only, _guard: Some(guard) })
         }
     }
 }

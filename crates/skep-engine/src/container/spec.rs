@@ -26,7 +26,7 @@ use crate::system::AppArmor;
 pub struct SpecInput<'a> {
     pub record: &'a Record,
     pub config: &'a EngineConfig,
-    /// The mounted root.
+    /// The mounted root, to look into.
     pub rootfs: &'a Path,
     pub network: Namespace,
     pub pid: Namespace,
@@ -92,7 +92,7 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec> {
     });
 
     let mut root = Root::default();
-    root.set_path(input.rootfs.to_owned())
+    root.set_path(input.config.root_point())
         .set_readonly(Some(host.readonly_rootfs.unwrap_or(false)));
     let mut spec = Spec::default();
     let own_uts = host.uts_mode.as_deref() != Some("host");

@@ -1,5 +1,6 @@
 //! Starting a container: root, network and process, all or nothing.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use skep_net::SandboxId;
 use skep_sys::files;
 
 use super::cell::Container;
+use super::list::TASK_LABEL;
 use super::log_config;
 use super::mounts::MountKind;
 use super::record::Record;
@@ -39,9 +41,16 @@ impl Engine {
     /// container remembers why.
     pub async fn container_start(&self, container: &str) -> Result<()> {
         let c = self.inner.containers.find(container)?;
+        // Who goes away before its turn wants no start any more.
+        let turn = self.inner.admission.start().await;
         let this = self.clone();
         // Carried through even if the caller goes away: a half-started container helps nobody.
-        tokio::spawn(async move { this.start_by_user(&c, true).await }).await.map_err(join_error)?
+        tokio::spawn(async move {
+            let _turn = turn;
+            this.start_by_user(&c, true).await
+        })
+        .await
+        .map_err(join_error)?
     }
 
     /// A start that a user asked for; counters of the restart policy begin anew.
@@ -150,9 +159,10 @@ impl Engine {
     ) -> Result<(Handle, Option<SandboxId>)> {
         let root = {
             let (images, id) = (self.inner.images.clone(), c.id.clone());
-            // What will be removed at its end needs no sync at unmount.
-            let options = MountOptions { volatile: record.auto_remove(), label: None };
-            util::blocking(move || images.mount(&id, options))
+            // What will be removed at its end, or runs once only, needs no sync at unmount.
+            let once = record.auto_remove() || record.label(TASK_LABEL).is_some();
+            let options = MountOptions { volatile: once, label: None };
+            util::blocking(move || images.mount_to_run(&id, options))
         };
         let (root, around) = tokio::join!(root, self.surroundings(c, record));
         let (root, around) = (root?, around?);
@@ -162,7 +172,7 @@ impl Engine {
         let log = record.host_config.log_config.clone().unwrap_or_default();
         let log: LogConfig = log_config::for_shim(&log, &log_path, &record.config)?;
         let (spec, parts) = {
-            let (this, mut record, merged) = (self.clone(), record.clone(), root.merged.clone());
+            let (this, mut record, merged) = (self.clone(), record.clone(), root.path());
             // With another container's network comes its name, as Docker has it.
             if let Some(other) = record.network_mode().strip_prefix("container:") {
                 let name = self.inner.containers.find(other)?.read(|r| r.config.hostname.clone());
@@ -203,6 +213,10 @@ impl Engine {
             console_size: record.host_config.console_size.as_deref().and_then(size),
             log,
             init: record.host_config.init.unwrap_or(self.inner.config.init),
+            root: Some(root.as_fd().try_clone_to_owned().map_err(|source| {
+                EngineError::system("could not hand a container's root over", source)
+            })?),
+            leave_out: vec![self.inner.config.netns_dir()],
         };
         // The namespace exists: its interfaces are made while the runtime sets the process up.
         let connect = self.connect_all(c, around.sandbox.as_ref(), record);

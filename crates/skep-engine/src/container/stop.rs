@@ -7,8 +7,9 @@ use skep_container::{ControlError, proto::Refusal};
 
 use super::cell::Container;
 use super::start::join_error;
-use super::watch::Phase;
+use super::watch::{Glance, Phase};
 use skep_types::check;
+use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::error::{EngineError, NotRunningText, Result};
@@ -50,6 +51,7 @@ impl Engine {
                 if is_up(c.phase()) {
                     this.stop_and_wait(&c, &options).await?;
                 }
+                let _turn = this.inner.admission.start().await;
                 this.start_by_user(&c, false).await
             }
             .await;
@@ -98,7 +100,7 @@ impl Engine {
             return Err(not_running());
         }
         self.container_event(&c, "kill", &[("signal", &number.to_string())]);
-        if number == SIGKILL && !self.wait_end(&c, exits, Some(KILL_WAIT)).await {
+        if number == SIGKILL && !wait_end(c.watch(), exits, Some(KILL_WAIT)).await {
             return Err(EngineError::system(
                 format!("Cannot kill container: {}", c.id),
                 "tried to kill container, but did not receive an exit event",
@@ -185,7 +187,7 @@ impl Engine {
         }
         self.container_event(c, "kill", &[("signal", &number.to_string())]);
         let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
-        if self.wait_end(c, exits, grace).await {
+        if wait_end(c.watch(), exits, grace).await {
             return Ok(());
         }
         tracing::info!(
@@ -196,7 +198,7 @@ impl Engine {
         if self.send(c, SIGKILL).await? {
             self.container_event(c, "kill", &[("signal", "9")]);
         }
-        if self.wait_end(c, exits, Some(KILL_WAIT)).await {
+        if wait_end(c.watch(), exits, Some(KILL_WAIT)).await {
             return Ok(());
         }
         Err(EngineError::system(
@@ -257,16 +259,6 @@ impl Engine {
         Ok(true)
     }
 
-    /// Waits until it has ended more often than `exits`, or is removed. `false` after `limit`.
-    async fn wait_end(&self, c: &Arc<Container>, exits: u64, limit: Option<Duration>) -> bool {
-        let mut watch = c.watch();
-        let ended = watch.wait_for(|g| g.exits > exits || g.removed);
-        match limit {
-            None => ended.await.is_ok(),
-            Some(limit) => tokio::time::timeout(limit, ended).await.is_ok_and(|r| r.is_ok()),
-        }
-    }
-
     /// Keeps a container that waits for its restart from being started. `false` when it came too late:
     /// the restart was under way, and the container runs.
     async fn cancel_restart(&self, c: &Arc<Container>) -> Result<bool> {
@@ -280,6 +272,20 @@ impl Engine {
     }
 }
 
+/// Waits until it has ended more often than `exits`, or is removed. `false` if its process has not
+/// ended after `limit`; clearing up after it has its own time, which depends on how many others are
+/// in line.
+async fn wait_end(mut watch: watch::Receiver<Glance>, exits: u64, limit: Option<Duration>) -> bool {
+    let over = |g: &Glance| g.exits > exits || g.removed;
+    if let Some(limit) = limit {
+        let ending = watch.wait_for(|g| g.ending || over(g));
+        if !tokio::time::timeout(limit, ending).await.is_ok_and(|r| r.is_ok()) {
+            return false;
+        }
+    }
+    watch.wait_for(over).await.is_ok()
+}
+
 /// Waits for what is under way with a container that is not up: a start goes on when nobody waits for it any more, and
 /// whoever wants the container stopped means what comes of it.
 async fn settle(c: &Container) {
@@ -291,4 +297,27 @@ async fn settle(c: &Container) {
 /// Whether there is something to stop.
 fn is_up(phase: Phase) -> bool {
     matches!(phase, Phase::Running | Phase::Paused | Phase::Restarting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue of others' clearing up is no sign that a process does not end.
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_is_for_the_process_and_not_for_the_queue() {
+        let limit = Some(Duration::from_secs(10));
+        let (glance, watch) = watch::channel(Glance { exits: 3, ..Glance::default() });
+        assert!(!wait_end(watch.clone(), 3, limit).await);
+        let waiting = tokio::spawn(wait_end(watch, 3, limit));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        glance.send_modify(|g| g.ending = true);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(!waiting.is_finished());
+        glance.send_modify(|g| {
+            g.ending = false;
+            g.exits = 4;
+        });
+        assert!(waiting.await.expect("join"));
+    }
 }

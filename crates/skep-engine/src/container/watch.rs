@@ -90,6 +90,8 @@ pub struct Glance {
     pub error: String,
     /// Whether the kernel killed it for want of memory.
     pub oom_killed: bool,
+    /// Its process has ended, and what it used is being cleared up or is in line for it.
+    pub ending: bool,
     /// It no longer exists.
     pub removed: bool,
 }

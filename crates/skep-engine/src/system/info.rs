@@ -16,7 +16,30 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::util;
 
+/// What does not change while a host runs, or hardly ever; a few cheap look-ups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    pub name: String,
+    /// As Rust names it, `x86_64`.
+    pub architecture: String,
+    pub os: String,
+    pub cpus: i64,
+    /// Bytes.
+    pub memory: i64,
+}
+
 impl Engine {
+    /// The part of [`Engine::system_info`] by which a host is known and chosen.
+    pub fn host_facts(&self) -> HostFacts {
+        HostFacts {
+            name: self.host_name(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            os: "linux".to_owned(),
+            cpus: cpus(),
+            memory: i64::try_from(memory_total()).unwrap_or(i64::MAX),
+        }
+    }
+
     /// Everything but what a swarm adds (`Swarm`).
     ///
     /// # Errors
@@ -64,6 +87,7 @@ impl Engine {
                 warnings.push(format!("WARNING: No {limit} support"));
             }
         }
+        let facts = self.host_facts();
         Ok(SystemInfo {
             id: Some(self.inner.id.clone()),
             containers: count(self.inner.containers.len()),
@@ -113,17 +137,17 @@ impl Engine {
                 os.get("PRETTY_NAME").cloned().unwrap_or_else(|| "Linux".to_owned()),
             ),
             os_version: Some(os.get("VERSION_ID").cloned().unwrap_or_default()),
-            os_type: Some("linux".to_owned()),
-            architecture: Some(std::env::consts::ARCH.to_owned()),
-            ncpu: Some(cpus()),
-            mem_total: i64::try_from(memory_total()).ok(),
+            os_type: Some(facts.os),
+            architecture: Some(facts.architecture),
+            ncpu: Some(facts.cpus),
+            mem_total: Some(facts.memory),
             index_server_address: Some("https://index.docker.io/v1/".to_owned()),
             registry_config: Some(registry_config(&reloadable)),
             generic_resources: None,
             http_proxy: proxy("HTTP_PROXY"),
             https_proxy: proxy("HTTPS_PROXY"),
             no_proxy: proxy("NO_PROXY"),
-            name: Some(self.host_name()),
+            name: Some(facts.name),
             labels: Some(reloadable.labels.clone()),
             experimental_build: Some(false),
             server_version: Some(config.version.clone()),

@@ -5,6 +5,7 @@ mod df;
 mod info;
 
 pub use apparmor::AppArmor;
+pub use info::HostFacts;
 
 use bollard_stubs::models::EventMessage;
 

@@ -11,14 +11,16 @@ mod mount;
 mod size;
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::{Arc, MutexGuard, PoisonError, Weak},
 };
 
 pub use commit::CommitOptions;
 pub use error::RwError;
-pub use mount::MountOptions;
+pub use mount::{MountOptions, Root};
 
 use skep_sys::files::{make_dir, remove_tree};
 
@@ -41,7 +43,7 @@ pub struct RwLayer {
     pub upper: PathBuf,
     /// Overlayfs's own folder.
     pub work: PathBuf,
-    /// Where the root file system appears.
+    /// Where earlier versions mounted the root file system.
     pub merged: PathBuf,
 }
 
@@ -101,13 +103,28 @@ impl Images {
         all
     }
 
-    /// Mounts a container's overlay on its `merged` folder, in the calling process's mount
-    /// namespace; nothing happens if it is mounted already.
+    /// Mounts a container's overlay, to look into it; those who look at one time share one mount.
     ///
     /// # Errors
     /// [`RwError::NotFound`], [`RwError::DamagedLayer`], [`RwError::Io`]. Nothing is mounted then.
-    pub fn mount(&self, container: &str, options: MountOptions) -> Result<RwLayer> {
+    pub fn mount(&self, container: &str, options: MountOptions) -> Result<Arc<Root>> {
+        self.mounted(container, &options, false)
+    }
+
+    /// The same to attach it where the container runs. Who looks into it shares it, until it is gone
+    /// with the container and its last holder.
+    ///
+    /// # Errors
+    /// As [`Images::mount`].
+    pub fn mount_to_run(&self, container: &str, options: MountOptions) -> Result<Arc<Root>> {
+        self.mounted(container, &options, true)
+    }
+
+    fn mounted(&self, container: &str, options: &MountOptions, run: bool) -> Result<Arc<Root>> {
         let rw = self.rw(container)?;
+        if let Some(root) = in_use(&mut self.inner.roots(), container, run) {
+            return Ok(root);
+        }
         let links = {
             let state = self.inner.state();
             let top = state.rw.get(container).copied().flatten();
@@ -117,12 +134,21 @@ impl Images {
             }
             state.ancestry(top).map(|(_, layer)| layer.link.clone()).collect::<Vec<_>>()
         };
-        mount::mount(self.inner.files.root(), &rw, &links, &options)?;
-        Ok(rw)
+        let made = Arc::new(mount::mount(self.inner.files.root(), &rw, &links, options)?);
+        let mut roots = self.inner.roots();
+        // Mounted without the lock. If somebody else did so meanwhile, theirs is used.
+        if let Some(root) = in_use(&mut roots, container, run) {
+            return Ok(root);
+        }
+        if run {
+            made.take();
+        }
+        roots.insert(container.to_owned(), Arc::downgrade(&made));
+        Ok(made)
     }
 
-    /// Unmounts a container's overlay; nothing happens if it is not mounted. What still uses it
-    /// keeps it until it ends.
+    /// Unmounts what an earlier version mounted of a container on the host itself; nothing happens
+    /// if there is nothing. What still uses it keeps it until it ends.
     ///
     /// # Errors
     /// [`RwError::NotFound`], [`RwError::Io`].
@@ -208,6 +234,10 @@ impl Images {
 }
 
 impl Inner {
+    fn roots(&self) -> MutexGuard<'_, HashMap<String, Weak<Root>>> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Made aside and renamed: it is there as a whole or not at all.
     fn make_rw(&self, container: &str, top: Option<ChainId>) -> Result<(), RwError> {
         let (aside, folder) = (self.files.aside(), self.files.rw(container));
@@ -230,6 +260,16 @@ impl Inner {
             }
         })
     }
+}
+
+/// The mount of a container that somebody holds now; to run it, one that nobody has taken.
+fn in_use(
+    roots: &mut HashMap<String, Weak<Root>>,
+    container: &str,
+    run: bool,
+) -> Option<Arc<Root>> {
+    roots.retain(|_, root| root.strong_count() > 0);
+    roots.get(container).and_then(Weak::upgrade).filter(|root| !run || root.take())
 }
 
 /// Container ids and names, and nothing that a path could be made of.

@@ -1,4 +1,9 @@
-//! Overlay mounts with any number of layers.
+//! Overlay mounts with any number of layers, in nobody's table.
+//!
+//! A mount in the host's table is copied with every mount namespace that is made and read by all who
+//! look for theirs, so that each container would cost every other something. These are detached
+//! (fsmount(2)): who holds one looks into it by its descriptor, and whoever runs the container
+//! attaches it in the container's own namespace.
 //!
 //! Linux 6.8 takes lower directories one by one through `fsconfig`. Before that all must fit into
 //! one page of mount options; then the short links in `l/`, relative to the store's root, are used,
@@ -6,21 +11,20 @@
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::mount::{MntFlags, MsFlags};
 use rustix::{
-    fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen,
     },
 };
-use skep_sys::files::remove_tree;
+use skep_sys::{files::remove_tree, mounts};
 
 use super::{RwLayer, error::RwError};
 
@@ -34,6 +38,40 @@ pub struct MountOptions {
     pub label: Option<String>,
 }
 
+/// A container's root file system as a detached mount. It goes with its last holder, or with the
+/// namespace it was attached in.
+#[derive(Debug)]
+pub struct Root {
+    mount: OwnedFd,
+    /// Somebody was given it to attach it, which can be done once.
+    taken: AtomicBool,
+}
+
+impl Root {
+    /// `false` if it was taken before.
+    pub(super) fn take(&self) -> bool {
+        !self.taken.swap(true, Ordering::Relaxed)
+    }
+
+    /// By which this process, and only this one, reaches it.
+    pub fn path(&self) -> PathBuf {
+        // With the dot, the link is followed also where links are not.
+        format!("/proc/self/fd/{}/.", self.mount.as_raw_fd()).into()
+    }
+}
+
+impl From<OwnedFd> for Root {
+    fn from(mount: OwnedFd) -> Self {
+        Self { mount, taken: AtomicBool::new(false) }
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.mount.as_fd()
+    }
+}
+
 /// Features that would make an upper directory depend on more than itself and the names below it:
 /// `docker diff`, `commit` and copying rely on plain uppers.
 const PLAIN: [(&str, &str); 3] = [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")];
@@ -43,10 +81,7 @@ pub(super) fn mount(
     rw: &RwLayer,
     links: &[String],
     options: &MountOptions,
-) -> Result<(), RwError> {
-    if is_mounted(&rw.merged)? {
-        return Ok(());
-    }
+) -> Result<Root, RwError> {
     if options.volatile {
         // Left by an earlier volatile mount; it tells that the upper may be incomplete after a
         // crash, which for such a container does not matter.
@@ -58,7 +93,8 @@ pub(super) fn mount(
     }
     static WAYS: Ways = Ways::new();
     WAYS.mount(|| by_context(rw, options), || by_string(root, rw, links, options))
-        .map_err(RwError::io("mount an overlay on", &rw.merged))
+        .map(Root::from)
+        .map_err(RwError::io("mount the overlay of", &rw.upper))
 }
 
 /// Which way of mounting this kernel has. Asked once: before 6.8 each attempt leaves a line in the
@@ -72,21 +108,21 @@ impl Ways {
         Self { no_context: AtomicBool::new(false) }
     }
 
-    fn mount(
+    fn mount<T>(
         &self,
-        by_context: impl FnOnce() -> Result<(), Errno>,
-        by_string: impl FnOnce() -> io::Result<()>,
-    ) -> io::Result<()> {
+        by_context: impl FnOnce() -> Result<T, Errno>,
+        by_string: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         if self.no_context.load(Ordering::Relaxed) {
             return by_string();
         }
         match by_context() {
             // ENOSYS: no such calls; EINVAL: no lowerdir+ before 6.8, or an option this kernel lacks.
             Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
-                by_string()?;
+                let mounted = by_string()?;
                 // Only now is it clear that the layers were not at fault.
                 self.no_context.store(true, Ordering::Relaxed);
-                Ok(())
+                Ok(mounted)
             }
             other => other.map_err(io::Error::from),
         }
@@ -94,7 +130,7 @@ impl Ways {
 }
 
 /// The new mount interface.
-fn by_context(rw: &RwLayer, options: &MountOptions) -> Result<(), Errno> {
+fn by_context(rw: &RwLayer, options: &MountOptions) -> Result<OwnedFd, Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
     fsconfig_set_string(context, "source", "overlay")?;
@@ -113,18 +149,18 @@ fn by_context(rw: &RwLayer, options: &MountOptions) -> Result<(), Errno> {
         fsconfig_set_string(context, "context", label.as_str())?;
     }
     fsconfig_create(context)?;
-    let mount = fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    move_mount(mount.as_fd(), "", CWD, &rw.merged, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// One string of options, from the store's root so that it stays short. Changing directory would
-/// move the whole process, so a thread of its own does it.
+/// move the whole process, and such a mount is born attached: so it is made on a thread with a
+/// directory and a mount namespace of its own, which leaves a detached copy.
 fn by_string(
     root: &Path,
     rw: &RwLayer,
     links: &[String],
     options: &MountOptions,
-) -> io::Result<()> {
+) -> io::Result<OwnedFd> {
     let relative = |path: &PathBuf| path.strip_prefix(root).unwrap_or(path).display().to_string();
     let lowers: Vec<String> = if links.len() == rw.lowerdirs.len() {
         links.iter().map(|link| format!("l/{link}")).collect()
@@ -147,22 +183,18 @@ fn by_string(
     }
     text.push_str(&more);
     let in_root = |data: String| {
-        std::thread::scope(|scope| {
-            let task = scope.spawn(|| -> io::Result<()> {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-                std::env::set_current_dir(root)?;
-
-                let target = rw.merged.strip_prefix(root).unwrap_or(&rw.merged);
-                nix::mount::mount(
-                    Some("overlay"),
-                    target,
-                    Some("overlay"),
-                    MsFlags::empty(),
-                    Some(data.as_str()),
-                )?;
-                Ok(())
-            });
-            task.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        mounts::apart(|| {
+            // A mount namespace comes with a directory of its own.
+            std::env::set_current_dir(root)?;
+            let target = rw.merged.strip_prefix(root).unwrap_or(&rw.merged);
+            nix::mount::mount(
+                Some("overlay"),
+                target,
+                Some("overlay"),
+                MsFlags::empty(),
+                Some(data.as_str()),
+            )?;
+            mounts::copy(target)
         })
     };
     match in_root(format!("{text}{plain}")) {
@@ -172,7 +204,8 @@ fn by_string(
     }
 }
 
-/// Unmounts lazily, as Docker does: a process that still has a file open does not stop a removal.
+/// Takes away what earlier versions mounted on the host itself, lazily: a process that still has a
+/// file open does not stop a removal.
 pub(super) fn unmount(merged: &Path) -> Result<(), RwError> {
     while is_mounted(merged)? {
         match nix::mount::umount2(merged, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -186,11 +219,9 @@ pub(super) fn unmount(merged: &Path) -> Result<(), RwError> {
 }
 
 fn is_mounted(path: &Path) -> Result<bool, RwError> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    match statx(CWD, path, flags, StatxFlags::TYPE) {
-        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(RwError::io("look at", path)(errno.into())),
+    match mounts::is_mount_point(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map_err(RwError::io("look at", path)),
     }
 }
 
@@ -243,9 +274,9 @@ mod tests {
             std::os::unix::fs::symlink(&layer, root.join("l").join(&links[n])).unwrap();
             rw.lowerdirs.push(layer);
         }
-        by_string(&root, &rw, &links, &MountOptions { volatile: true, label: None }).unwrap();
-        let seen = std::fs::read_dir(&rw.merged).unwrap().count();
-        unmount(&rw.merged).unwrap();
-        assert_eq!(seen, 200);
+        let options = MountOptions { volatile: true, label: None };
+        let mount = Root::from(by_string(&root, &rw, &links, &options).unwrap());
+        assert_eq!(std::fs::read_dir(mount.path()).unwrap().count(), 200);
+        assert!(!is_mounted(&rw.merged).unwrap());
     }
 }

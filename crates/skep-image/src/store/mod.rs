@@ -17,7 +17,7 @@ use std::{
     collections::HashMap,
     fs::File,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 pub(crate) use files::Files;
@@ -31,6 +31,7 @@ use crate::{
     digest::ChainId,
     error::Result,
     registry::Registry,
+    rw::Root,
     settings::{RegistryConfig, Settings},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct Inner {
     commit: Mutex<()>,
     /// Layers being unpacked: a second operation waits and finds the layer there.
     unpacking: Mutex<HashMap<ChainId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Container roots that somebody looks into.
+    pub(crate) roots: Mutex<HashMap<String, Weak<Root>>>,
     /// Held as long as the store is open.
     _lock: File,
 }

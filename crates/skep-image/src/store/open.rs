@@ -62,6 +62,7 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
         state: Mutex::new(state),
         commit: Mutex::new(()),
         unpacking: Mutex::default(),
+        roots: Mutex::default(),
         _lock: lock,
     })
 }

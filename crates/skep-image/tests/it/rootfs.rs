@@ -1,10 +1,14 @@
 //! Container file systems on the real kernel.
 
-use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
-
-use skep_image::{
-    ChangeKind, CommitOptions, Images, MountOptions, Reference, RemoveOptions, RwLayer,
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    os::unix::fs::PermissionsExt as _,
+    process::Command,
+    sync::Arc,
+    time::Instant,
 };
+
+use skep_image::{ChangeKind, CommitOptions, Images, MountOptions, Reference, RemoveOptions, Root};
 
 use crate::support::{Layer, Store, busybox, collect, config, docker_archive, read, small};
 
@@ -17,9 +21,10 @@ impl Drop for Mounted<'_> {
     }
 }
 
-fn chroot(rw: &RwLayer, line: &str) -> String {
+fn chroot(root: &Root, line: &str) -> String {
+    let (own, fd) = (std::process::id(), root.as_fd().as_raw_fd());
     let output = Command::new("chroot")
-        .arg(&rw.merged)
+        .arg(format!("/proc/{own}/fd/{fd}"))
         .args(["/bin/busybox", "sh", "-c", line])
         .output()
         .unwrap();
@@ -49,18 +54,23 @@ async fn a_container_writes_and_its_changes_are_seen() {
     let _guard = Mounted(images, "c1");
     assert!(images.prepare_rw("c1", &id).is_err());
     assert!(images.prepare_rw("../c1", &id).is_err());
-    let rw = images.mount("c1", MountOptions::default()).unwrap();
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("/c1/");
+    let root = images.mount("c1", MountOptions::default()).unwrap();
     let mode =
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    assert_eq!(
-        [&rw.merged, &rw.work].map(|path| mode(path)),
-        [0o755, 0o700],
-        "root and work folder"
-    );
-    assert_eq!(images.mount("c1", MountOptions::default()).unwrap(), rw);
+    let work = images.rw("c1").unwrap().work;
+    assert_eq!([mode(&root.path()), mode(&work)], [0o755, 0o700], "root and work folder");
+    // Who looks at the same time shares it, whether it is to run or not: a second mount would take
+    // the first one's working folder away.
+    let same = |other: &Arc<Root>| Arc::ptr_eq(other, &root);
+    assert!(same(&images.mount("c1", MountOptions::default()).unwrap()));
+    assert!(same(&images.mount_to_run("c1", MountOptions::default()).unwrap()));
+    assert!(same(&images.mount("c1", MountOptions::default()).unwrap()));
+    // Nobody else sees it.
+    assert!(!mounts());
     assert!(images.changes("c1").await.unwrap().is_empty());
     chroot(
-        &rw,
+        &root,
         "echo more >> /data/edit; rm /data/drop; echo n > /data/new; rm -r /gone; mkdir -p /gone /dir/sub; echo b > /gone/b; touch /etc/hosts",
     );
     let changes = images.changes("c1").await.unwrap();
@@ -114,8 +124,9 @@ async fn layers_outlive_their_image_and_restarts() {
     let store = Store::new();
     let id = store.load(small("x:1", "still here")).await.unwrap()[0].id;
     store.images.prepare_rw("c1", &id).unwrap();
-    let rw = store.images.mount("c1", MountOptions::default()).unwrap();
-    std::fs::write(rw.merged.join("mine"), b"written").unwrap();
+    let root = store.images.mount("c1", MountOptions::default()).unwrap();
+    std::fs::write(root.path().join("mine"), b"written").unwrap();
+    drop(root);
     let force = RemoveOptions { force: true, ..Default::default() };
     store.images.remove("x:1", force, |_| Vec::new()).await.unwrap();
     let store = store.reopen();
@@ -124,10 +135,10 @@ async fn layers_outlive_their_image_and_restarts() {
     assert_eq!(store.images.count(), 0);
     store.images.unmount("c1").unwrap();
     store.images.unmount("c1").unwrap();
-    assert!(!rw.merged.join("mine").exists());
-    let rw = store.images.mount("c1", MountOptions::default()).unwrap();
-    assert_eq!(read(rw.merged.join("mine")), "written");
-    assert_eq!(read(rw.merged.join("etc/which")), "still here");
+    let root = store.images.mount("c1", MountOptions::default()).unwrap();
+    assert_eq!(read(root.path().join("mine")), "written");
+    assert_eq!(read(root.path().join("etc/which")), "still here");
+    drop(root);
     store.images.remove_rw("c1").unwrap();
     store.images.remove_rw("c1").unwrap();
     store.assert_empty().await;
@@ -142,8 +153,8 @@ async fn many_layers_mount() {
     let id = store.load(docker_archive(&["deep:latest"], &layers, cfg)).await.unwrap()[0].id;
     store.images.prepare_rw("deep", &id).unwrap();
     let _guard = Mounted(&store.images, "deep");
-    let rw = store.images.mount("deep", MountOptions::default()).unwrap();
-    assert_eq!(std::fs::read_dir(&rw.merged).unwrap().count(), 120);
+    let root = store.images.mount("deep", MountOptions::default()).unwrap();
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 120);
 }
 
 #[tokio::test]
@@ -153,12 +164,12 @@ async fn an_image_without_layers_mounts() {
     let id = store.load(docker_archive(&["void:latest"], &[], cfg)).await.unwrap()[0].id;
     store.images.prepare_rw("void", &id).unwrap();
     let _guard = Mounted(&store.images, "void");
-    let rw =
-        store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
-    std::fs::write(rw.merged.join("f"), b"x").unwrap();
-    store.images.unmount("void").unwrap();
-    store.images.mount("void", MountOptions { volatile: true, ..Default::default() }).unwrap();
-    assert_eq!(read(rw.merged.join("f")), "x");
+    let volatile = || MountOptions { volatile: true, ..Default::default() };
+    let root = store.images.mount("void", volatile()).unwrap();
+    std::fs::write(root.path().join("f"), b"x").unwrap();
+    drop(root);
+    let root = store.images.mount("void", volatile()).unwrap();
+    assert_eq!(read(root.path().join("f")), "x");
 }
 
 #[tokio::test]
@@ -173,13 +184,14 @@ async fn a_root_is_ready_within_milliseconds() {
         let _guard = Mounted(&store.images, &name);
         let start = Instant::now();
         store.images.prepare_rw(&name, &id).unwrap();
-        let rw = store
+        let root = store
             .images
             .mount(&name, MountOptions { volatile: true, ..Default::default() })
             .unwrap();
         up.push(start.elapsed());
-        std::fs::write(rw.merged.join("x"), b"x").unwrap();
+        std::fs::write(root.path().join("x"), b"x").unwrap();
         let start = Instant::now();
+        drop(root);
         store.images.remove_rw(&name).unwrap();
         down.push(start.elapsed());
     }

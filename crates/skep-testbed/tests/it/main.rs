@@ -6,6 +6,7 @@ mod attachable;
 mod bad_input;
 mod bed;
 mod containers;
+mod crowd;
 mod daemon;
 mod damage;
 mod faults;

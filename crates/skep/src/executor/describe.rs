@@ -1,12 +1,14 @@
 //! What this host tells the swarm about itself.
 
-use skep_engine::{Engine, EngineError};
+use skep_engine::Engine;
 use skep_types::{EngineDescription, NodeDescription, Platform, PluginDescription, Resources};
 
 /// Everything the scheduler looks at. Network drivers that containers can name are listed because
 /// Docker's managers place a task only where its network's driver is.
-pub async fn description(engine: &Engine) -> Result<NodeDescription, EngineError> {
-    let info = engine.system_info().await?;
+///
+/// Asked for each task that comes, so it looks at nothing that grows with their number.
+pub fn description(engine: &Engine) -> NodeDescription {
+    let facts = engine.host_facts();
     let labels = engine
         .reloadable()
         .labels
@@ -23,15 +25,12 @@ pub async fn description(engine: &Engine) -> Result<NodeDescription, EngineError
         ("Network", "overlay"),
         ("Volume", "local"),
     ];
-    Ok(NodeDescription {
-        hostname: info.name.unwrap_or_default(),
-        platform: Platform {
-            architecture: info.architecture.unwrap_or_default(),
-            os: info.os_type.unwrap_or_default(),
-        },
+    NodeDescription {
+        hostname: facts.name,
+        platform: Platform { architecture: facts.architecture, os: facts.os },
         resources: Resources {
-            nano_cpus: info.ncpu.unwrap_or(0).saturating_mul(1_000_000_000),
-            memory_bytes: info.mem_total.unwrap_or(0),
+            nano_cpus: facts.cpus.saturating_mul(1_000_000_000),
+            memory_bytes: facts.memory,
             generic_resources: Vec::new(),
         },
         engine: Some(EngineDescription {
@@ -45,5 +44,5 @@ pub async fn description(engine: &Engine) -> Result<NodeDescription, EngineError
                 .to_vec(),
         }),
         tls_info: None,
-    })
+    }
 }
