@@ -215,7 +215,7 @@ impl Engine {
             EngineError::system(format!("cannot remove container: {}", c.id), error)
         })?;
         // Whoever watches for its end clears up.
-        if self.wait_end(c, exits, Some(KILL_WAIT)).await {
+        if wait_end(c.watch(), exits, Some(KILL_WAIT)).await {
             return Ok(());
         }
         Err(EngineError::system(

@@ -22,19 +22,20 @@ pub enum Mode {
 
 /// A connection to the kernel's routing family in one namespace.
 pub struct Netlink {
-    socket: Socket,
+    /// `None` while it rests.
+    socket: Option<Socket>,
     sequence: u32,
 }
 
 impl Netlink {
     /// Opens one in the calling thread's namespace.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        // Room for the dump of a host with a thousand links.
-        socket.set_rx_buf_sz(1 << 20)?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket: Some(connected()?), sequence: 0 })
+    }
+
+    /// Gives its descriptor back until it is used again; that must then be inside the namespace.
+    pub fn rest(&mut self) {
+        self.socket = None;
     }
 
     /// Sends one request and waits for the kernel's verdict.
@@ -84,7 +85,11 @@ impl Netlink {
         packet.finalize();
         let mut buffer = vec![0; packet.buffer_len()];
         packet.serialize(&mut buffer);
-        self.socket.send(&buffer, 0)?;
+        let socket = match &mut self.socket {
+            Some(socket) => socket,
+            resting => resting.insert(connected()?),
+        };
+        socket.send(&buffer, 0)?;
         Ok(())
     }
 
@@ -92,7 +97,8 @@ impl Netlink {
     /// shape unknown to the parser are passed over: a link of a foreign kind must
     /// not keep us from seeing our own.
     fn receive(&mut self) -> io::Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
-        let (datagram, _) = self.socket.recv_from_full()?;
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let (datagram, _) = socket.recv_from_full()?;
         let mut payloads = Vec::new();
         let mut rest = &datagram[..];
         while let Some(length) =
@@ -114,4 +120,13 @@ impl Netlink {
         }
         Ok(payloads)
     }
+}
+
+fn connected() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    // Room for the dump of a host with a thousand links.
+    socket.set_rx_buf_sz(1 << 20)?;
+    Ok(socket)
 }

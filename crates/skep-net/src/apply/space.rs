@@ -422,7 +422,15 @@ fn run(
                     let Some((space, plan)) = lock(&queue).pop_front() else { break };
                     let name = space.name.clone();
                     let ns = Arc::clone(&space.ns);
-                    let result = match ns.run(|| converge(space, plan, context)) {
+                    let work = || {
+                        let result = converge(space, plan, context);
+                        if matches!(space.name, NsName::Sandbox(_)) {
+                            // There are many, and hardly ever something to do in one.
+                            space.netlink.rest();
+                        }
+                        result
+                    };
+                    let result = match ns.run(work) {
                         Ok(result) => result,
                         Err(source) => Err(namespace(
                             "enter",

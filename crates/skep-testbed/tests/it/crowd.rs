@@ -40,8 +40,8 @@ fn a_container_more_takes_little_of_the_daemon_and_of_the_hosts_tables() -> Resu
     let more = MANY - FEW;
     until("what was needed for a moment to go", Duration::from_secs(30), || {
         let many = held(&one)?;
-        // Its shim's connection, its resolver's two sockets, its network namespace and a socket in it.
-        ensure!(many.0 - few.0 <= 5 * more + 4, "descriptors: {few:?}, {many:?}");
+        // Its shim's connection, its resolver's two sockets and its network namespace.
+        ensure!(many.0 - few.0 <= 4 * more + 4, "descriptors: {few:?}, {many:?}");
         // The pin of its network namespace, which people and tools look for, and nothing else.
         ensure!(many.1 - few.1 <= more, "mounts: {few:?}, {many:?}");
         Ok(())
