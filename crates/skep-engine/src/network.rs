@@ -306,10 +306,11 @@ impl Engine {
     /// Removes networks nobody is on.
     ///
     /// # Errors
-    /// `Invalid` for filters other than `label label! until`.
+    /// `Invalid` for filters other than `label label! until`; `UsesUnknown` while a container is damaged.
     pub async fn network_prune(&self, filters: &Filters) -> Result<NetworkPruneResponse> {
         filters.validate(&["label", "label!", "until", "dangling"])?;
         let until = until(filters)?;
+        self.all_uses_known()?;
         let used = self.networks_in_use();
         let owned = filters.clone();
         let removed = self

@@ -105,9 +105,15 @@ impl Folder {
     /// The managers that the last session named, host:port; empty before the first. The next session makes
     /// the file anew, so that one that cannot be read counts as none.
     pub fn load_managers(&self) -> Vec<String> {
-        match self.read::<Managers>(&self.managers()) {
+        let path = self.managers();
+        match self.read::<Managers>(&path) {
             Ok(managers) => managers.map(|file| file.managers).unwrap_or_default(),
             Err(error) => {
+                // As it was in format 0.
+                let bytes = files::read(&path).ok().flatten().unwrap_or_default();
+                if let Ok(managers) = serde_json::from_slice(&bytes) {
+                    return managers;
+                }
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the list of managers cannot be read; this node asks those that it joined by"
@@ -166,5 +172,32 @@ impl Folder {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_before_there_were_numbers_are_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = Folder::new(temp.path());
+        std::fs::create_dir(temp.path().join("swarm")).unwrap();
+        std::fs::write(folder.managers(), r#"["192.0.2.1:2377"]"#).unwrap();
+        assert_eq!(folder.load_managers(), ["192.0.2.1:2377"]);
+        let text = r#"{"Phase":"member","ListenAddr":"0.0.0.0:2377","AdvertiseAddr":"192.0.2.1:2377","RemoteAddrs":["192.0.2.2:2377"]}"#;
+        std::fs::write(folder.state(), text).unwrap();
+        let state = folder.load().unwrap().unwrap();
+        assert_eq!((state.phase, state.advertise_addr.port()), (Phase::Member, 2377));
+        folder.store(&state).unwrap();
+        folder.store_managers(&state.remote_addrs).unwrap();
+        for path in [folder.state(), folder.managers()] {
+            let value: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            assert_eq!(value["format"], FORMAT);
+        }
+        assert_eq!(folder.load().unwrap(), Some(state));
+        assert_eq!(folder.load_managers(), ["192.0.2.2:2377"]);
     }
 }

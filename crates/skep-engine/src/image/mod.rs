@@ -102,7 +102,8 @@ impl Engine {
     /// Removes images no container uses: those without a name, or with filter `dangling=false` all.
     ///
     /// # Errors
-    /// `Invalid` for filters other than `dangling label label! until`.
+    /// `Invalid` for filters other than `dangling label label! until`; `UsesUnknown` while a container is
+    /// damaged.
     pub async fn image_prune(&self, filters: &Filters) -> Result<ImagePruneResponse> {
         filters.validate(&["dangling", "label", "label!", "until"])?;
         let filter = PruneFilter {
@@ -111,6 +112,7 @@ impl Engine {
             labels: labels(filters, "label"),
             without_labels: labels(filters, "label!"),
         };
+        self.all_uses_known()?;
         let this = self.clone();
         let report = self.inner.images.prune(filter, move |id| this.image_users(id)).await?;
         for item in &report.removed {

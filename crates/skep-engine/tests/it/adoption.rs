@@ -161,6 +161,10 @@ fn a_damaged_record_leaves_its_container_alone() {
             assert!(matches!(stop, EngineError::ContainerDamaged { .. }), "{stop}");
             let prune = engine.volume_prune(&Default::default()).await.unwrap_err();
             assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
+            let prune = engine.network_prune(&Default::default()).await.unwrap_err();
+            assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
+            let prune = engine.image_prune(&Default::default()).await.unwrap_err();
+            assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
             let pruned = engine.container_prune(&Default::default()).await.unwrap();
             assert_eq!(pruned.containers_deleted.unwrap_or_default(), Vec::<String>::new());
             let rm = engine.container_remove(&id, RemoveOptions::default()).await.unwrap_err();
