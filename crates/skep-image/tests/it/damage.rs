@@ -37,7 +37,7 @@ async fn a_damaged_layer_stays_and_is_repaired_by_loading() {
         store.images.prepare_rw("c1", &id).unwrap();
         let (low, high) = (layer_with(&store, "low"), layer_with(&store, "high"));
         std::fs::write(layer_with(&store, damaged).join("layer.json"), content).unwrap();
-        let store = store.reopen();
+        let store = store.settled().await.reopen();
         let whole = || {
             assert_eq!(
                 (read(low.join("diff/low")), read(high.join("diff/high"))),
@@ -59,11 +59,11 @@ async fn a_damaged_layer_stays_and_is_repaired_by_loading() {
         store.images.remove("x:1", RemoveOptions::default(), nobody).await.unwrap();
         let all = PruneFilter { dangling: false, ..PruneFilter::default() };
         store.images.prune(all, nobody).await.unwrap();
-        let store = store.reopen();
+        let store = store.settled().await.reopen();
         whole();
         store.load(tall()).await.unwrap();
         assert_eq!(store.images.problems(), Vec::<String>::new());
-        let store = store.reopen();
+        let store = store.settled().await.reopen();
         whole();
         assert_eq!(store.images.rw("c1").unwrap().lowerdirs, [high.join("diff"), low.join("diff")]);
         store.images.prepare_rw("c2", &id).unwrap();
@@ -89,14 +89,14 @@ async fn a_container_keeps_what_lies_below_a_damaged_layer_of_no_image() {
     let file = high.join("layer.json");
     let noted = std::fs::read(&file).unwrap();
     std::fs::write(&file, "").unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     assert!(low.join("diff/low").exists() && high.join("diff/high").exists());
     std::fs::write(&file, noted).unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     assert_eq!(store.images.rw("c1").unwrap().lowerdirs, [high.join("diff"), low.join("diff")]);
     // Once nobody needs it, a damaged one goes like any other.
     std::fs::write(&file, "").unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     store.images.remove_rw("c1").unwrap();
     store.assert_empty().await;
 }
@@ -107,7 +107,7 @@ async fn an_image_with_a_damaged_configuration_stays() {
     let id = store.load(tall()).await.unwrap()[0].id;
     let blob = store.root().join("blobs/sha256").join(id.hex());
     std::fs::write(&blob, "").unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     assert_eq!(store.images.get("tall:1").unwrap().id, id);
     assert!(layer_with(&store, "low").exists());
     assert!(store.images.prepare_rw("c1", &id).is_err());
@@ -116,7 +116,7 @@ async fn an_image_with_a_damaged_configuration_stays() {
     store.images.remove_rw("c1").unwrap();
     // Or it is removed, if that is what the user says.
     std::fs::write(&blob, "").unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     store
         .images
         .remove(&id.to_string(), RemoveOptions { force: true, ..Default::default() }, nobody)
@@ -132,7 +132,7 @@ async fn images_whose_names_are_lost_are_known_by_their_ids() {
     let record = store.root().join("images").join(format!("{}.json", id.hex()));
     std::fs::write(&record, "").unwrap();
     std::fs::write(store.root().join("names.json"), "{\"docker").unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     let images = store.images.list(&ListFilter::default()).unwrap();
     assert_eq!((images[0].id, images[0].repo_tags.len()), (id, 0));
     let aside = store.root().join("names.json.damaged");
@@ -142,7 +142,7 @@ async fn images_whose_names_are_lost_are_known_by_their_ids() {
     let refused = store.images.prune(dangling.clone(), nobody).await.unwrap_err();
     assert_eq!(refused.kind(), Kind::Conflict);
     store.images.tag(&id.to_string(), "named:1").await.unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     assert_eq!(store.images.get("named:1").unwrap().id, id);
     assert!(store.images.problems()[0].contains("names.json.damaged"));
     assert!(store.images.prune(dangling.clone(), nobody).await.is_err());
@@ -158,7 +158,7 @@ async fn a_root_file_system_of_which_the_image_is_not_known_stays() {
     let rw = store.images.prepare_rw("c1", &id).unwrap();
     std::fs::write(rw.upper.join("row"), "row").unwrap();
     std::fs::remove_file(rw.upper.with_file_name("parent")).unwrap();
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     assert_eq!(read(rw.upper.join("row")), "row");
     assert_eq!(store.images.rw_layers(), ["c1"]);
     assert!(store.images.problems()[0].contains("c1"));
@@ -185,7 +185,7 @@ async fn state_files_of_before_are_read() {
         }
         std::fs::write(&file, value.to_string()).unwrap();
     }
-    let store = store.reopen();
+    let store = store.settled().await.reopen();
     assert_eq!(store.images.get("tall:1").unwrap().id, id);
     assert_eq!(store.images.problems(), Vec::<String>::new());
     store.images.prepare_rw("c1", &id).unwrap();

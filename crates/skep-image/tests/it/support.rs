@@ -34,6 +34,18 @@ impl Store {
         Self { images, dir }
     }
 
+    /// Once nothing is being freed in the background: two that remove one folder are in each other's way.
+    pub async fn settled(self) -> Self {
+        let tmp = self.root().join("tmp");
+        for _ in 0..200 {
+            if std::fs::read_dir(&tmp).unwrap().next().is_none() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        self
+    }
+
     pub async fn load(&self, archive: Vec<u8>) -> Result<Vec<LoadedImage>, Error> {
         self.images.load(Cursor::new(archive), Progress::none()).await
     }
