@@ -14,7 +14,9 @@ use crate::host_routes;
 use crate::model::{BlockedPort, BlockedPorts, Protocol};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
 use crate::state::{Shared, lock};
+use crate::storing::Storing;
 use crate::world::MeshPort;
+use skep_types::Repeated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ const CALM: Duration = Duration::from_secs(1);
 pub enum Interest {
     /// These, as far as they differ from their plan.
     Only(BTreeSet<NsName>),
+    /// These, and that the world is on disk first: if it cannot be, the answer is that error.
+    Stored(BTreeSet<NsName>),
     /// All that differ from their plan.
     Changed,
     /// All, read back from the kernel.
@@ -102,16 +106,19 @@ impl Controller {
             let _ = signs.send(Request::Signs(name, sign));
         });
         spaces.listen(tokio::runtime::Handle::current(), listener);
+        let storing = Storing::new(shared.networks_on_disk.clone());
         let worker = Worker {
             shared,
             spaces,
             applied: BTreeMap::new(),
             failed: BTreeMap::new(),
+            troubles: BTreeMap::new(),
             suspects: BTreeSet::new(),
             suspects_at: None,
             calm_until: Instant::now(),
             blocked_at: None,
-            stored: None,
+            planned: None,
+            storing,
             inbox,
         };
         let thread = thread::Builder::new()
@@ -152,6 +159,8 @@ struct Worker {
     applied: BTreeMap<NsName, NsPlan>,
     /// When a failed namespace may be tried again.
     failed: BTreeMap<NsName, Instant>,
+    /// What is wrong with those that fail again and again.
+    troubles: BTreeMap<NsName, Repeated>,
     /// Namespaces that somebody else may have changed, and when they are looked at.
     suspects: BTreeSet<NsName>,
     suspects_at: Option<Instant>,
@@ -159,8 +168,9 @@ struct Worker {
     calm_until: Instant,
     /// When ports of the mesh that were not free are tried again.
     blocked_at: Option<Instant>,
-    /// Version of the world that is on disk.
-    stored: Option<(u64, BTreeMap<crate::ids::NetworkId, crate::model::Network>)>,
+    /// Version of the world that the last plans were made of.
+    planned: Option<u64>,
+    storing: Storing,
     inbox: Receiver<Request>,
 }
 
@@ -212,7 +222,8 @@ impl Worker {
     /// How long nothing needs to be done.
     fn idle(&self, verify_at: Instant) -> Duration {
         let others = self.failed.values().chain(&self.suspects_at).chain(&self.blocked_at);
-        let next = others.fold(verify_at, |first, at| first.min(*at));
+        let others = others.copied().chain(self.storing.retry_at());
+        let next = others.fold(verify_at, Instant::min);
         next.saturating_duration_since(Instant::now())
     }
 
@@ -265,15 +276,16 @@ impl Worker {
         if rerouted {
             self.read_routes();
         }
-        let plans = match self.prepare(rerouted) {
-            Ok(plans) => plans,
+        let stored = |interest: &Interest| matches!(interest, Interest::Stored(_));
+        let asked = waiting.iter().any(|(interest, _)| stored(interest));
+        let (plans, disk) = self.prepare(rerouted, asked);
+        let waiting = match disk {
+            Ok(()) => waiting,
+            // The others' namespaces are brought up to date all the same.
             Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot store the network's state"
-                );
-                answer_all(waiting, &Arc::new(error));
-                return false;
+                let (refused, waiting) = waiting.into_iter().partition(|(i, _)| stored(i));
+                answer_all(refused, &error);
+                waiting
             }
         };
         let dirty: BTreeSet<NsName> = plans
@@ -284,6 +296,7 @@ impl Worker {
             .collect();
         // What is not to be done any more is not to be tried again.
         self.failed.retain(|name, _| dirty.contains(name));
+        self.troubles.retain(|name, _| dirty.contains(name));
         let now = Instant::now();
         let mut which: BTreeSet<NsName> = BTreeSet::new();
         if verify {
@@ -295,7 +308,9 @@ impl Worker {
         }
         for (interest, _) in &waiting {
             match interest {
-                Interest::Only(names) => which.extend(names.intersection(&dirty).cloned()),
+                Interest::Only(names) | Interest::Stored(names) => {
+                    which.extend(names.intersection(&dirty).cloned());
+                }
                 Interest::Changed | Interest::Verified => which.extend(dirty.iter().cloned()),
             }
         }
@@ -311,8 +326,12 @@ impl Worker {
         dirty.iter().any(|n| !which.contains(n) && self.failed.get(n).is_none_or(|at| *at <= now))
     }
 
-    /// Holds ports, stores the state, makes the plans.
-    fn prepare(&mut self, rerouted: bool) -> Result<HostPlan> {
+    /// Holds ports, stores the state, makes the plans. `asked`: somebody waits for the state to be stored.
+    fn prepare(
+        &mut self,
+        rerouted: bool,
+        asked: bool,
+    ) -> (HostPlan, std::result::Result<(), Arc<NetError>>) {
         let mut state = self.shared.lock();
         let wanted = if state.world.running.cluster.is_some() {
             state.world.services().mesh
@@ -324,21 +343,16 @@ impl Worker {
         state.world.facts.blocked_ports = refused.keys().copied().collect();
         self.tell_blocked(&wanted, &refused);
         let version = state.version;
-        let changed = self.stored.as_ref().is_none_or(|(stored, _)| *stored != version);
-        if changed || rerouted {
+        if self.planned != Some(version) || rerouted {
             self.tell_collisions(state.world.collisions());
         }
         let plans = plan::plan(&state.world);
-        let copy = changed.then(|| (state.world.networks.clone(), state.world.running.clone()));
+        let due = self.storing.due(&state.world, version, asked, Instant::now());
         drop(state);
-        if let Some((networks, running)) = copy {
-            if self.stored.as_ref().is_none_or(|(_, stored)| *stored != networks) {
-                self.shared.store_networks(&networks)?;
-            }
-            self.shared.store_running(running, &networks)?;
-            self.stored = Some((version, networks));
-        }
-        Ok(plans)
+        self.planned = Some(version);
+        // Before the kernel is touched, so that a crash leaves nothing that nobody knows of.
+        let disk = due.map_or(Ok(()), |due| self.storing.store(&self.shared, due));
+        (plans, disk)
     }
 
     /// Has ports listened on whose rules are in force: all that were held when the plans were made.
@@ -348,7 +362,7 @@ impl Worker {
         }
         let mut state = self.shared.lock();
         // What was published since comes with the next round.
-        if self.stored.as_ref().is_some_and(|(version, _)| *version == state.version) {
+        if self.planned == Some(state.version) {
             state.ports.listen();
         }
     }
@@ -451,15 +465,21 @@ impl Worker {
             None => self.applied.remove(name),
         };
         self.failed.remove(name);
+        self.troubles.remove(name);
         lock(&self.shared.problems).namespaces.remove(name);
     }
 
     fn failed(&mut self, name: &NsName, error: &Arc<NetError>) {
-        tracing::error!(
-            namespace = %name,
-            error = &**error as &dyn std::error::Error,
-            "cannot bring a network namespace into its planned state"
-        );
+        let reason = skep_types::report(error);
+        let trouble = self.troubles.entry(name.clone()).or_default();
+        if let Some(failures) = trouble.failed(Instant::now(), &reason) {
+            tracing::error!(
+                namespace = %name,
+                error = reason,
+                failures,
+                "cannot bring a network namespace into its planned state"
+            );
+        }
         self.shared.metrics.failed(name);
         // Unknown until it succeeds, so that it stays on the list.
         self.applied.remove(name);
@@ -517,7 +537,7 @@ type Results = BTreeMap<NsName, Result<usize, Arc<NetError>>>;
 
 fn answer(interest: &Interest, results: &Results) -> Result<ReconcileReport> {
     let mine = |name: &NsName| match interest {
-        Interest::Only(names) => names.contains(name),
+        Interest::Only(names) | Interest::Stored(names) => names.contains(name),
         Interest::Changed | Interest::Verified => true,
     };
     let mut report = ReconcileReport::default();

@@ -41,6 +41,7 @@ mod net;
 mod plan;
 mod ports;
 mod state;
+mod storing;
 mod trace;
 mod world;
 

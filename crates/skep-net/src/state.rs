@@ -40,6 +40,8 @@ pub struct Problems {
 pub struct Shared {
     pub config: NetConfig,
     pub handles: Handles,
+    /// What the file of the local networks held at start; `None` without one.
+    pub networks_on_disk: Option<BTreeMap<NetworkId, Network>>,
     pub problems: Mutex<Problems>,
     pub metrics: Metrics,
     /// Ports of the routing mesh that something else holds.
@@ -55,6 +57,8 @@ pub struct Shared {
 #[derive(Debug, Default)]
 pub struct Found {
     pub networks: BTreeMap<NetworkId, Network>,
+    /// What their file holds; `None` if there is none that can be read.
+    pub stored_networks: Option<BTreeMap<NetworkId, Network>>,
     pub running: Running,
     /// Where the networks are that could not be read, if nothing could be put in their place.
     pub lost_networks: Option<PathBuf>,
@@ -77,11 +81,17 @@ struct StoredRunning {
 }
 
 impl Shared {
-    pub fn new(config: NetConfig, handles: Handles, world: World) -> Self {
+    pub fn new(
+        config: NetConfig,
+        handles: Handles,
+        networks_on_disk: Option<BTreeMap<NetworkId, Network>>,
+        world: World,
+    ) -> Self {
         let state = State { world, ports: Ports::default(), version: 1 };
         Self {
             config,
             handles,
+            networks_on_disk,
             problems: Mutex::default(),
             metrics: Metrics::default(),
             blocked: watch::Sender::default(),
@@ -149,17 +159,19 @@ impl Shared {
         let (running, copy) = running.map(|r| (r.running, r.networks)).unwrap_or_default();
         let file = Self::networks_file(config);
         let aside = file.with_file_name("networks.json.damaged");
-        let (networks, lost) = match files::read_json::<StoredNetworks>(&file) {
+        let (networks, stored, lost) = match files::read_json::<StoredNetworks>(&file) {
             // None at all is a first start, or one with a file that was taken away.
-            Ok(None) => (copy, aside.exists().then_some(aside)),
-            Ok(Some(stored)) => (stored.networks, aside.exists().then_some(aside)),
+            Ok(None) => (copy, None, aside.exists().then_some(aside)),
+            Ok(Some(StoredNetworks { networks })) => {
+                (networks.clone(), Some(networks), aside.exists().then_some(aside))
+            }
             Err(error) => {
                 let kept = set_aside(&file, &error)?;
                 let lost = copy.is_empty().then_some(kept);
-                (copy, lost)
+                (copy, None, lost)
             }
         };
-        Ok(Found { networks, running, lost_networks: lost })
+        Ok(Found { networks, stored_networks: stored, running, lost_networks: lost })
     }
 
     /// Stores the local networks.

@@ -16,4 +16,6 @@ pub mod process;
 pub mod scm;
 pub mod seccomp;
 pub mod signals;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tty;

@@ -14,11 +14,13 @@ use crate::plan::{
 };
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
+use skep_types::Repeated;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 /// Namespaces worked on at the same time. The work is short system calls and `nft`
 /// processes; more would only queue at the kernel's one lock for links.
@@ -51,6 +53,8 @@ struct Places {
     /// What was written to nftables, per namespace.
     rules: PathBuf,
     nft: nft::Nft,
+    /// Records of rules that cannot be written.
+    trouble: Arc<Mutex<Repeated>>,
 }
 
 /// Handles by namespace, shared with whoever opens sockets inside.
@@ -87,7 +91,7 @@ impl Spaces {
         pin_host(&pins, &host)?;
         let pins_path = pins.clone();
         let mut spaces = Self {
-            places: Places { pins, rules, nft },
+            places: Places { pins, rules, nft, trouble: Arc::default() },
             spaces: BTreeMap::new(),
             handles: Arc::default(),
             reaper: Reaper::start().map_err(namespace("start the reaper for", &pins_path))?,
@@ -350,6 +354,22 @@ impl Places {
         files::replace_json(&self.record(name), applied, files::Durability::Volatile)
     }
 
+    /// The same where there is a record already. One that cannot be written costs one full replacement of
+    /// the rules at the next start, no more: the old one, of another generation, is not believed then.
+    fn update(&self, name: &NsName, applied: &Applied) {
+        let stored = self.store(name, applied);
+        let mut trouble = lock(&self.trouble);
+        match stored {
+            Ok(()) => drop(trouble.succeeded()),
+            Err(error) => {
+                let reason = skep_types::report(&error);
+                if let Some(failures) = trouble.failed(Instant::now(), &reason) {
+                    tracing::warn!(error = reason, failures, "cannot store a record of rules");
+                }
+            }
+        }
+    }
+
     fn forget(&self, name: &NsName) {
         forget(&self.record(name));
     }
@@ -592,7 +612,7 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
         };
         if intact {
             applied.generation = generation;
-            context.places.store(&space.name, applied)?;
+            context.places.update(&space.name, applied);
         } else {
             known = None;
         }
@@ -605,7 +625,7 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
         };
         match nft.transact(&label, &script) {
             Ok(()) => {
-                space.rules = Some(record(space, plan, context, generation, None)?);
+                space.rules = Some(record(space, plan, context, generation, None));
                 return Ok(1);
             }
             Err(error) => {
@@ -624,7 +644,7 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
     nft.transact(&label, &plan.rules.replace())?;
     let after = nft.list(&label, TABLE)?;
     let changed = usize::from(before != after);
-    space.rules = Some(record(space, plan, context, generation, Some(after))?);
+    space.rules = Some(record(space, plan, context, generation, Some(after)));
     Ok(changed)
 }
 
@@ -637,12 +657,12 @@ fn record(
     context: &Context<'_>,
     before: u32,
     listing: Option<String>,
-) -> Result<Applied> {
+) -> Applied {
     // The kernel skips zero.
     let generation = before.wrapping_add(1).max(1);
     let applied = Applied { rules: plan.rules.clone(), generation, listing };
-    context.places.store(&space.name, &applied)?;
-    Ok(applied)
+    context.places.update(&space.name, &applied);
+    applied
 }
 
 fn lay(

@@ -179,6 +179,12 @@ impl Net {
         self.inner.controller.converge(Interest::Only(names)).await.map(|_| ())
     }
 
+    /// The same for what is acknowledged only once it is on disk.
+    async fn converge_stored(&self, names: impl IntoIterator<Item = NsName>) -> Result<()> {
+        let names: BTreeSet<NsName> = names.into_iter().collect();
+        self.inner.controller.converge(Interest::Stored(names)).await.map(|_| ())
+    }
+
     async fn converge_all(&self) -> Result<()> {
         self.inner.controller.converge(Interest::Changed).await.map(|_| ())
     }
@@ -241,7 +247,7 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
         config.exec_root.join("net").join("rules"),
         nft,
     )?;
-    let Found { networks, running, lost_networks } = Shared::load(&config)?;
+    let Found { networks, stored_networks, running, lost_networks } = Shared::load(&config)?;
     let facts = Facts {
         mtu: config.mtu,
         underlay_mtu: links::ETHERNET_MTU,
@@ -282,7 +288,7 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
     world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
-    let shared = Shared::new(config, handles, world);
+    let shared = Shared::new(config, handles, stored_networks, world);
     if let Some(path) = lost_networks {
         lock(&shared.problems).other.push(format!(
             "networks could not be read and are kept in {}: remove it if it is not needed",

@@ -22,7 +22,7 @@ impl Net {
         let network = self.shared().change(|state| {
             state.world.create_network(new_network_id(), now_unix_nanos(), request)
         })?;
-        if let Err(error) = self.converge([NsName::Host]).await {
+        if let Err(error) = self.converge_stored([NsName::Host]).await {
             self.shared()
                 .change(|state| state.world.remove_network(network.id.as_str()).map(|_| ()))?;
             self.undo().await;
@@ -78,10 +78,10 @@ impl Net {
         })
     }
 
-    /// Removes a local network and returns what it was.
+    /// Removes a local network and returns what it was. On failure it is there as before.
     pub async fn remove_network(&self, reference: &str) -> Result<Network> {
         let network = self.shared().change(|state| state.world.remove_network(reference))?;
-        self.converge([NsName::Host]).await?;
+        self.removed([&network]).await?;
         Ok(network)
     }
 
@@ -98,8 +98,22 @@ impl Net {
             }
             Ok(removed)
         })?;
-        self.converge([NsName::Host]).await?;
+        self.removed(&removed).await?;
         Ok(removed)
+    }
+
+    /// Carries out a removal, or takes it back.
+    async fn removed(&self, networks: impl IntoIterator<Item = &Network> + Send) -> Result<()> {
+        let networks: Vec<Network> = networks.into_iter().cloned().collect();
+        let Err(error) = self.converge_stored([NsName::Host]).await else { return Ok(()) };
+        self.shared().change(|state| {
+            for network in networks {
+                state.world.networks.entry(network.id.clone()).or_insert(network);
+            }
+            Ok(())
+        })?;
+        self.undo().await;
+        Err(error)
     }
 
     /// Brings the kernel back after a change was undone. The first error is the one

@@ -26,7 +26,7 @@ impl Net {
         let gateway = self.host_gateway();
         name_files::create(&spec, gateway)?;
         self.shared().change(|state| state.world.create_sandbox(spec))?;
-        let made = match self.converge([NsName::Sandbox(id.clone())]).await {
+        let made = match self.converge_stored([NsName::Sandbox(id.clone())]).await {
             Ok(()) => self.write_names(&id, &[]),
             Err(error) => Err(error),
         };
@@ -82,7 +82,7 @@ impl Net {
             Ok((before, made))
         })?;
         let done = match self.serve_names(id).await {
-            Ok(()) => self.converge(self.concerned(id, &before)).await,
+            Ok(()) => self.converge_stored(self.concerned(id, &before)).await,
             Err(error) => Err(error),
         };
         let done = done.and_then(|()| self.write_names(id, &addresses(&before)));

@@ -5,6 +5,7 @@
 //! looked at nothing would be a lie.
 
 mod adoption;
+mod full_disk;
 mod harness;
 mod local;
 mod neighbours;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::replace::remove_leftovers;
@@ -62,8 +62,14 @@ pub fn own_dir(path: &Path, mode: u32) -> io::Result<()> {
     make_dirs(path, mode)?;
     let dir =
         openat(CWD, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    fchmod(&dir, Mode::from_raw_mode(mode))?;
-    remove_leftovers(path)
+    // Nothing is written that is right already: the folder may be on a disk that takes no writes.
+    if fstat(&dir)?.st_mode & 0o7777 != mode {
+        fchmod(&dir, Mode::from_raw_mode(mode))?;
+    }
+    match remove_leftovers(path) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        done => done,
+    }
 }
 
 /// Makes a file's content last.

@@ -11,10 +11,14 @@ mod place;
 mod remove;
 mod rename;
 mod replace;
+mod reserve;
+mod room;
 
 pub use beneath::{Beneath, names, open_beneath};
 pub use dir::{make_dir, make_dirs, own_dir, sync_dir, sync_file, sync_parent};
-pub use place::{create_new, open_own, overwrite, set_kernel};
+pub use place::{create_new, open_lock, open_own, overwrite, set_kernel};
 pub use remove::{remove_tree, remove_tree_at};
 pub use rename::{rename_new, set_aside};
 pub use replace::{Durability, read, remove_file, remove_leftovers, replace};
+pub use reserve::Reserve;
+pub use room::{check_room, fill_holes};

@@ -42,6 +42,17 @@ pub fn open_own(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
+/// The same for a file whose lock is all that counts: one that is there can be locked on a disk that takes no
+/// writes.
+pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    match open_own(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+        }
+        opened => opened,
+    }
+}
+
 /// The old content goes only where the new one is already.
 fn write(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;

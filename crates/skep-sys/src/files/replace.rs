@@ -52,6 +52,13 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 pub fn remove_file(path: &Path, durability: Durability) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A read-only disk is said before it is looked whether there is anything.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            match fs::symlink_metadata(path) {
+                Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            }
+        }
         Err(error) => Err(error),
         Ok(()) if durability == Durability::Lasting => sync_parent(path),
         Ok(()) => Ok(()),

@@ -1,0 +1,62 @@
+//! Whether a disk takes writes.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
+
+/// Asks whether the file system at `path` would take `bytes` more, as root may write them.
+///
+/// # Errors
+/// `EROFS` if it is read-only, `ENOSPC` if it has less room; others of asking.
+pub fn check_room(path: &Path, bytes: u64) -> io::Result<()> {
+    let disk = statvfs(path)?;
+    if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(Errno::ROFS.into());
+    }
+    // What is kept back for root counts: that is who writes.
+    if disk.f_bfree.saturating_mul(disk.f_frsize) < bytes {
+        return Err(Errno::NOSPC.into());
+    }
+    Ok(())
+}
+
+/// Gives the holes of a file their room on disk, so that writing within its length needs none.
+///
+/// # Errors
+/// Those of `fallocate`: the file's content and length are as they were.
+pub fn fill_holes(path: &Path) -> io::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    let length = file.metadata()?.len();
+    if length == 0 {
+        return Ok(());
+    }
+    Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_room_says_so() {
+        let temp = tempfile::tempdir().unwrap();
+        check_room(temp.path(), 1).unwrap();
+        let error = check_room(temp.path(), u64::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        let error = check_room(Path::new("/proc/self/nowhere"), 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn holes_get_their_room() {
+        use std::os::unix::fs::MetadataExt as _;
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("file");
+        std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        fill_holes(&path).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert_eq!((file.len(), file.blocks()), (1 << 20, (1 << 20) / 512));
+    }
+}
