@@ -47,6 +47,8 @@ struct Slot {
     task: Arc<Task>,
     entry: Arc<TaskEntry>,
     removing: bool,
+    /// The task as it was assigned again while its removal was under way: taken up after that.
+    next: Option<Task>,
 }
 
 /// A task as log subscriptions see it.
@@ -180,7 +182,8 @@ impl Worker {
             return;
         };
         if slot.removing {
-            tracing::warn!(task = %task.id, "a task that is being removed was assigned again");
+            tracing::info!(task = %task.id, "a task that is being removed was assigned again");
+            slot.next = Some(task);
             return;
         }
         // Our status is newer than the manager's, and desired states only go forward.
@@ -203,7 +206,7 @@ impl Worker {
             status: watch::Sender::new(task.status.clone()),
             controller: OnceLock::new(),
         });
-        let slot = Slot { task: task.clone(), entry: entry.clone(), removing: false };
+        let slot = Slot { task: task.clone(), entry: entry.clone(), removing: false, next: None };
         slots.insert(id.clone(), slot);
         self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
         let runner = Runner {
@@ -215,6 +218,7 @@ impl Worker {
             db: self.db.clone(),
             board: self.board.clone(),
             node: NodeDescription::default(),
+            trouble: Mutex::default(),
             stop: self.stop.clone(),
         };
         let worker = Arc::downgrade(self);
@@ -222,8 +226,11 @@ impl Worker {
             if runner.run(task).await == Ended::Removed
                 && let Some(worker) = worker.upgrade()
             {
-                worker.lock().remove(&id);
                 tracing::info!(task = %id, "task removed");
+                let mut slots = worker.lock();
+                if let Some(next) = slots.remove(&id).and_then(|slot| slot.next) {
+                    worker.put(&mut slots, next);
+                }
             }
         });
     }
@@ -234,6 +241,7 @@ impl Worker {
             self.board.remove(id);
             return;
         };
+        slot.next = None;
         if !slot.removing {
             slot.removing = true;
             self.db.unassign(id.clone());

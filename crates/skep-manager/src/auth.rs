@@ -1,6 +1,7 @@
 //! Who may call what.
 
 use skep_pki::Identity;
+use skep_proto::removed_from_swarm;
 use tonic::{Request, Status};
 
 use crate::shared::Shared;
@@ -52,10 +53,7 @@ pub(crate) fn admitted(
         cluster.blacklisted_certificates.contains_key(identity.node_id.as_str())
     };
     if store.cluster().is_some_and(|cluster| removed(cluster)) {
-        return Err(Status::permission_denied(format!(
-            "node {} was removed from the swarm",
-            identity.node_id
-        )));
+        return Err(Status::permission_denied(removed_from_swarm(&identity.node_id)));
     }
     Ok(identity)
 }

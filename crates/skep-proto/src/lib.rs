@@ -16,6 +16,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod redacted;
+mod removed;
 
 #[allow(clippy::all, rust_2018_idioms, reason = "generated code")]
 mod generated {
@@ -25,6 +26,7 @@ mod generated {
 pub use error::ConvertError;
 pub use generated::docker::swarmkit::v1;
 pub use generated::raftpb;
+pub use removed::{removed_from_swarm, says_removed};
 
 /// Largest request a manager accepts, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 4 << 20;

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use skep_pki::{CertError, ConnectError};
+use skep_proto::says_removed;
+use skep_types::NodeId;
 use thiserror::Error;
 use tonic::Status;
 
@@ -31,10 +33,11 @@ pub(super) enum SessionError {
 
 impl SessionError {
     /// A manager of this swarm, whose certificate was verified, says that this node is no part of it any
-    /// more: its session was refused for who it is.
-    pub(super) fn is_expulsion(&self) -> bool {
+    /// more. Other refusals are no such thing.
+    pub(super) fn is_expulsion(&self, node: &NodeId) -> bool {
         matches!(self, Self::Call { call: super::SESSION, source }
-            if source.code() == tonic::Code::PermissionDenied)
+            if source.code() == tonic::Code::PermissionDenied
+                && says_removed(source.message(), node))
     }
 
     /// For `map_err` on a call.

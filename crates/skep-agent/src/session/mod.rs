@@ -9,13 +9,13 @@ mod subscriptions;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_pki::{Credentials, MANAGER_SERVER_NAME, TlsHandle};
 use skep_proto::v1::dispatcher_client::DispatcherClient;
 use skep_proto::v1::{HeartbeatRequest, SessionMessage, SessionRequest, WeightedPeer};
 use skep_proto::{ConvertError, MAX_RESPONSE_BYTES};
-use skep_types::{EncryptionKey, Node, NodeDescription};
+use skep_types::{EncryptionKey, Node, NodeDescription, Repeated};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -42,6 +42,10 @@ const SHORTEST_BEAT_LIMIT: Duration = Duration::from_secs(2);
 
 const SESSION: &str = "Session";
 
+/// How many times in a row this node has to be told that it was removed before it gives up its tasks: a
+/// manager that was restored from an old backup, or that is just going, may be wrong once.
+const EXPULSIONS: u32 = 2;
+
 /// Looks for a manager, keeps a session with it, and begins anew when it ends.
 pub(crate) struct Sessions {
     pub tls: TlsHandle,
@@ -59,6 +63,9 @@ struct Memory {
     backoff: Backoff,
     /// The dispatcher may know it still; then it keeps it.
     session_id: String,
+    /// How often managers have said that this node was removed, since its last session.
+    expulsions: u32,
+    trouble: Repeated,
 }
 
 /// How a session ended.
@@ -75,6 +82,8 @@ impl Sessions {
             remotes: Remotes::new(managers),
             backoff: Backoff::default(),
             session_id: String::new(),
+            expulsions: 0,
+            trouble: Repeated::default(),
         };
         loop {
             let stop = self.stop.clone();
@@ -88,8 +97,14 @@ impl Sessions {
                 Ok(End::Changed) => {}
                 Err(error) => {
                     let reason = report(&error);
-                    tracing::warn!(error = reason, "no session with a manager");
-                    let link = if error.is_expulsion() {
+                    if let Some(failures) = memory.trouble.failed(Instant::now(), &reason) {
+                        tracing::warn!(error = reason, failures, "no session with a manager");
+                    }
+                    let node = self.tls.current().identity().node_id.clone();
+                    if error.is_expulsion(&node) {
+                        memory.expulsions += 1;
+                    }
+                    let link = if memory.expulsions >= EXPULSIONS {
                         // Others have its tasks now.
                         self.worker.replace(Vec::new());
                         Link::Expelled { reason }
@@ -135,6 +150,8 @@ impl Sessions {
         let (first, stream) = open(dispatcher.clone(), &description, &memory.session_id).await?;
         memory.session_id.clone_from(&first.session_id);
         memory.backoff.reset();
+        memory.expulsions = 0;
+        memory.trouble.succeeded();
         self.take(first, &mut memory.remotes);
         memory.remotes.succeeded(manager);
         tracing::info!(manager = %manager.node_id, address = manager.addr, "session with a manager");

@@ -1,7 +1,7 @@
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use skep_types::{NodeDescription, Task, TaskId, TaskState, TaskStatus};
+use skep_types::{NodeDescription, Repeated, Task, TaskId, TaskState, TaskStatus};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,8 @@ pub(crate) struct Runner {
     pub board: Arc<Board>,
     /// What templates may refer to; as it is when the task is taken up.
     pub node: NodeDescription,
+    /// What is tried again and again.
+    pub trouble: Mutex<Repeated>,
     /// The agent is stopping: leave everything as it is.
     pub stop: CancellationToken,
 }
@@ -396,7 +398,11 @@ impl Runner {
     }
 
     fn warn(&self, message: &'static str, error: &ExecError) {
-        tracing::warn!(task = %self.id, error = report(error), message);
+        let error = report(error);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failures) = trouble.failed(Instant::now(), &format!("{message}: {error}")) {
+            tracing::warn!(task = %self.id, error, failures, message);
+        }
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Record {
     pub assignments_opened: usize,
     /// The next calls of UpdateTaskStatus fail with these.
     pub refuse_updates: Vec<Status>,
+    /// The next calls of Session fail with these.
+    pub refuse_sessions: Vec<Status>,
     /// Tasks that count as another node's.
     pub foreign: Vec<String>,
     /// The next heartbeats fail with these.
@@ -134,6 +136,13 @@ impl TestManager {
         !self.record().subscribers.is_empty()
     }
 
+    /// Ends all sessions and answers the next attempts with these, the last first.
+    pub(super) fn refuse(&self, statuses: Vec<Status>) {
+        let mut record = self.record();
+        record.refuse_sessions = statuses;
+        record.refuse_heartbeats = vec![Status::unavailable("going away")];
+    }
+
     /// Breaks every connection, as when the manager dies.
     pub(super) fn kill(&self) {
         self.server.abort();
@@ -182,6 +191,9 @@ impl Dispatcher for Service {
         let caller = peer_identity(&request).unwrap().expect("a certificate");
         let request = request.into_inner();
         let mut record = self.record();
+        if let Some(status) = record.refuse_sessions.pop() {
+            return Err(status);
+        }
         let id = if record.ids.contains(&request.session_id) {
             request.session_id.clone()
         } else {

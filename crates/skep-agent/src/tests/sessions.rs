@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_pki::TlsHandle;
+use skep_proto::removed_from_swarm;
 use skep_proto::v1::assignment::Item;
 use skep_proto::v1::assignment_change::AssignmentAction;
 use skep_proto::v1::assignments_message::Type;
@@ -267,4 +268,31 @@ async fn tasks_go_on_without_any_manager() {
     rig.executor.exit("t", 0);
     tokio::time::timeout(Duration::from_secs(10), rig.agent.shutdown()).await.unwrap();
     assert!(rig.executor.count("shutdown t") == 0 && rig.executor.count("close t") == 1);
+}
+
+#[tokio::test]
+async fn only_who_was_removed_gives_up_its_tasks() {
+    let rig = Rig::start(vec![complete(&[running("t")])]).await;
+    rig.reported("t", TaskState::Running).await;
+    let removed = || Status::permission_denied(removed_from_swarm(&"node".into()));
+    let link = rig.agent.link();
+    // Refusals for other reasons, and the right one once.
+    let others = [
+        "the certificate is of another swarm: x",
+        "node other was removed from the swarm",
+        "this call needs a node certificate",
+    ];
+    let others = others.map(Status::permission_denied);
+    rig.manager.refuse(others.into_iter().chain([removed()]).collect());
+    rig.sessions(2).await;
+    assert!(rig.manager.record().refuse_sessions.is_empty());
+    assert_eq!(rig.executor.count("shutdown t") + rig.executor.count("remove t"), 0);
+
+    rig.manager.refuse(vec![removed(); 2]);
+    until(
+        "t removed",
+        || (rig.executor.count("remove t") == 1).then_some(()),
+        || format!("{:?}", link.borrow()),
+    )
+    .await;
 }

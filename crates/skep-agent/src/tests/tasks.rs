@@ -308,6 +308,32 @@ async fn removal_waits_for_a_stop_that_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_assigned_again_while_it_is_removed_comes_back() {
+    let host = Host::new();
+    host.put(container_task("t", TaskState::Running));
+    host.reaches("t", TaskState::Running).await;
+    host.executor.change(|state| state.held.push("remove t".to_owned()));
+    host.worker.change(vec![Change::RemoveTask("t".into())]);
+    until("removal", || (host.executor.count("remove t") == 1).then_some(()), String::new).await;
+    host.put(container_task("t", TaskState::Running));
+    host.executor.change(|state| state.held.clear());
+    until("second start", || (host.executor.count("start t") == 2).then_some(()), String::new)
+        .await;
+    host.reaches("t", TaskState::Running).await;
+    let host = host.restart().await;
+    host.reaches("t", TaskState::Running).await;
+
+    // Taken away again meanwhile, it stays away.
+    host.executor.change(|state| state.held.push("remove t".to_owned()));
+    host.worker.change(vec![Change::RemoveTask("t".into())]);
+    until("removal", || (host.executor.count("remove t") == 1).then_some(()), String::new).await;
+    host.put(container_task("t", TaskState::Running));
+    host.worker.change(vec![Change::RemoveTask("t".into())]);
+    host.executor.change(|state| state.held.clear());
+    host.gone("t").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_whole_assignment_removes_what_it_does_not_list() {
     let host = Host::new();
     host.put(container_task("old", TaskState::Running));
