@@ -1,10 +1,16 @@
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use skep_types::Repeated;
 
 use skep_pki::StoreError;
 use thiserror::Error;
 
 use crate::raft::{KeyFileError, RaftNode};
 use crate::shared::Shared;
+
+/// Pause before keys that could not be stored are stored again.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Why what is on disk could not be sealed anew.
 #[derive(Debug, Error)]
@@ -23,7 +29,9 @@ pub(crate) async fn keep_locked(
     certificates: skep_pki::Store,
 ) {
     let mut index = shared.cell.index();
+    let mut trouble = Repeated::default();
     loop {
+        let mut retry = None;
         index.borrow_and_update();
         let store = shared.read();
         // Without a cluster object nothing is known yet.
@@ -39,14 +47,20 @@ pub(crate) async fn keep_locked(
                 });
                 match stored.await {
                     Ok((returned, locked, Ok(()))) => {
+                        trouble.succeeded();
                         tracing::info!(locked, "the keys of node and raft log are stored anew");
                         node = returned;
                     }
                     Ok((returned, _, Err(error))) => {
-                        tracing::error!(
-                            error = &error as &dyn std::error::Error,
-                            "cannot seal keys as the swarm wants it"
-                        );
+                        let error = skep_types::report(&error);
+                        if let Some(failures) = trouble.failed(Instant::now(), &error) {
+                            tracing::error!(
+                                error,
+                                failures,
+                                "cannot seal keys as the swarm wants it"
+                            );
+                        }
+                        retry = Some(RETRY);
                         node = returned;
                     }
                     Err(_) => return,
@@ -55,6 +69,7 @@ pub(crate) async fn keep_locked(
         }
         tokio::select! {
             () = shared.stop.cancelled() => return,
+            () = async { tokio::time::sleep(retry.unwrap_or_default()).await }, if retry.is_some() => {}
             changed = index.changed() => if changed.is_err() { return },
         }
     }

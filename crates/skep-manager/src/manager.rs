@@ -20,7 +20,7 @@ use crate::logs::LogBroker;
 use crate::raft::{Begin, KeyFileError, Member, RaftNode, RaftStartError, keep_short};
 use crate::rpc::{self, GrpcTransport};
 use crate::shared::{HostRoutes, Shared};
-use crate::store::{Watcher, WriteError, Writer};
+use crate::store::{Room, Watcher, WriteError, Writer};
 
 /// Time for a sole manager to begin to lead; it needs milliseconds.
 const LEAD_LIMIT: Duration = Duration::from_secs(20);
@@ -95,6 +95,8 @@ pub struct Manager {
     shared: Arc<Shared>,
     raft_id: u64,
     log_closed: watch::Receiver<()>,
+    /// Why the remote API ended, if it did by itself.
+    api_ended: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -121,7 +123,7 @@ impl Manager {
             RaftNode::start(&config.raft_dir, member, begin, config.unlock_key, transport).await?;
         let shared = Arc::new(Shared {
             node_id,
-            writer: Writer::spawn(node.raft.clone(), node.cell.clone()),
+            writer: Writer::spawn(node.raft.clone(), node.cell.clone(), Room::new(config.raft_dir)),
             cell: node.cell.clone(),
             raft: node.raft.clone(),
             tls: config.tls,
@@ -134,13 +136,14 @@ impl Manager {
             stop: CancellationToken::new(),
         });
         let (raft_id, log_closed) = (node.id(), node.log_closed());
+        let (api, api_ended) = watch::channel(None);
         let tasks = vec![
             tokio::spawn(leader::supervise(shared.clone(), raft_id)),
-            tokio::spawn(serve(shared.clone(), incoming)),
+            tokio::spawn(serve(shared.clone(), incoming, api)),
             tokio::spawn(keep_short(shared.clone())),
             tokio::spawn(keep_locked(shared.clone(), node, config.certificates)),
         ];
-        let manager = Self { shared, raft_id, log_closed, tasks };
+        let manager = Self { shared, raft_id, log_closed, api_ended, tasks };
         if let Some(new_swarm) = new_swarm {
             manager.found(*new_swarm).await?;
         }
@@ -214,18 +217,37 @@ impl Manager {
         self.shared.writer.propose(actions).await
     }
 
-    /// Resolves when raft has stopped by itself (a failing disk), with the reason.
-    pub fn failure(&self) -> impl Future<Output = String> + Send + use<> {
+    /// Resolves when a part without which this is no manager has ended by itself, with the reason: raft
+    /// (a failing disk), or the remote API. What is left is of no use but to be [stopped](Self::stop).
+    /// `None` when the manager was stopped.
+    pub fn failure(&self) -> impl Future<Output = Option<String>> + Send + use<> {
         let mut metrics = self.shared.raft.metrics();
+        let api_ended = self.api_ended.clone();
+        let stop = self.shared.stop.clone();
         async move {
-            match metrics.wait_for(|m| m.running_state.is_err()).await {
-                Ok(metrics) => match &metrics.running_state {
-                    Err(fatal) => fatal.to_string(),
-                    Ok(()) => String::new(),
-                },
-                Err(_) => "raft has stopped".to_owned(),
+            let raft = async {
+                match metrics.wait_for(|m| m.running_state.is_err()).await {
+                    Ok(metrics) => match &metrics.running_state {
+                        Err(fatal) => fatal.to_string(),
+                        Ok(()) => String::new(),
+                    },
+                    Err(_) => "raft has stopped".to_owned(),
+                }
+            };
+            let api = end_of_api(api_ended);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => None,
+                reason = raft => Some(reason),
+                reason = api => Some(reason),
             }
         }
+    }
+
+    /// What the raft log's keys are to be locked with, as last agreed on.
+    pub fn unlock_key(&self) -> Option<Vec<u8>> {
+        let store = self.read();
+        store.cluster().and_then(|cluster| cluster.unlock_keys.first()).map(|key| key.key.0.clone())
     }
 
     /// Stops serving, working and raft, in this order. The log can be opened again when this returns.
@@ -259,8 +281,37 @@ impl Drop for Manager {
     }
 }
 
-async fn serve(shared: Arc<Shared>, incoming: TlsIncoming) {
-    if let Err(error) = rpc::serve(shared, incoming).await {
-        tracing::error!(error = &error as &dyn std::error::Error, "the remote API ended");
+/// Resolves with the reason when the remote API ends, a panic included.
+async fn end_of_api(mut ended: watch::Receiver<Option<String>>) -> String {
+    match ended.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(reason)) => reason.clone(),
+        _ => "the remote API ended without a reason".to_owned(),
+    }
+}
+
+async fn serve(shared: Arc<Shared>, incoming: TlsIncoming, ended: watch::Sender<Option<String>>) {
+    let stop = shared.stop.clone();
+    let reason = match rpc::serve(shared, incoming).await {
+        Ok(()) if stop.is_cancelled() => return,
+        Ok(()) => "the remote API ended without being told to".to_owned(),
+        Err(error) => format!("the remote API ended: {}", skep_types::report(&error)),
+    };
+    tracing::error!(reason, "this manager cannot go on");
+    ended.send_replace(Some(reason));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_remote_api_is_a_failure() {
+        let (ended, watched) = watch::channel(None);
+        ended.send_replace(Some("it broke".to_owned()));
+        assert_eq!(end_of_api(watched).await, "it broke");
+        // As after a panic.
+        let (ended, watched) = watch::channel(None);
+        drop(ended);
+        assert_eq!(end_of_api(watched).await, "the remote API ended without a reason");
     }
 }

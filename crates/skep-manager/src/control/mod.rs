@@ -111,6 +111,7 @@ impl From<WriteError> for ControlError {
                 "The swarm does not have a leader. It's possible that too few managers are online. \
                  Make sure more than half of the managers are online.",
             ),
+            WriteError::Disk { .. } => Self::new(ControlErrorKind::Internal, error.to_string()),
             WriteError::Stopped => Self::new(ControlErrorKind::Unavailable, error.to_string()),
         }
     }

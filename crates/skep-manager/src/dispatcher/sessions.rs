@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use skep_types::{NodeId, SessionId};
@@ -24,9 +24,10 @@ pub(crate) enum SessionError {
     TooOften,
 }
 
-/// The sessions of all nodes with this leader.
+/// The sessions of all nodes with this leader. Clones share them.
+#[derive(Clone)]
 pub(crate) struct Sessions {
-    inner: Mutex<HashMap<NodeId, Entry>>,
+    inner: Arc<Mutex<HashMap<NodeId, Entry>>>,
 }
 
 struct Entry {
@@ -51,7 +52,7 @@ pub(crate) struct Opened {
 
 impl Sessions {
     pub fn new() -> Self {
-        Self { inner: Mutex::default() }
+        Self { inner: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Entry>> {
@@ -115,6 +116,11 @@ impl Sessions {
             return Err(SessionError::Invalid);
         }
         Ok(open.ended.clone())
+    }
+
+    /// Whether the node has a session now.
+    pub fn is_open(&self, node: &NodeId) -> bool {
+        self.lock().get(node).is_some_and(|entry| entry.session.is_some())
     }
 
     /// A beat: the next one is expected within `limit`.

@@ -28,9 +28,12 @@ pub(crate) async fn take_over(
     writer: &Writer,
     own: &NodeId,
 ) -> Result<(), WriteError> {
-    let written = writer.write(|store, _| {
+    let open = sessions.clone();
+    let written = writer.write(move |store, _| {
+        // Who has a session already has registered here.
         let alive = |node: &&std::sync::Arc<Node>| {
             matches!(node.status.state, NodeState::Ready | NodeState::Disconnected)
+                && !open.is_open(&node.id)
         };
         let actions = store.nodes().filter(alive).map(|node| {
             let mut node = Node::clone(node);
@@ -57,8 +60,12 @@ fn deadline(store: &Store) -> Instant {
 }
 
 /// Writes DOWN for nodes that missed their deadline, until `stop` or until writing fails.
-pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(), WriteError> {
-    let Shared { sessions, logs, writer, .. } = shared;
+pub(crate) async fn run(
+    shared: &Shared,
+    writer: &Writer,
+    stop: &CancellationToken,
+) -> Result<(), WriteError> {
+    let Shared { sessions, logs, .. } = shared;
     let mut own_agent = shared.own_agent.subscribe();
     let mut waits_for_own = true;
     loop {
@@ -87,27 +94,68 @@ pub(crate) async fn run(shared: &Shared, stop: &CancellationToken) -> Result<(),
             logs.lost(node);
         }
         if !silent.is_empty() {
-            mark_down(writer, silent).await?;
+            mark_down(sessions, writer, silent).await?;
         }
     }
 }
 
-async fn mark_down(writer: &Writer, silent: Vec<NodeId>) -> Result<(), WriteError> {
-    let written = writer.write(move |store, _| {
-        let mut actions = Vec::new();
-        for id in &silent {
-            let Some(node) = store.node(id) else { continue };
-            if node.status.state == NodeState::Down {
-                continue;
-            }
-            tracing::warn!(node = %id, from = ?node.status.state, "node is silent, marking it down");
-            let mut node = Node::clone(node);
-            node.status.state = NodeState::Down;
-            node.status.message = "heartbeat failure".to_owned();
-            actions.push(Action::Update(node.into()));
-        }
-        Ok::<_, Infallible>((actions, ()))
-    });
+async fn mark_down(
+    sessions: &Sessions,
+    writer: &Writer,
+    silent: Vec<NodeId>,
+) -> Result<(), WriteError> {
+    let sessions = sessions.clone();
+    let written =
+        writer.write(move |store, _| Ok::<_, Infallible>((down(&sessions, store, &silent), ())));
     written.await?.map(|_| ()).unwrap_or_else(|never| match never {});
     Ok(())
+}
+
+/// Those that are still silent now that the write has its turn: a node may have come back meanwhile, its
+/// registration may be before this write, and no beat would take DOWN back.
+fn down(sessions: &Sessions, store: &Store, silent: &[NodeId]) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for id in silent.iter().filter(|id| !sessions.is_open(id)) {
+        let Some(node) = store.node(id) else { continue };
+        if node.status.state == NodeState::Down {
+            continue;
+        }
+        tracing::warn!(node = %id, from = ?node.status.state, "node is silent, marking it down");
+        let mut node = Node::clone(node);
+        node.status.state = NodeState::Down;
+        node.status.message = "heartbeat failure".to_owned();
+        actions.push(Action::Update(node.into()));
+    }
+    actions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_types::{SessionId, Timestamp};
+
+    #[test]
+    fn a_node_that_came_back_before_its_turn_is_not_down() {
+        let mut store = Store::default();
+        let node = |id: &str| {
+            let mut node = Node { id: id.into(), ..Node::default() };
+            node.status.state = NodeState::Ready;
+            Action::Create(node.into())
+        };
+        store.apply(1, Timestamp::ZERO, vec![node("back"), node("silent")]).unwrap();
+        let (sessions, start) = (Sessions::new(), Instant::now());
+        let limit = Duration::from_secs(6);
+        let open = |id: &str, at| {
+            sessions.open(&id.into(), "", SessionId::from("s"), at, limit).unwrap();
+        };
+        open("back", start);
+        open("silent", start);
+        let silent = sessions.expire(start + limit);
+        assert_eq!(silent.len(), 2);
+        open("back", start + limit);
+        let actions = down(&sessions, &store, &silent);
+        store.apply(2, Timestamp::ZERO, actions).unwrap();
+        let state = |id: &str| store.node(&id.into()).unwrap().status.state;
+        assert_eq!((state("back"), state("silent")), (NodeState::Ready, NodeState::Down));
+    }
 }

@@ -1,7 +1,8 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::metrics::RaftServerMetrics;
+use skep_types::Repeated;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,7 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Runs the leader's work whenever this manager leads, until the manager stops.
 pub(crate) async fn supervise(shared: Arc<Shared>, id: RaftId) {
     let mut metrics = shared.raft.server_metrics();
+    let mut trouble = Repeated::default();
     loop {
         let leads = |m: &ServerMetrics| m.current_leader == Some(id);
         // Biased: whoever stops leads on in raft for a moment, and must not begin anew.
@@ -48,11 +50,15 @@ pub(crate) async fn supervise(shared: Arc<Shared>, id: RaftId) {
         match ended {
             Ok(()) => tracing::info!(term, "no longer leading"),
             Err(error) => {
-                tracing::error!(
-                    term,
-                    error = &error as &dyn std::error::Error,
-                    "the leader's work ended, starting it anew"
-                );
+                let error = skep_types::report(&error);
+                if let Some(failures) = trouble.failed(Instant::now(), &error) {
+                    tracing::error!(
+                        term,
+                        error,
+                        failures,
+                        "the leader's work ended, starting it anew"
+                    );
+                }
                 tokio::select! {
                     () = shared.stop.cancelled() => return,
                     () = tokio::time::sleep(RESTART_PAUSE) => {}
@@ -85,22 +91,36 @@ async fn lead(shared: &Arc<Shared>, id: RaftId, work: &CancellationToken) -> Res
     shared.writer.set_open(true);
     let taken =
         watchdog::take_over(&shared.sessions, &shared.cell, &shared.writer, &shared.node_id).await;
-    taken.map_err(|source| LeadError::Write { name: "takeover", source })?;
+    // Without room on the disk the swarm can still be looked at; see the loop of this name.
+    let take_over = match taken {
+        Ok(()) => false,
+        Err(WriteError::Disk { .. }) => true,
+        Err(source) => return Err(LeadError::Write { name: "takeover", source }),
+    };
+    // Loops wait for room.
+    let writer = shared.writer.patient();
 
     let mut loops: JoinSet<(&'static str, Result<(), WriteError>)> = JoinSet::new();
     macro_rules! run {
-        ($name:literal, |$shared:ident, $work:ident| $body:expr) => {{
-            let ($shared, $work) = (shared.clone(), work.clone());
+        ($name:literal, |$shared:ident, $writer:ident, $work:ident| $body:expr) => {{
+            let ($shared, $writer, $work) = (shared.clone(), writer.clone(), work.clone());
             loops.spawn(async move { ($name, $body.await) });
         }};
     }
-    run!("steps", |s, w| steps::run(&s.cell, &s.writer, &s.host_routes, &w));
-    run!("signer", |s, w| ca::run_signer(&s.cell, &s.writer, &w));
-    run!("rotation", |s, w| ca::run_rotation(&s.cell, &s.writer, &w));
-    run!("watchdog", |s, w| watchdog::run(&s, &w));
-    run!("statuses", |s, w| s.reports.run(&s.writer, s.node_id.clone(), &w));
-    run!("keys", |s, w| keys::run(&s.cell, &s.writer, &w));
-    run!("members", |s, w| members::run(&s.raft, id, &s.cell, &s.writer, &w));
+    if take_over {
+        run!("takeover", |s, to, w| async {
+            watchdog::take_over(&s.sessions, &s.cell, &to, &s.node_id).await?;
+            w.cancelled().await;
+            Ok(())
+        });
+    }
+    run!("steps", |s, to, w| steps::run(&s.cell, &to, &s.host_routes, &w));
+    run!("signer", |s, to, w| ca::run_signer(&s.cell, &to, &w));
+    run!("rotation", |s, to, w| ca::run_rotation(&s.cell, &to, &w));
+    run!("watchdog", |s, to, w| watchdog::run(&s, &to, &w));
+    run!("statuses", |s, to, w| s.reports.run(&to, s.node_id.clone(), &w));
+    run!("keys", |s, to, w| keys::run(&s.cell, &to, &w));
+    run!("members", |s, to, w| members::run(&s.raft, id, &s.cell, &to, &w));
     shared.leading.send_replace(true);
 
     // The first end is everybody's: dropping the set ends the others.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, LogState, OptionalSend, RaftLogReader, StorageIOError};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use skep_sys::files::open_own;
 use thiserror::Error;
 use tokio::sync::watch;
@@ -90,6 +90,13 @@ impl LogStore {
             .create_file(file)
             .map_err(|e| at("open")(e.into()))?;
         let made = (|| -> Result<(), redb::Error> {
+            // One that is there is not written to, so that it can be opened when there is no room. The
+            // tables are made in one transaction.
+            match db.begin_read()?.open_table(META) {
+                Ok(_) => return Ok(()),
+                Err(TableError::TableDoesNotExist(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
             let write = db.begin_write()?;
             write.open_table(LOG)?;
             write.open_table(META)?;
@@ -97,6 +104,11 @@ impl LogStore {
             Ok(())
         })();
         made.map_err(at("prepare"))?;
+        // Then an election can be written down on a full disk: what is replaced within the file needs no
+        // new room.
+        if let Err(error) = skep_sys::files::fill_holes(path) {
+            tracing::debug!(%error, path = %path.display(), "cannot reserve room for the raft log");
+        }
         let recent = Mutex::new(VecDeque::with_capacity(RECENT));
         let closed = watch::Sender::new(());
         let inner = Inner { path: path.to_owned(), db, sealer, recent, closed };

@@ -1,15 +1,20 @@
 use std::io::Cursor;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use openraft::storage::RaftStateMachine;
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use skep_control::{Store, StoreSnapshot};
+use skep_types::Repeated;
 
 use super::snapshot::{SnapshotError, SnapshotFile};
 use super::types::{
     Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
 };
 use crate::store::{StoreCell, TransactionError, TransactionResult};
+
+/// Pause before a snapshot that could not be written is written again.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(2);
 
 /// Applies committed entries to the store. The store lives in memory: it is the last snapshot plus
 /// the log after it, read again at every start.
@@ -18,6 +23,8 @@ pub(crate) struct StateMachine {
     file: SnapshotFile,
     last_applied: Option<LogId>,
     membership: StoredMembership,
+    /// Gone with this machine: snapshots that are under way then end.
+    alive: Arc<()>,
 }
 
 impl StateMachine {
@@ -33,7 +40,7 @@ impl StateMachine {
                 None => (Store::default(), None, StoredMembership::default()),
             };
         let cell = StoreCell::new(store);
-        Ok((Self { cell: cell.clone(), file, last_applied, membership }, cell))
+        Ok((Self { cell: cell.clone(), file, last_applied, membership, alive: Arc::new(()) }, cell))
     }
 }
 
@@ -58,6 +65,37 @@ pub(crate) struct SnapshotBuilder {
     file: SnapshotFile,
     last_applied: Option<LogId>,
     membership: StoredMembership,
+    alive: Weak<()>,
+}
+
+impl SnapshotBuilder {
+    /// Writes the snapshot. Raft would end for good on an error, and can wait: so a disk that refuses is
+    /// tried again for as long as raft runs.
+    async fn save(&self, meta: &SnapshotMeta) -> Result<String, AnyError> {
+        let mut trouble = Repeated::default();
+        loop {
+            let (store, file, meta) = (self.store.clone(), self.file.clone(), meta.clone());
+            let written = tokio::task::spawn_blocking(move || {
+                let json =
+                    serde_json::to_string(&store.snapshot()).map_err(|e| AnyError::new(&e))?;
+                Ok(file.save(&meta, json.clone()).map(|()| json))
+            });
+            let error = match written.await {
+                Ok(Ok(Ok(json))) => return Ok(json),
+                Ok(Ok(Err(error))) => error,
+                Ok(Err(error)) => return Err(error),
+                Err(error) => return Err(AnyError::new(&error)),
+            };
+            if self.alive.strong_count() == 0 {
+                return Err(AnyError::new(&error));
+            }
+            let error = skep_types::report(&error);
+            if let Some(failures) = trouble.failed(Instant::now(), &error) {
+                tracing::error!(error, failures, "cannot write a snapshot of the swarm's state");
+            }
+            tokio::time::sleep(SNAPSHOT_RETRY).await;
+        }
+    }
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -70,19 +108,8 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
                 None => "empty".to_owned(),
             },
         };
-        let (store, file, kept) = (self.store.clone(), self.file.clone(), meta.clone());
-        let signature = meta.signature();
-        let failed = |e: AnyError| StorageIOError::write_snapshot(Some(signature), e);
-        let written = tokio::task::spawn_blocking(move || {
-            let json = serde_json::to_string(&store.snapshot()).map_err(|e| AnyError::new(&e))?;
-            file.save(&kept, json.clone()).map_err(|e| AnyError::new(&e))?;
-            Ok(json)
-        });
-        let json = match written.await {
-            Ok(Ok(json)) => json,
-            Ok(Err(e)) => return Err(failed(e).into()),
-            Err(e) => return Err(failed(AnyError::new(&e)).into()),
-        };
+        let failed = |e: AnyError| StorageIOError::write_snapshot(Some(meta.signature()), e);
+        let json = self.save(&meta).await.map_err(failed)?;
         Ok(Snapshot { meta, snapshot: Box::new(Cursor::new(json.into_bytes())) })
     }
 }
@@ -140,6 +167,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             file: self.file.clone(),
             last_applied: self.last_applied,
             membership: self.membership.clone(),
+            alive: Arc::downgrade(&self.alive),
         }
     }
 

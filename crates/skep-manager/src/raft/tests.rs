@@ -17,7 +17,7 @@ use super::snapshot::SnapshotFile;
 use super::state_machine::StateMachine;
 use super::types::{Command, Entry, LogId, Member, StorageError, Transaction, TypeConfig};
 use super::{KeyFileError, RaftCall, RaftStartError, RaftTransport, TransportError};
-use crate::store::Writer;
+use crate::store::{Room, Writer};
 
 struct Builder;
 
@@ -133,7 +133,8 @@ async fn stop(node: RaftNode) {
 }
 
 async fn lead(node: &RaftNode) -> Writer {
-    let writer = Writer::spawn(node.raft.clone(), node.cell.clone());
+    let writer =
+        Writer::spawn(node.raft.clone(), node.cell.clone(), Room::new(std::env::temp_dir()));
     node.raft.ensure_linearizable().await.unwrap();
     writer.set_open(true);
     writer

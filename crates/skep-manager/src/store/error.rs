@@ -27,6 +27,9 @@ pub enum WriteError {
     /// The leader lost its majority while writing: the change may or may not survive.
     #[error("leadership was lost while writing")]
     Unknown,
+    /// The disk takes no writes for now; nothing changed.
+    #[error("cannot write the swarm's state in {folder}: {reason}")]
+    Disk { folder: String, reason: String },
     /// The manager is stopping, or its disk failed.
     #[error("this manager has stopped")]
     Stopped,

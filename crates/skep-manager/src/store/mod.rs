@@ -3,10 +3,12 @@
 
 mod cell;
 mod error;
+mod room;
 mod writer;
 
 pub(crate) use cell::StoreCell;
 pub use cell::{Watched, Watcher};
 pub(crate) use error::TransactionResult;
 pub use error::{TransactionError, WriteError};
+pub(crate) use room::Room;
 pub(crate) use writer::{Writer, now};

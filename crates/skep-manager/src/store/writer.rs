@@ -1,5 +1,7 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openraft::error::{ClientWriteError, RaftError};
 use skep_control::{Action, Store};
@@ -7,23 +9,29 @@ use skep_types::Timestamp;
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{StoreCell, WriteError};
+use super::{Room, StoreCell, WriteError};
 use crate::raft::{Command, Raft, Transaction};
 
 /// Callers that may wait for the disk at the same time before new ones are held back.
 const QUEUE: usize = 1024;
 /// Actions in one entry before the rest waits for the next: keeps entries below about a megabyte.
 const MAX_ACTIONS: usize = 512;
+/// How often a disk without room is looked at again while somebody waits for it.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// The one door through which this manager changes the store.
 ///
 /// Each write is a function of the store. The writer runs those that wait one after another, each on
 /// the store that the one before it leaves behind, and puts all their actions into one log entry: so
 /// nobody decides on a stale store, and many callers share one disk sync.
+///
+/// While the disk has no room, writes are refused before they reach raft; those of a
+/// [patient](Self::patient) writer wait instead.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Job>,
     open: Arc<AtomicBool>,
+    patient: bool,
 }
 
 type Decide = Box<dyn FnOnce(&Store, Timestamp) -> Option<Vec<Action>> + Send>;
@@ -31,16 +39,23 @@ type Decide = Box<dyn FnOnce(&Store, Timestamp) -> Option<Vec<Action>> + Send>;
 type Done = oneshot::Sender<Result<u64, WriteError>>;
 
 struct Job {
+    patient: bool,
     decide: Decide,
     done: Done,
 }
 
 impl Writer {
     /// Starts the writing task; it ends when the last `Writer` is dropped.
-    pub fn spawn(raft: Raft, cell: StoreCell) -> Self {
+    pub fn spawn(raft: Raft, cell: StoreCell, room: Room) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        tokio::spawn(run(raft, cell, jobs));
-        Self { queue, open: Arc::default() }
+        tokio::spawn(run(raft, cell, room, jobs));
+        Self { queue, open: Arc::default(), patient: false }
+    }
+
+    /// The same door for who has nothing better to do than to wait for room on the disk: the leader's
+    /// loops.
+    pub fn patient(&self) -> Self {
+        Self { patient: true, ..self.clone() }
     }
 
     /// Opens the door while this manager leads and has applied everything that was committed before;
@@ -76,7 +91,10 @@ impl Writer {
             actions
         });
         let (done, committed) = oneshot::channel();
-        self.queue.send(Job { decide, done }).await.map_err(|_| WriteError::Stopped)?;
+        self.queue
+            .send(Job { patient: self.patient, decide, done })
+            .await
+            .map_err(|_| WriteError::Stopped)?;
         let committed = committed.await.map_err(|_| WriteError::Stopped)?;
         match answer_rx.await.map_err(|_| WriteError::Stopped)? {
             // A refusal rests on what was decided before it in the same entry, and fails with it.
@@ -96,9 +114,48 @@ impl Writer {
     }
 }
 
-async fn run(raft: Raft, cell: StoreCell, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(first) = jobs.recv().await {
-        Batch::collect(&cell, first, &mut jobs).commit(&raft).await;
+async fn run(raft: Raft, cell: StoreCell, mut room: Room, jobs: mpsc::Receiver<Job>) {
+    let mut jobs = Jobs { queue: jobs, held: VecDeque::new() };
+    while let Some(first) = jobs.next().await {
+        match room.check() {
+            Ok(()) => Batch::collect(&cell, first, &mut jobs).commit(&raft).await,
+            Err(_) if first.patient => jobs.held.push_back(first),
+            Err(error) => refuse(&cell, first, error),
+        }
+    }
+}
+
+/// Answers a job that may not write: what needs no write is as good as done.
+fn refuse(cell: &StoreCell, job: Job, error: WriteError) {
+    let store = cell.read();
+    let nothing = (job.decide)(&store, now()).unwrap_or_default().is_empty();
+    // The caller may have gone away.
+    drop(job.done.send(if nothing { Ok(store.index()) } else { Err(error) }));
+}
+
+/// The queue, and before it what waits for room.
+struct Jobs {
+    queue: mpsc::Receiver<Job>,
+    held: VecDeque<Job>,
+}
+
+impl Jobs {
+    /// What is held comes again after a pause; what comes meanwhile goes first.
+    async fn next(&mut self) -> Option<Job> {
+        // Whose loop has ended must not write as if it had not.
+        self.held.retain(|job| !job.done.is_closed());
+        if self.held.is_empty() {
+            return self.queue.recv().await;
+        }
+        match tokio::time::timeout(ROOM_PAUSE, self.queue.recv()).await {
+            Ok(job) => job,
+            Err(_) => self.held.pop_front(),
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Job> {
+        self.held.retain(|job| !job.done.is_closed());
+        self.held.pop_front().or_else(|| self.queue.try_recv().ok())
     }
 }
 
@@ -115,7 +172,7 @@ struct Batch {
 
 impl Batch {
     /// Lets every waiting job decide, in order.
-    fn collect(cell: &StoreCell, first: Job, jobs: &mut mpsc::Receiver<Job>) -> Self {
+    fn collect(cell: &StoreCell, first: Job, jobs: &mut Jobs) -> Self {
         let mut store = cell.read();
         let mut batch = Self { base: store.index(), ..Self::default() };
         let mut actions_so_far = 0;
@@ -136,7 +193,7 @@ impl Batch {
                     Err(e) => drop(job.done.send(Err(WriteError::Refused(e)))),
                 }
             }
-            next = if actions_so_far < MAX_ACTIONS { jobs.try_recv().ok() } else { None };
+            next = if actions_so_far < MAX_ACTIONS { jobs.try_next() } else { None };
         }
         batch
     }

@@ -53,7 +53,7 @@ impl SwarmNode {
                 if !member.in_session(READY_LIMIT).await {
                     tracing::warn!("this node's agent has no session with its manager yet");
                 }
-                self.put(Slot::Active(member.into()));
+                self.activate(member);
                 Ok(id)
             }
             Err(error) => {
@@ -192,20 +192,28 @@ impl SwarmNode {
             member.stop().await;
         }
         drop(slot);
+        let old_state = old.clone();
         let state = State { listen_addr, advertise_addr, data_path_addr, ..old };
         let started =
             Member::resume_as(self, state.clone(), None, ManagerStart::ForceNewCluster).await;
         match started {
             Ok(member) => {
                 let stored = state.clone();
-                self.on_disk(move |folder: &Folder| folder.store(&stored)).await?;
+                if let Err(error) = self.on_disk(move |folder: &Folder| folder.store(&stored)).await
+                {
+                    // The old one is stopped, and this one must not go on at an address that the next start
+                    // would not know.
+                    member.stop().await;
+                    self.failed(Some(old_state), skep_types::report(&error), None);
+                    return Err(error);
+                }
                 let id = member.node_id().clone();
                 let leads = member.leads(LEAD_LIMIT).await;
-                self.put(Slot::Active(member.into()));
+                self.activate(member);
                 if leads { Ok(id) } else { Err(NotManager::NoLeader.into()) }
             }
             Err(error) => {
-                self.put(Slot::Failed { state: Some(state), error: skep_types::report(&error) });
+                self.failed(Some(old_state), skep_types::report(&error), None);
                 Err(error)
             }
         }

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
 use skep_agent::Executor;
 use skep_manager::{Control, HostRoutes};
-use skep_types::NodeId;
+use skep_types::{NodeId, Repeated};
 use tokio::sync::Mutex;
 
 use super::member::Member;
@@ -14,7 +14,9 @@ use crate::state::{Folder, Phase, State};
 use crate::{AddressError, Host, NodeError, NotManager};
 
 /// Pause before a membership that could not be started is tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// A membership that lasted this long has worked: what ends it then is a new trouble.
+const LASTED: Duration = Duration::from_secs(60);
 
 /// What the host gives to its membership.
 pub struct NodeConfig {
@@ -43,6 +45,8 @@ pub struct SwarmNode {
     /// Held during a change of membership.
     pub(super) change: Mutex<()>,
     slot: RwLock<Slot>,
+    /// Starts that fail, and managers that end by themselves.
+    trouble: SyncMutex<Repeated>,
     this: Weak<Self>,
 }
 
@@ -59,6 +63,7 @@ impl SwarmNode {
             folder,
             change: Mutex::new(()),
             slot: RwLock::new(Slot::Inactive),
+            trouble: SyncMutex::default(),
             this: this.clone(),
         });
         let change = node.change.lock().await;
@@ -85,28 +90,59 @@ impl SwarmNode {
             }
             // Containers do not depend on it, and it may be repaired.
             Err(error) => {
-                let error = skep_types::report(&error);
-                tracing::error!(error, "this node's swarm membership is not known");
-                self.put(Slot::Failed { state: None, error });
-                self.retry_later(unlock_key);
+                self.failed(None, skep_types::report(&error), unlock_key);
                 return Ok(());
             }
         };
-        let slot = match Member::resume(self, state.clone(), unlock_key.clone()).await {
-            Ok(member) => Slot::Active(Arc::new(member)),
-            Err(NodeError::NotManager(NotManager::Locked)) => Slot::Locked(state),
-            Err(error) => {
-                let error = skep_types::report(&error);
-                tracing::error!(error, "cannot start this node's swarm membership");
-                Slot::Failed { state: Some(state), error }
-            }
-        };
-        let failed = matches!(slot, Slot::Failed { .. });
-        self.put(slot);
-        if failed {
-            self.retry_later(unlock_key);
+        match Member::resume(self, state.clone(), unlock_key.clone()).await {
+            Ok(member) => self.activate(member),
+            Err(NodeError::NotManager(NotManager::Locked)) => self.put(Slot::Locked(state)),
+            Err(error) => self.failed(Some(state), skep_types::report(&error), unlock_key),
         }
         Ok(())
+    }
+
+    /// Puts a member in its place. Should its manager end by itself (a failing disk), it is stopped and
+    /// started anew.
+    pub(super) fn activate(&self, member: Member) {
+        let member = Arc::new(member);
+        let (watched, node) = (Arc::downgrade(&member), self.this.clone());
+        if let Some(mut failures) = member.failures() {
+            let started = Instant::now();
+            tokio::spawn(async move {
+                let reason = match failures.wait_for(Option::is_some).await.as_deref() {
+                    Ok(Some(reason)) => reason.clone(),
+                    // It was stopped.
+                    _ => return,
+                };
+                let Some(node) = node.upgrade() else { return };
+                let _change = node.change.lock().await;
+                let Some(member) = watched.upgrade() else { return };
+                if !matches!(node.slot(), Slot::Active(now) if Arc::ptr_eq(&now, &member)) {
+                    return;
+                }
+                let unlock_key = member.unlock_key().await;
+                member.stop().await;
+                if started.elapsed() >= LASTED {
+                    node.trouble().succeeded();
+                }
+                node.failed(Some(member.state.clone()), reason, unlock_key);
+            });
+        }
+        self.put(Slot::Active(member));
+    }
+
+    /// Notes that there is a membership that does not work, and tries again later.
+    pub(super) fn failed(&self, state: Option<State>, error: String, unlock_key: Option<Vec<u8>>) {
+        if let Some(failures) = self.trouble().failed(Instant::now(), &error) {
+            tracing::error!(error, failures, "this node's swarm membership does not work");
+        }
+        self.put(Slot::Failed { state, error });
+        self.retry_later(unlock_key);
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Repeated> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tries to start a membership that failed (a port in use, a disk that was full) until it works
@@ -118,11 +154,10 @@ impl SwarmNode {
             tokio::time::sleep(pause).await;
             let Some(node) = node.upgrade() else { return };
             let _change = node.change.lock().await;
-            if matches!(node.slot(), Slot::Failed { .. })
-                && let Err(error) = node.resume(unlock_key).await
+            if let Slot::Failed { state, .. } = node.slot()
+                && let Err(error) = node.resume(unlock_key.clone()).await
             {
-                let error = skep_types::report(&error);
-                tracing::error!(error, "cannot try again to start this node's swarm membership");
+                node.failed(state, skep_types::report(&error), unlock_key);
             }
         });
     }

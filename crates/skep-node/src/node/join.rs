@@ -58,7 +58,7 @@ impl SwarmNode {
         match self.join_with(&request, &token, state).await {
             Ok(member) => {
                 let ready = member.in_session(JOIN_LIMIT).await;
-                self.put(Slot::Active(member.into()));
+                self.activate(member);
                 if ready { Ok(()) } else { Err(NodeError::JoinTimeout) }
             }
             Err(error) => {

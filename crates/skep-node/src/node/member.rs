@@ -176,8 +176,9 @@ impl Member {
             let (failed, failure) = watch::channel(None);
             let watched = manager.failure();
             tokio::spawn(async move {
-                let reason = watched.await;
-                failed.send_replace(Some(reason));
+                if let Some(reason) = watched.await {
+                    failed.send_replace(Some(reason));
+                }
             });
             ManagerPart {
                 control: manager.control(),
@@ -230,6 +231,17 @@ impl Member {
     /// Why the manager stopped by itself, if it did.
     pub fn failure(&self) -> Option<String> {
         self.manager.as_ref().and_then(|manager| manager.failure.borrow().clone())
+    }
+
+    /// The same as it changes; ends when the manager was stopped. `None` on a worker.
+    pub fn failures(&self) -> Option<watch::Receiver<Option<String>>> {
+        self.manager.as_ref().map(|manager| manager.failure.clone())
+    }
+
+    /// What opens the manager's raft log the next time.
+    pub async fn unlock_key(&self) -> Option<Vec<u8>> {
+        let manager = self.manager.as_ref()?.running.lock().await;
+        manager.as_ref().and_then(Manager::unlock_key)
     }
 
     pub fn view(&self) -> Option<Arc<SessionView>> {

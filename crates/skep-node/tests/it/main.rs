@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod fake;
 mod flow;
+mod full_disk;
 mod join;
 mod lock;
 mod rig;

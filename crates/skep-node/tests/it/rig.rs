@@ -26,8 +26,11 @@ pub struct Rig {
 
 impl Rig {
     pub async fn new(hostname: &'static str) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), hostname).await
+    }
+
+    pub async fn on(folder: tempfile::TempDir, hostname: &'static str) -> Self {
         trace();
-        let folder = tempfile::tempdir().unwrap();
         let world = Arc::new(World::default());
         let node = start(folder.path(), &world, hostname).await;
         Self { folder, world, node, hostname, port: free_port() }

@@ -46,9 +46,10 @@ pub fn open_own(path: &Path, mode: u32) -> io::Result<File> {
 /// writes.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
     match open_own(path, mode) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
-        }
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path),
         opened => opened,
     }
 }
