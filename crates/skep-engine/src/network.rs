@@ -220,8 +220,25 @@ impl Engine {
                 return Err(error);
             }
         }
-        c.change(|r| r.attachments.push(attachment));
-        c.save_lasting().await
+        c.change(|r| r.attachments.push(attachment.clone()));
+        let saved = c.save_lasting().await;
+        if saved.is_err() {
+            c.change(|r| r.attachments.retain(|kept| *kept != attachment));
+            if let (true, Some(sandbox)) = (record.state.phase.is_running(), &record.state.sandbox)
+            {
+                let sandbox = SandboxId::new(sandbox.clone());
+                if let Err(error) = self.inner.net.disconnect(&sandbox, name).await {
+                    tracing::warn!(
+                        container = c.id,
+                        network = name,
+                        error = &error as &dyn std::error::Error,
+                        "could not take back a connection"
+                    );
+                }
+                self.release_grants(&c).await;
+            }
+        }
+        saved
     }
 
     async fn connect_running(
@@ -300,7 +317,11 @@ impl Engine {
             c.change(|r| r.attachments.remove(place));
         }
         self.release_grants(&c).await;
-        c.save_lasting().await
+        if c.save_lasting().await.is_err() {
+            // It is off the network already.
+            c.save_or_warn().await;
+        }
+        Ok(())
     }
 
     /// Removes networks nobody is on.

@@ -33,7 +33,7 @@ impl DataRoot {
         files::make_dirs(path, 0o711)
             .with_context(|| format!("make the data root {}", path.display()))?;
         let lock_path = path.join("daemon.lock");
-        let mut lock = files::open_own(&lock_path, 0o600)
+        let mut lock = files::open_lock(&lock_path, 0o600)
             .with_context(|| format!("open {}", lock_path.display()))?;
         let mut locked = lock.try_lock();
         if matches!(locked, Err(TryLockError::WouldBlock)) {
@@ -59,11 +59,18 @@ impl DataRoot {
                 return Err(error).with_context(|| format!("lock {}", lock_path.display()));
             }
         }
-        lock.set_len(0).context("write who holds the data root")?;
-        lock.rewind().context("write who holds the data root")?;
-        writeln!(lock, "{}", std::process::id()).context("write who holds the data root")?;
+        // Only for who finds it locked; a disk without room is no reason not to start.
+        if let Err(error) = name_holder(&mut lock) {
+            tracing::warn!(%error, path = %lock_path.display(), "cannot write who holds the data root");
+        }
         Ok(Self { _lock: lock })
     }
+}
+
+fn name_holder(lock: &mut File) -> std::io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
 }
 
 /// The process id file; removed when dropped.

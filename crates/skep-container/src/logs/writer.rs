@@ -47,8 +47,9 @@ impl Writer {
         Ok(Writer { config, attrs, file, size, batch: Vec::new() })
     }
 
-    /// Writes what `output` completes. A failure (disk full) loses these entries and is for the
-    /// caller to count: a container must not stop because its log cannot be written.
+    /// Writes what `output` completes. A failure (disk full) loses these entries, as a whole, and is for the
+    /// caller to count: a container must not stop because its log cannot be written. Later ones are
+    /// written as soon as the disk takes them.
     pub(crate) fn write(
         &mut self,
         lines: &mut Lines,
@@ -96,9 +97,12 @@ impl Writer {
         let full = |max| self.size + self.batch.len() as u64 > max;
         if self.config.max_size.is_some_and(full) && self.size + before as u64 > 0 {
             let entry = self.batch.split_off(before);
-            self.flush()?;
-            self.rotate()?;
+            let written = self.flush();
+            // A file that cannot be begun is tried again with the next entry; until then the old one grows,
+            // for entries are worth more than their number of files.
+            let _ = self.rotate();
             self.batch = entry;
+            written?;
         }
         Ok(())
     }
@@ -108,9 +112,12 @@ impl Writer {
             return Ok(());
         }
         let batch = std::mem::take(&mut self.batch);
-        let len = batch.len() as u64;
-        self.size += len;
-        self.file.write_all(&batch)?;
+        if let Err(error) = self.file.write_all(&batch) {
+            // What got there of an entry would spoil the next one.
+            self.file.set_len(self.size)?;
+            return Err(error);
+        }
+        self.size += batch.len() as u64;
         // The buffer is kept for the next batch unless a burst made it large.
         if batch.capacity() <= 4 * MAX_LINE {
             self.batch = batch;
@@ -129,7 +136,14 @@ impl Writer {
                     _ => {}
                 }
             }
-            self.file = open_append(&self.config)?;
+            match open_append(&self.config) {
+                Ok(file) => self.file = file,
+                Err(error) => {
+                    // Back in its place, or the next try would move it on as if it were full again.
+                    fs::rename(rotated(&self.config.path, 1), &self.config.path)?;
+                    return Err(error);
+                }
+            }
         }
         self.size = 0;
         Ok(())
@@ -149,6 +163,7 @@ fn timestamp() -> String {
 mod tests {
     use super::*;
     use crate::logs::entry::decode;
+    use skep_sys::testing::{SmallDisk, Trouble, in_own_mounts};
 
     fn config(dir: &tempfile::TempDir, max_size: Option<u64>, max_files: u32) -> JsonFileConfig {
         JsonFileConfig {
@@ -186,6 +201,56 @@ mod tests {
         assert_eq!(found[2].len(), MAX_LINE);
         assert_eq!(found[3], b"xxxxxxxxxx\n");
         assert_eq!(found[4], b"end");
+    }
+
+    #[test]
+    fn a_full_disk_loses_whole_entries_only() {
+        in_own_mounts("logs::writer::tests::a_full_disk_loses_whole_entries_only", || {
+            let disk = SmallDisk::mount("size=256k,nr_inodes=16");
+            let path = disk.path().join("c-json.log");
+            let config = JsonFileConfig { path, max_size: None, max_files: 1, attrs: Vec::new() };
+            let mut writer = Writer::open(config.clone()).expect("open");
+            let mut lines = Lines::default();
+            let mut write = |n: usize| {
+                let line = format!("{n} {}\n", "x".repeat(1500));
+                writer.write(&mut lines, StdStream::Stdout, line.as_bytes()).is_ok()
+            };
+            assert!(write(0));
+            let full = disk.begin(Trouble::Full);
+            // The file's last page still has room.
+            let written = (1..100).take_while(|n| write(*n)).count();
+            assert!(written < 4 && !write(100));
+            drop(full);
+            assert!(write(101));
+            let found = entries(&config.path);
+            assert_eq!(found.len(), written + 2);
+            assert!(found[written + 1].starts_with(b"101 "));
+        });
+    }
+
+    #[test]
+    fn without_inodes_the_file_grows_and_none_is_lost() {
+        let name = "logs::writer::tests::without_inodes_the_file_grows_and_none_is_lost";
+        in_own_mounts(name, || {
+            let disk = SmallDisk::mount("size=256k,nr_inodes=16");
+            let path = disk.path().join("c-json.log");
+            let config =
+                JsonFileConfig { path, max_size: Some(200), max_files: 3, attrs: Vec::new() };
+            let mut writer = Writer::open(config.clone()).expect("open");
+            let mut lines = Lines::default();
+            let mut write = |n: u32| {
+                let line = format!("line {n}\n");
+                writer.write(&mut lines, StdStream::Stdout, line.as_bytes()).expect("write");
+            };
+            let none_left = disk.begin(Trouble::NoInodes);
+            (0..9).for_each(&mut write);
+            let found = entries(&config.path);
+            assert_eq!(found.len(), 9);
+            drop(none_left);
+            write(9);
+            assert_eq!(entries(&config.path), [b"line 9\n"]);
+            assert_eq!(entries(&rotated(&config.path, 1)), found);
+        });
     }
 
     #[test]

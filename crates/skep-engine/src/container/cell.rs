@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bollard_stubs::models::HealthcheckResult;
 use skep_container::{Attached, Handle};
@@ -13,6 +15,9 @@ use super::record::Record;
 use super::watch::{Glance, HealthStatus, Phase};
 use crate::error::Result;
 use crate::util;
+
+/// Pause before a record that could not be saved is saved again.
+const SAVE_RETRY: Duration = Duration::from_secs(2);
 
 /// Results of a health check that are kept.
 pub const HEALTH_LOG: usize = 5;
@@ -34,6 +39,8 @@ pub struct Container {
     glance: watch::Sender<Glance>,
     /// Serialises writes of the record, so that an older one never replaces a newer.
     save: Arc<Mutex<()>>,
+    /// A save that failed is going to be tried again.
+    unsaved: AtomicBool,
 }
 
 /// What is only in memory.
@@ -116,6 +123,7 @@ impl Container {
             live: Mutex::new(Live::default()),
             glance: watch::channel(glance).0,
             save: Arc::new(Mutex::new(())),
+            unsaved: AtomicBool::new(false),
         })
     }
 
@@ -216,16 +224,36 @@ impl Container {
         record.save(&self.dir, durability)
     }
 
-    /// Saves, and only logs a failure: where the state of the kernel has changed already and the
-    /// caller has no better way to answer.
+    /// Saves, and after a failure (a full disk) tries again until it works: where the state of the kernel
+    /// has changed already and the caller has no better way to answer.
     pub async fn save_or_warn(self: &Arc<Self>) {
-        if let Err(error) = self.save().await {
-            tracing::warn!(
-                container = self.id,
-                error = &error as &dyn std::error::Error,
-                "could not save a container's record"
-            );
+        let Err(error) = self.save().await else { return };
+        if self.unsaved.swap(true, Ordering::AcqRel) {
+            return;
         }
+        tracing::warn!(
+            container = self.id,
+            error = &error as &dyn std::error::Error,
+            "could not save a container's record, trying again"
+        );
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SAVE_RETRY).await;
+                let Some(this) = this.upgrade().filter(|c| !c.glance.borrow().removed) else {
+                    return;
+                };
+                // Before the record is read, so that who fails meanwhile is not forgotten.
+                this.unsaved.store(false, Ordering::Release);
+                if this.save().await.is_ok() {
+                    tracing::info!(container = this.id, "saved a container's record at last");
+                    return;
+                }
+                if this.unsaved.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+        });
     }
 
     /// The json-file log.

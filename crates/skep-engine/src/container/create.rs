@@ -5,14 +5,17 @@ use bollard_stubs::models::{
 };
 use skep_image::{Image, Platform};
 use skep_sys::files;
+use tokio::sync::oneshot;
 
 use super::attachment::{Attachment, CreateExtras};
 use super::cell::Container;
 use super::mounts::{self, MountEntry, MountKind};
 use super::record::{Record, State};
+use super::start::join_error;
 use super::{attachments, log_config, merge, names, validate};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
+use crate::options::RemoveOptions;
 use crate::util;
 use crate::volume::{self, VolumeSpec};
 
@@ -31,6 +34,8 @@ impl Engine {
     }
 
     /// Creates a container with what the API has no words for.
+    ///
+    /// When the caller stops waiting, nothing is left of the container; that goes on in the background.
     ///
     /// # Errors
     /// As [`Engine::container_create`].
@@ -59,13 +64,42 @@ impl Engine {
         let _turn = self.inner.admission.start().await;
         let id = util::random_id();
         let name = self.inner.containers.reserve(name.as_deref(), &id)?;
-        let made = self.build(&id, &name, config, host, &image, attachments).await;
-        match made {
-            Ok(()) => Ok(ContainerCreateResponse { id, warnings }),
-            Err(error) => {
-                self.unmake(&id, &name).await;
-                Err(error)
+        let (answer, made) = oneshot::channel();
+        let this = self.clone();
+        let under_way = tokio::spawn({
+            let id = id.clone();
+            async move {
+                let made = this.build(&id, &name, config, host, &image, attachments).await;
+                if made.is_err() {
+                    this.unmake(&id, &name).await;
+                }
+                if let Err(Ok(())) = answer.send(made) {
+                    this.take_back(&id).await;
+                }
             }
+        });
+        match made.await {
+            Ok(made) => made.map(|()| ContainerCreateResponse { id, warnings }),
+            Err(_) => match under_way.await {
+                Err(panicked) => Err(join_error(panicked)),
+                Ok(()) => Err(EngineError::system(
+                    "cannot create the container",
+                    "the create ended without an answer",
+                )),
+            },
+        }
+    }
+
+    /// Removes a container whose creator has gone before it could know of it.
+    async fn take_back(&self, id: &str) {
+        let options = RemoveOptions { force: true, volumes: true, ..RemoveOptions::default() };
+        match self.container_remove(id, options).await {
+            Ok(()) | Err(EngineError::NoSuchContainer(_)) => {}
+            Err(error) => tracing::warn!(
+                container = id,
+                error = &error as &dyn std::error::Error,
+                "could not take back a container that nobody waits for"
+            ),
         }
     }
 

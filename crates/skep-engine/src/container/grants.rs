@@ -112,7 +112,8 @@ impl Engine {
             );
         }
         self.grants_changed();
-        c.save().await
+        c.save_or_warn().await;
+        Ok(())
     }
 
     /// What the network room is to be asked for, with places on other networks granted first. Those

@@ -266,7 +266,7 @@ impl Engine {
         if c.phase() == Phase::Restarting {
             c.live(|l| l.restart_cancel = None);
             c.change(|r| r.state.phase = Phase::Exited);
-            c.save().await?;
+            c.save_or_warn().await;
         }
         Ok(!c.phase().is_running())
     }

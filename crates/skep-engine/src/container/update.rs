@@ -43,7 +43,14 @@ impl Engine {
             }
         }
         c.change(|r| r.host_config = after);
-        c.save_lasting().await?;
+        if let Err(error) = c.save_lasting().await {
+            c.change(|r| r.host_config.clone_from(&before));
+            if c.phase().is_running() {
+                let limits = resources::resources(&before)?;
+                self.running_handle(&c)?.update(limits).await?;
+            }
+            return Err(error);
+        }
         self.container_event(&c, "update", &[]);
         Ok(ContainerUpdateResponse { warnings: Some(Vec::new()) })
     }
@@ -75,7 +82,14 @@ impl Engine {
                 Ok(())
             }
             Err(error) => {
-                c.change(|r| r.name = old);
+                c.change(|r| r.name.clone_from(&old));
+                if let Err(error) = self.rename_in_network(&c, &old).await {
+                    tracing::warn!(
+                        container = c.id,
+                        error = &error as &dyn std::error::Error,
+                        "could not take back a container's new name in its networks"
+                    );
+                }
                 self.inner.containers.release(&name, &c.id);
                 Err(error)
             }
@@ -83,10 +97,15 @@ impl Engine {
     }
 
     async fn rename_locked(&self, c: &Arc<Container>, name: &str) -> Result<()> {
+        self.rename_in_network(c, name).await?;
+        c.save_lasting().await
+    }
+
+    async fn rename_in_network(&self, c: &Arc<Container>, name: &str) -> Result<()> {
         if let Some(sandbox) = c.read(|r| r.state.sandbox.clone()) {
             self.inner.net.rename(&SandboxId::new(sandbox), name).await?;
         }
-        c.save_lasting().await
+        Ok(())
     }
 }
 

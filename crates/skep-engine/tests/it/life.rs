@@ -225,3 +225,41 @@ fn events_update_and_stats() {
         assert_eq!(actions, ["create", "start", "update", "kill", "die", "destroy"]);
     });
 }
+
+#[test]
+fn a_create_that_nobody_waits_for_leaves_nothing() {
+    on_a_host("life::a_create_that_nobody_waits_for_leaves_nothing", |host: Host| async move {
+        let engine = host.engine().await;
+        let volume = bollard_stubs::models::Mount {
+            target: Some("/v".to_owned()),
+            typ: Some(bollard_stubs::models::MountType::VOLUME),
+            ..Default::default()
+        };
+        let body = || {
+            let host = HostConfig { mounts: Some(vec![volume.clone()]), ..HostConfig::default() };
+            script_with("true", host)
+        };
+        let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
+        for polls in 1..12 {
+            let mut create = Box::pin(engine.container_create(Some("gone"), None, body()));
+            for _ in 0..polls {
+                if futures::poll!(&mut create).is_ready() {
+                    engine.container_remove("gone", options).await.unwrap();
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(create);
+            until("the name is free again", || async {
+                engine.container_create(Some("gone"), None, body()).await.is_ok()
+            })
+            .await;
+            engine.container_remove("gone", options).await.unwrap();
+        }
+        let left = |folder: &str| {
+            std::fs::read_dir(host.dir.path().join("data").join(folder)).unwrap().count()
+        };
+        until("nothing is left", || async { left("containers") == 0 && left("image/rw") == 0 })
+            .await;
+    });
+}

@@ -26,6 +26,8 @@ pub(crate) use register::NewImage;
 pub(crate) use state::{Record, State};
 pub(crate) use work::Work;
 
+use skep_sys::files::Reserve;
+
 use crate::{
     blocking::blocking,
     digest::ChainId,
@@ -51,6 +53,8 @@ pub(crate) struct Inner {
     unpacking: Mutex<HashMap<ChainId, Arc<tokio::sync::Mutex<()>>>>,
     /// Container roots that somebody looks into.
     pub(crate) roots: Mutex<HashMap<String, Weak<Root>>>,
+    /// Lets images be removed when the disk is full.
+    reserve: Reserve,
     /// Held as long as the store is open.
     _lock: File,
 }

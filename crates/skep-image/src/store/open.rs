@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use skep_sys::files::{open_own, remove_tree, set_aside};
+use skep_sys::files::{Reserve, open_lock, remove_tree, set_aside};
 
 use super::{
     Inner,
@@ -27,7 +27,7 @@ use crate::{
 pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     let files = Files::open(root)?;
     let lock_path = files.root().join("lock");
-    let lock = open_own(&lock_path, 0o600).map_err(Error::store("create", &lock_path))?;
+    let lock = open_lock(&lock_path, 0o600).map_err(Error::store("create", &lock_path))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
         rustix::io::Errno::WOULDBLOCK => Error::Locked(files.root().into()),
         errno => Error::store("lock", &lock_path)(errno.into()),
@@ -35,7 +35,13 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     let tmp = files.root().join("tmp");
     for name in list(&tmp)? {
         let path = tmp.join(name);
-        remove_tree(&path).map_err(Error::store("remove", &path))?;
+        if let Err(error) = remove_tree(&path) {
+            tracing::warn!(
+                path = %path.display(),
+                error = &error as &dyn std::error::Error,
+                "cannot remove what an interrupted operation left"
+            );
+        }
     }
     let mut state = State::default();
     read_blobs(&files, &mut state)?;
@@ -57,6 +63,7 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
     remove_stray_links(&files, &state)?;
     Ok(Inner {
         registry: Registry::new(&settings)?,
+        reserve: Reserve::keep(files.root().join("reserve")),
         files,
         settings,
         state: Mutex::new(state),

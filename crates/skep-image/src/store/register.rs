@@ -183,10 +183,11 @@ impl Inner {
         if self.state().names.get(name) == Some(&record.id) {
             return Ok(());
         }
-        self.point(std::slice::from_ref(name), record.id)?;
         let file =
             RecordFile { last_tagged: Some(OffsetDateTime::now_utc()), ..current.file.clone() };
         self.files.write_json(&self.files.image(&record.id), &file)?;
+        // Last, so that a failure leaves the name as it was.
+        self.point(std::slice::from_ref(name), record.id)?;
         let record = Record {
             id: record.id,
             config: Arc::clone(&current.config),

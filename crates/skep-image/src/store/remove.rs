@@ -207,7 +207,11 @@ impl Inner {
         if gone.is_empty() {
             return Ok(());
         }
-        self.write_names(all)?;
+        let is_full = |error: &Error| {
+            matches!(error, Error::Store { source, .. }
+                if source.kind() == std::io::ErrorKind::StorageFull)
+        };
+        self.reserve.for_removal(is_full, || self.write_names(all.clone()))?;
         done.removed.extend(gone.into_iter().map(|name| Removed::Untagged(name.familiar())));
         Ok(())
     }

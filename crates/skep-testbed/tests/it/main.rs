@@ -11,6 +11,7 @@ mod daemon;
 mod damage;
 mod faults;
 mod fixture;
+mod full_disk;
 mod images;
 mod impostors;
 mod mesh;
