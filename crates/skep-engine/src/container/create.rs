@@ -183,7 +183,7 @@ impl Engine {
     /// Takes back what a failed create has made.
     async fn unmake(&self, id: &str, name: &str) {
         self.inner.containers.release(name, id);
-        self.inner.volumes.release(id);
+        self.release_volumes(id).await;
         let (this, id) = (self.clone(), id.to_owned());
         util::blocking(move || {
             if let Err(error) = this.inner.images.remove_rw(&id) {
@@ -287,8 +287,9 @@ impl Engine {
             }
         }
         if !fill.is_empty() {
-            let (this, id) = (self.clone(), id.to_owned());
-            util::blocking(move || this.fill_volumes(&id, &fill)).await?;
+            let id = id.to_owned();
+            let names = fill.iter().map(|(name, ..)| name.clone()).collect();
+            self.with_volumes(names, move |this| this.fill_volumes(&id, &fill)).await?;
         }
         Ok(wanted)
     }

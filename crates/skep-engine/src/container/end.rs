@@ -166,11 +166,11 @@ impl Engine {
                         "could not unmount a container's root"
                     );
                 }
-                this.leave_mounts(&owned);
                 this.drop_shared_shm(&owned);
             })
             .await;
         }
+        self.leave_mounts(&record).await;
         self.forget_execs(c);
 
         let ran =

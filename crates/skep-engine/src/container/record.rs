@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::attachment::Attachment;
 use super::layout;
-use super::mounts::MountEntry;
+use super::mounts::{MountEntry, MountKind};
 use super::watch::Phase;
 use crate::error::{EngineError, Result};
 use crate::provider::NetworkGrant;
@@ -170,6 +170,12 @@ impl Record {
     /// Whether it goes away when it ends.
     pub fn auto_remove(&self) -> bool {
         self.host_config.auto_remove.unwrap_or(false)
+    }
+
+    /// Names of the volumes among its mounts.
+    pub fn volumes(&self) -> Vec<String> {
+        let volumes = self.mounts.iter().filter(|m| m.kind == MountKind::Volume);
+        volumes.map(|m| m.name.clone()).collect()
     }
 
     /// A label.

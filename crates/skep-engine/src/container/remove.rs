@@ -111,7 +111,7 @@ impl Engine {
         }
         let record = c.record();
         self.inner.containers.remove(&c.id);
-        self.inner.volumes.release(&c.id);
+        self.release_volumes(&c.id).await;
         self.forget_execs(c);
         if volumes {
             self.remove_anonymous(&record).await;

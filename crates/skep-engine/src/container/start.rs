@@ -350,8 +350,8 @@ impl Engine {
         if record.mounts.is_empty() {
             return Ok(Vec::new());
         }
-        let (this, id, mounts) = (self.clone(), c.id.clone(), record.mounts.clone());
-        util::blocking(move || {
+        let (id, mounts) = (c.id.clone(), record.mounts.clone());
+        self.with_volumes(record.volumes(), move |this| {
             let mut parts = Vec::new();
             for entry in &mounts {
                 match entry.kind {
@@ -396,11 +396,18 @@ impl Engine {
     }
 
     /// Lets volumes go.
-    pub(crate) fn leave_mounts(&self, record: &Record) {
-        for entry in record.mounts.iter().filter(|m| m.kind == MountKind::Volume) {
-            self.inner.volumes.deactivate(&entry.name, &record.id);
-            self.volume_event("unmount", &entry.name, &[("container", &record.id)]);
+    pub(crate) async fn leave_mounts(&self, record: &Record) {
+        let (names, id) = (record.volumes(), record.id.clone());
+        if names.is_empty() {
+            return;
         }
+        self.let_volumes_go(names.clone(), move |this| {
+            for name in names {
+                this.inner.volumes.deactivate(&name, &id);
+                this.volume_event("unmount", &name, &[("container", &id)]);
+            }
+        })
+        .await;
     }
 
     /// Records that it runs, watches for its end, and begins health checks.
@@ -497,10 +504,9 @@ impl Engine {
                     "could not unmount a container's root"
                 );
             }
-            this.leave_mounts(&owned);
             this.drop_shared_shm(&owned);
         });
-        tokio::join!(network, disk);
+        tokio::join!(network, disk, self.leave_mounts(record));
     }
 }
 

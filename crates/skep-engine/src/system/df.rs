@@ -71,10 +71,12 @@ impl Engine {
 
     async fn volumes_usage(&self) -> Result<VolumesDiskUsage> {
         let mut items = Vec::new();
-        for (record, users) in self.inner.volumes.all() {
+        for (record, users) in self.volumes_all().await {
             items.push(self.volume_usage(&record, users.len()).await);
         }
-        let size = |v: &bollard_stubs::models::Volume| v.usage_data.as_ref().map_or(0, |u| u.size);
+        // Less than nought is one that is not counted.
+        let size =
+            |v: &bollard_stubs::models::Volume| v.usage_data.as_ref().map_or(0, |u| u.size.max(0));
         let used = |v: &&bollard_stubs::models::Volume| {
             v.usage_data.as_ref().is_some_and(|u| u.ref_count > 0)
         };

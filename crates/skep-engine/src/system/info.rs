@@ -75,7 +75,7 @@ impl Engine {
                 crate::error::report(error)
             ));
         }
-        let volumes = self.inner.volumes.all();
+        let volumes = self.volumes_all().await;
         let damaged = self.damaged_containers().into_iter();
         let damaged = damaged.chain(volumes.iter().filter_map(|(record, _)| record.damaged()));
         let damaged = damaged.chain(self.inner.images.problems());

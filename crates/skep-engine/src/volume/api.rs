@@ -54,7 +54,7 @@ impl Engine {
         filters.validate(&["name", "label", "label!", "driver", "dangling"])?;
         let dangling =
             if filters.has("dangling") { Some(filters.flag("dangling", false)?) } else { None };
-        let all = self.inner.volumes.all();
+        let all = self.volumes_all().await;
         let damaged: Vec<String> = all.iter().filter_map(|(r, _)| r.damaged()).collect();
         let volumes = all
             .into_iter()
@@ -74,7 +74,9 @@ impl Engine {
     /// # Errors
     /// `NoSuchVolume`.
     pub async fn volume_inspect(&self, name: &str) -> Result<Volume> {
-        self.inner.volumes.get(name).map(|record| self.volume_model(&record))
+        let (this, name) = (self.clone(), name.to_owned());
+        let record = util::blocking(move || this.inner.volumes.get(&name)).await?;
+        Ok(self.volume_model(&record))
     }
 
     /// Removes a volume. With `force` a missing one is no error.
@@ -82,8 +84,11 @@ impl Engine {
     /// # Errors
     /// `NoSuchVolume`, `VolumeInUse`.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
-        let (this, owned) = (self.clone(), name.to_owned());
-        match util::blocking(move || this.inner.volumes.remove(&owned)).await {
+        let owned = name.to_owned();
+        let removed = self
+            .with_volumes(vec![name.to_owned()], move |this| this.inner.volumes.remove(&owned))
+            .await;
+        match removed {
             Ok(_) => {
                 self.volume_event("destroy", name, &[]);
                 Ok(())
@@ -102,7 +107,7 @@ impl Engine {
         let all = filters.flag("all", false)?;
         self.all_uses_known()?;
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
-        for (record, users) in self.inner.volumes.all() {
+        for (record, users) in self.volumes_all().await {
             // What cannot be read goes only when it is named.
             if !users.is_empty()
                 || record.damage.is_some()
@@ -111,8 +116,7 @@ impl Engine {
             {
                 continue;
             }
-            let (this, name) = (self.clone(), record.name.clone());
-            let size = util::blocking(move || this.inner.volumes.size(&name)).await;
+            let size = self.volume_size(&record).await.unwrap_or(0);
             match self.volume_remove(&record.name, false).await {
                 Ok(()) => {
                     reclaimed += size;
@@ -131,13 +135,34 @@ impl Engine {
         })
     }
 
+    /// All volumes with the containers that name them.
+    pub(crate) async fn volumes_all(&self) -> Vec<(VolumeRecord, Vec<String>)> {
+        let this = self.clone();
+        util::blocking(move || this.inner.volumes.all()).await
+    }
+
+    /// A container no longer names any volume.
+    pub(crate) async fn release_volumes(&self, container: &str) {
+        let (this, id) = (self.clone(), container.to_owned());
+        util::blocking(move || this.inner.volumes.release(&id)).await;
+    }
+
+    /// Bytes in a volume; `None` for one that is a mount, whose server may not answer. Docker does not
+    /// count those either.
+    async fn volume_size(&self, record: &VolumeRecord) -> Option<u64> {
+        if record.is_mount() {
+            return None;
+        }
+        let (this, name) = (self.clone(), record.name.clone());
+        Some(util::blocking(move || this.inner.volumes.size(&name)).await)
+    }
+
     /// A volume with its size and how many containers name it.
     pub(crate) async fn volume_usage(&self, record: &VolumeRecord, users: usize) -> Volume {
-        let (this, name) = (self.clone(), record.name.clone());
-        let size = util::blocking(move || this.inner.volumes.size(&name)).await;
+        let size = self.volume_size(record).await;
         Volume {
             usage_data: Some(VolumeUsageData {
-                size: i64::try_from(size).unwrap_or(i64::MAX),
+                size: size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX)),
                 ref_count: i64::try_from(users).unwrap_or(i64::MAX),
             }),
             ..self.volume_model(record)

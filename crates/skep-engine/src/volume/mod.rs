@@ -7,13 +7,14 @@
 //! known from the containers' records and held in memory, so that a removal and a create never cross.
 
 pub(crate) mod api;
+mod aside;
 mod content;
 mod mount;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use content::copy_up;
 pub use record::VolumeRecord;
@@ -22,6 +23,8 @@ use skep_types::check;
 
 use crate::error::{EngineError, Result};
 use crate::util;
+use aside::Aside;
+use mount::{Kernel, Mounter};
 
 /// Label that marks a volume nobody named.
 pub const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
@@ -34,7 +37,10 @@ const REMOVED: &str = ".removed-";
 #[derive(Debug)]
 pub struct Volumes {
     root: PathBuf,
+    /// Never held while something is mounted or unmounted.
     table: Mutex<BTreeMap<String, Entry>>,
+    mounter: Box<dyn Mounter>,
+    aside: Aside,
 }
 
 #[derive(Debug, Clone)]
@@ -44,6 +50,9 @@ struct Entry {
     users: BTreeSet<String>,
     /// Containers that run with it; its own mount is there while there are any.
     active: BTreeSet<String>,
+    /// Held while its own mount is made or taken away, which may take for ever. The table's lock may be
+    /// taken under it, never the other way round.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What to make a volume with.
@@ -59,9 +68,13 @@ pub struct VolumeSpec {
     pub labels: HashMap<String, String>,
 }
 
+fn hold(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Entry {
     fn new(record: VolumeRecord) -> Self {
-        Self { record, users: BTreeSet::new(), active: BTreeSet::new() }
+        Self { record, users: BTreeSet::new(), active: BTreeSet::new(), turn: Arc::default() }
     }
 }
 
@@ -72,6 +85,10 @@ impl Volumes {
     /// When the folder cannot be used. A damaged volume is shown as such, a leftover that cannot be removed
     /// stays: neither keeps the others from being used.
     pub fn open(root: PathBuf) -> Result<Self> {
+        Self::open_with(root, Box::new(Kernel))
+    }
+
+    fn open_with(root: PathBuf, mounter: Box<dyn Mounter>) -> Result<Self> {
         files::own_dir(&root, 0o711)
             .and_then(|()| files::sync_parent(&root))
             .map_err(EngineError::file("create", &root))?;
@@ -80,7 +97,8 @@ impl Volumes {
                 clear(&root.join(name));
             }
         }
-        let volumes = Self { root, table: Mutex::default() };
+        let aside = Aside::default();
+        let volumes = Self { root, table: Mutex::default(), mounter, aside };
         for record in volumes.all().into_iter().map(|(record, _)| record) {
             if let Some(damage) = record.damage {
                 tracing::error!(volume = record.name, damage, "the record of a volume is damaged");
@@ -251,7 +269,13 @@ impl Volumes {
         }
     }
 
-    /// Gets a volume ready for a container that is about to run; mounts it if it has options.
+    /// Whether a volume is a mount of its own, so that what is done with it may hang.
+    pub fn has_mount(&self, name: &str) -> bool {
+        self.lock().get(name).is_some_and(|e| mount::needed(&e.record.options))
+    }
+
+    /// Gets a volume ready for a container that is about to run; mounts it if it has options. Others
+    /// than those who want the same volume do not wait for that.
     ///
     /// # Errors
     /// `NoSuchVolume`; a mount the kernel refuses; `VolumeDamaged` if its options are not known and there
@@ -271,23 +295,39 @@ impl Volumes {
                 file: self.dir(name).join(record::FILE),
             });
         }
-        if entry.active.is_empty() && mount::needed(&entry.record.options) {
-            mount::mount(name, &entry.record.options, &data)?;
+        if !mount::needed(&entry.record.options) {
+            entry.active.insert(container.to_owned());
+            return Ok(data);
         }
-        entry.active.insert(container.to_owned());
+        let (options, turn) = (entry.record.options.clone(), entry.turn.clone());
+        drop(table);
+        let _turn = hold(&turn);
+        if self.need(&mut self.lock(), name)?.active.is_empty() {
+            self.mounter.mount(name, &options, &data)?;
+        }
+        let used = self.lock().get_mut(name).map(|e| e.active.insert(container.to_owned()));
+        if used.is_none() {
+            self.mounter.unmount(&data)?;
+            return Err(EngineError::NoSuchVolume(name.to_owned()));
+        }
         Ok(data)
     }
 
     /// A container no longer runs; the last one takes a volume's own mount away.
     pub fn deactivate(&self, name: &str, container: &str) {
-        let data = self.mountpoint(name);
-        let mut table = self.lock();
-        let Some(entry) = table.get_mut(name) else { return };
-        if entry.active.remove(container)
-            && entry.active.is_empty()
-            && mount::needed(&entry.record.options)
-            && let Err(error) = mount::unmount(&data)
-        {
+        let turn = {
+            let mut table = self.lock();
+            let Some(entry) = table.get_mut(name) else { return };
+            let last = entry.active.remove(container) && entry.active.is_empty();
+            if !last || !mount::needed(&entry.record.options) {
+                return;
+            }
+            entry.turn.clone()
+        };
+        let _turn = hold(&turn);
+        // Somebody may have come meanwhile.
+        let unused = self.lock().get(name).is_some_and(|entry| entry.active.is_empty());
+        if unused && let Err(error) = self.mounter.unmount(&self.mountpoint(name)) {
             tracing::warn!(
                 volume = name,
                 error = &error as &dyn std::error::Error,
@@ -302,17 +342,29 @@ impl Volumes {
     /// `NoSuchVolume`, `VolumeInUse`, file errors: it is still there then, but when only freeing the space
     /// failed, which the next start repeats.
     pub fn remove(&self, name: &str) -> Result<VolumeRecord> {
+        let unused = |entry: &Entry| match entry.users.is_empty() {
+            true => Ok(()),
+            false => {
+                let holders = entry.users.iter().cloned().collect();
+                Err(EngineError::VolumeInUse { name: name.to_owned(), holders })
+            }
+        };
+        let turn = {
+            let mut table = self.lock();
+            let entry = self.need(&mut table, name)?;
+            unused(entry)?;
+            let mounted = mount::needed(&entry.record.options) || entry.record.damage.is_some();
+            mounted.then(|| entry.turn.clone())
+        };
+        let _turn = turn.as_deref().map(hold);
+        if turn.is_some() {
+            self.mounter.unmount(&self.mountpoint(name))?;
+        }
         let (record, grave) = {
             let mut table = self.lock();
             let entry = self.need(&mut table, name)?;
-            if !entry.users.is_empty() {
-                let holders = entry.users.iter().cloned().collect();
-                return Err(EngineError::VolumeInUse { name: name.to_owned(), holders });
-            }
+            unused(entry)?;
             let dir = self.dir(name);
-            if mount::needed(&entry.record.options) || entry.record.damage.is_some() {
-                mount::unmount(&self.mountpoint(name))?;
-            }
             // With this name it is no volume any more; a crash from here on is finished at start.
             let grave = self.root.join(format!("{REMOVED}{}", util::random_id()));
             files::rename_new(&dir, &grave)

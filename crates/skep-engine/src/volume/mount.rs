@@ -13,11 +13,36 @@ pub fn needed(options: &HashMap<String, String>) -> bool {
     options.get("device").is_some_and(|d| !d.is_empty())
 }
 
-/// Mounts a volume.
-///
-/// # Errors
-/// When the kernel refuses it, or an NFS server's name is not known.
-pub fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Result<()> {
+/// What mounts volumes that are mounts. Each call may block as long as a file server or a resolver pleases.
+pub trait Mounter: std::fmt::Debug + Send + Sync {
+    /// Mounts a volume; nothing happens if that was done before.
+    ///
+    /// # Errors
+    /// When the kernel refuses it, or an NFS server's name is not known.
+    fn mount(&self, name: &str, options: &HashMap<String, String>, data: &Path) -> Result<()>;
+
+    /// Takes a volume's mount away; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn unmount(&self, data: &Path) -> Result<()>;
+}
+
+/// The kernel of this host.
+#[derive(Debug)]
+pub struct Kernel;
+
+impl Mounter for Kernel {
+    fn mount(&self, name: &str, options: &HashMap<String, String>, data: &Path) -> Result<()> {
+        mount(name, options, data)
+    }
+
+    fn unmount(&self, data: &Path) -> Result<()> {
+        unmount(data)
+    }
+}
+
+fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Result<()> {
     if is_mounted(data)? {
         return Ok(());
     }
@@ -53,11 +78,7 @@ pub fn mount(name: &str, options: &HashMap<String, String>, data: &Path) -> Resu
     Ok(())
 }
 
-/// Takes a volume's mount away; nothing happens if there is none.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn unmount(data: &Path) -> Result<()> {
+fn unmount(data: &Path) -> Result<()> {
     match nix::mount::umount2(data, MntFlags::MNT_DETACH) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(EngineError::File {

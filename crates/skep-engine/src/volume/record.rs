@@ -107,6 +107,11 @@ impl VolumeRecord {
         self.damage.as_ref().map(|damage| format!("volume {} is damaged: {damage}", self.name))
     }
 
+    /// Whether it is a mount of its own.
+    pub fn is_mount(&self) -> bool {
+        super::mount::needed(&self.options)
+    }
+
     /// Nobody named it.
     pub fn is_anonymous(&self) -> bool {
         self.labels.contains_key(super::ANONYMOUS_LABEL)

@@ -156,3 +156,93 @@ fn stored_record(text: &str) -> Option<VolumeRecord> {
     std::fs::write(dir.path().join(record::FILE), text).unwrap();
     VolumeRecord::load(dir.path(), "x").unwrap()
 }
+
+/// A file server that answers when it is told to.
+#[derive(Debug, Default)]
+struct Server {
+    /// What was asked, in order.
+    asked: Mutex<Vec<String>>,
+    /// Mounts of volumes of these names hang.
+    hangs: Mutex<BTreeSet<String>>,
+    changed: std::sync::Condvar,
+}
+
+#[derive(Debug)]
+struct Remote(Arc<Server>);
+
+impl Server {
+    fn let_go(&self, name: &str) {
+        self.hangs.lock().unwrap().remove(name);
+        self.changed.notify_all();
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| *asked == what).count()
+    }
+}
+
+impl Mounter for Remote {
+    fn mount(&self, name: &str, _: &HashMap<String, String>, _: &Path) -> Result<()> {
+        self.0.asked.lock().unwrap().push(format!("mount {name}"));
+        let hangs = self.0.hangs.lock().unwrap();
+        drop(self.0.changed.wait_while(hangs, |hangs| hangs.contains(name)).unwrap());
+        Ok(())
+    }
+
+    fn unmount(&self, data: &Path) -> Result<()> {
+        let name = data.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        self.0.asked.lock().unwrap().push(format!("unmount {name}"));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Arc::new(Server::default());
+    server.hangs.lock().unwrap().insert("dead".into());
+    let root = dir.path().join("volumes");
+    let volumes = Arc::new(Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap());
+    for (name, device) in [("dead", ":/x"), ("good", ":/y"), ("own", "")] {
+        let options = [("device".to_owned(), device.to_owned())].into();
+        let spec = VolumeSpec { name: name.into(), options, ..Default::default() };
+        volumes.create(spec, Some("c1")).unwrap();
+    }
+    // Both want the same one; one mount is enough for both.
+    let waiting: Vec<_> = ["c1", "c2"]
+        .map(|container| {
+            let volumes = volumes.clone();
+            std::thread::spawn(move || volumes.activate("dead", container).map(drop))
+        })
+        .into();
+    while server.count("mount dead") == 0 {
+        std::thread::yield_now();
+    }
+    // Everybody else, on a thread, so that a failure does not hang.
+    let (done, others) = std::sync::mpsc::channel();
+    let all = volumes.clone();
+    std::thread::spawn(move || {
+        all.activate("good", "c1").unwrap();
+        all.activate("own", "c1").unwrap();
+        all.deactivate("good", "c1");
+        all.create(VolumeSpec::default(), None).unwrap();
+        assert_eq!(all.all().len(), 4);
+        assert!(all.has_mount("dead") && all.get("dead").is_ok());
+        assert!(matches!(all.remove("dead"), Err(EngineError::VolumeInUse { .. })));
+        all.release("c1");
+        all.remove("good").unwrap();
+        done.send(()).unwrap();
+    });
+    let others = others.recv_timeout(std::time::Duration::from_secs(20));
+    others.expect("others do not wait for the server");
+    server.let_go("dead");
+    for thread in waiting {
+        thread.join().unwrap().unwrap();
+    }
+    assert_eq!(server.count("mount dead"), 1);
+    volumes.deactivate("dead", "c1");
+    assert_eq!(server.count("unmount dead"), 0);
+    volumes.deactivate("dead", "c2");
+    assert_eq!(server.count("unmount dead"), 1);
+    volumes.remove("dead").unwrap();
+}
