@@ -66,4 +66,4 @@ pub use rw::{CommitOptions, MountOptions, Root, RwLayer};
 pub use settings::{Limits, RegistryConfig, Retry, Settings};
 pub use store::Images;
 pub use stream::{ByteStream, ChunkWriter};
-pub use tar::pack::{PackOptions, pack};
+pub use tar::pack::{PackOptions, pack, pack_entry};

@@ -39,7 +39,7 @@ pub struct Limits {
     pub entries: u64,
     /// Bytes an image archive may unpack to.
     pub archive_bytes: u64,
-    /// Bytes that must stay free on the disk of the store.
+    /// Bytes that must stay free on the disk of the store; 0: not looked at.
     pub min_free_bytes: u64,
     /// Bytes of a manifest or index.
     pub manifest_bytes: u64,

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
+use skep_sys::files;
 
 /// Opens `path` with `root` as `/`: links, absolute ones and `..` included, stay inside.
 pub fn open(root: &Path, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
@@ -31,13 +32,12 @@ fn open_at(root: std::os::fd::BorrowedFd<'_>, path: &Path, flags: OFlag) -> io::
 }
 
 /// Reads a regular file of at most `limit` bytes (`ErrorKind::FileTooLarge` beyond; never blocks on
-/// a pipe an image may have put there).
+/// a pipe and touches no device that an image may have put there).
 pub fn read_text(root: &Path, path: &Path, limit: u64) -> io::Result<String> {
-    let file = File::from(open(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
+    let pinned = open(root, path, OFlag::O_PATH)?;
+    let file = files::reopen(&pinned, files::OFlags::RDONLY)?
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))?;
+    let file = File::from(file);
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {

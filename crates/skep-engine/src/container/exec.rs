@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::cell::Container;
 use super::record::Record;
+use super::root;
 use super::spec;
 use super::watch::Phase;
 use crate::engine::Engine;
@@ -364,7 +365,9 @@ fn exec_process(
     config: &ExecConfig,
     limits: &[(String, i64, i64)],
 ) -> Result<Process> {
-    let root = format!("/proc/{}/root", record.state.pid);
+    let gone = || EngineError::NotRunning { id: record.id.clone(), kind: NotRunningText::Exec };
+    let root = root::process_root(&record.id, record.state.pid)?.ok_or_else(gone)?;
+    let root = root::fd_path(&root);
     let own_user = config.user.clone().filter(|u| !u.is_empty());
     let mut record = record.clone();
     let changed = own_user.is_some();

@@ -378,9 +378,12 @@ impl Volumes {
         Ok(record)
     }
 
-    /// Bytes in a volume.
+    /// Bytes in a volume; 0 with a warning if it cannot be read.
     pub fn size(&self, name: &str) -> u64 {
-        content::size(&self.mountpoint(name))
+        content::size(&self.mountpoint(name)).unwrap_or_else(|error| {
+            tracing::warn!(volume = name, %error, "could not measure a volume");
+            0
+        })
     }
 }
 

@@ -246,3 +246,43 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
     assert_eq!(server.count("unmount dead"), 1);
     volumes.remove("dead").unwrap();
 }
+
+/// A container may nest folders deeper than a stack or a descriptor table goes, and a leftover may be in
+/// use: EBUSY.
+#[test]
+fn what_containers_made_is_removed_or_left_but_never_in_the_way() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let (dir, volumes) = temp();
+    let spec = VolumeSpec { name: "deep".into(), ..Default::default() };
+    volumes.create(spec.clone(), None).unwrap();
+    let top = volumes.mountpoint("deep");
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(&top, flags, Mode::empty()).unwrap();
+    for _ in 0..5_000 {
+        mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
+        at = openat(&at, "d", flags, Mode::empty()).unwrap();
+    }
+    drop(at);
+    assert_eq!(volumes.size("deep"), 0);
+    volumes.remove("deep").unwrap();
+    let root = dir.path().join("volumes");
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    let grave = root.join(format!("{REMOVED}0"));
+    std::fs::create_dir_all(grave.join("_data/busy")).unwrap();
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+            let none = None::<&str>;
+            nix::mount::mount(none, "/", none, flags, none).unwrap();
+            let flags = nix::mount::MsFlags::empty();
+            let busy = grave.join("_data/busy");
+            nix::mount::mount(Some("none"), &busy, Some("tmpfs"), flags, none).unwrap();
+            Volumes::open(root.clone()).map(drop)
+        });
+        start.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).unwrap();
+    });
+    assert!(grave.join("_data/busy").is_dir());
+    Volumes::open(root.clone()).unwrap();
+    assert!(!grave.exists());
+}

@@ -173,6 +173,14 @@ fn copies_in_and_out() {
         let (_, tar) = engine.container_archive_get("c1", "/d/.").await.unwrap();
         assert_eq!(names(&bytes(tar).await), ["d/", "d/f"]);
         assert!(engine.container_archive_stat("c1", "/etc/hosts").await.unwrap().size > 0);
+        // What is mounted there gets new content and stays mounted; other mounts are not replaced.
+        put("/etc", "hosts").await.unwrap();
+        assert!(put("/", "data").await.unwrap_err().report().contains("busy"));
+        let hosts = engine.container_archive_stat("c1", "/etc/hosts").await.unwrap();
+        assert_eq!(hosts.size, 2);
+        let own = engine.config().data_root.join("containers");
+        let own = crate::host::sh(&format!("cat {}/*/hosts", own.display()));
+        assert_eq!(own, "hi");
         let changes = engine.container_changes("c1").await.unwrap();
         let lines: Vec<String> = changes.iter().map(|c| format!("{} {}", c.kind, c.path)).collect();
         assert!(
@@ -239,6 +247,15 @@ fn parts_of_volumes_stay_in_them() {
             error.starts_with("cannot access path") && error.contains("vol/_data/out"),
             "{error}"
         );
+        // Neither do copies into a container that does not run.
+        let error = engine.container_archive_get("out", "/m/etc").await.map(|_| ()).unwrap_err();
+        assert!(error.report().contains("vol/_data/out"), "{}", error.report());
+        engine
+            .container_create(Some("in"), None, script_with("true", part("vol", "s")))
+            .await
+            .unwrap();
+        let (_, tar) = engine.container_archive_get("in", "/m/f").await.unwrap();
+        assert_eq!(names(&bytes(tar).await), ["f"]);
         // Nothing of it stays in the host's table.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains("/subpaths/"), "{mounts}");

@@ -5,11 +5,11 @@
 //! container's doing and are left out.
 
 use std::{
-    ffi::OsStr,
+    ffi::{CString, OsStr},
     fs::{self, Metadata},
     io,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::AsFd,
         unix::{
             ffi::OsStrExt,
             fs::{FileTypeExt, MetadataExt},
@@ -18,15 +18,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat},
-    io::Errno,
-};
-use skep_sys::files::names;
+use rustix::fs::{FileType, Stat};
+use skep_sys::files::{Visit, Walk, names};
 
 use crate::{
     image::{Change, ChangeKind},
-    tar::pack::{MAX_DEPTH, is_opaque},
+    tar::pack::{MAX_PATH, is_opaque},
 };
 
 /// What Docker makes in its init layer, below the container's own.
@@ -45,76 +42,99 @@ const MOUNT_POINTS: [&str; 12] = [
     "/sys",
 ];
 
-/// Compares; blocking. The upper directory may be changing.
+/// Compares; blocking. The upper directory may be changing. What lies deeper than a path can be is not
+/// looked at.
 pub(super) fn between(upper: &Path, lowers: &[PathBuf]) -> io::Result<Vec<Change>> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(upper, flags, Mode::empty())?;
-    let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+    let lowers = lowers.iter().map(PathBuf::as_path).collect();
+    let mut way = vec![Folder { path: "/".into(), lowers, opaque: false, seen: None }];
     let mut changes = Vec::new();
-    folder(root.as_fd(), Path::new("/"), &lowers, false, 0, &mut changes)?;
+    let mut walk = Walk::new(super::open_folder(upper)?)?;
+    while let Some(visit) = walk.step()? {
+        let Some(folder) = way.last() else { break };
+        match visit {
+            Visit::Entry(name, stat) => {
+                let path = folder.path.join(OsStr::from_bytes(name.as_bytes()));
+                let below = lookup(&folder.lowers, &path);
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+                    if below.is_some() {
+                        push(&mut changes, &path, ChangeKind::Deleted);
+                    }
+                    continue;
+                }
+                let (below, lowers) = match below {
+                    Some(below) => (Some(below.top), below.folders),
+                    None => (None, Vec::new()),
+                };
+                let seen = Seen { path, stat, below, at: changes.len() };
+                if kind != FileType::Directory || seen.path.as_os_str().len() > MAX_PATH {
+                    seen.judge(&mut changes);
+                } else if walk.enter(&name)? {
+                    let (path, opaque) = (seen.path.clone(), is_opaque(walk.here()));
+                    way.push(Folder { path, lowers, opaque, seen: Some(seen) });
+                }
+            }
+            Visit::Leave => {
+                if folder.opaque {
+                    folder.hidden(&names(walk.here())?, &mut changes)?;
+                }
+                if let Some(seen) = way.pop().and_then(|folder| folder.seen) {
+                    seen.judge(&mut changes);
+                }
+            }
+        }
+    }
     changes.sort();
     Ok(changes)
 }
 
-/// `lowers` are the layers in which this folder exists and is not hidden, top first. They never
-/// change and hold folders only up to here, so paths are safe there.
-fn folder(
-    dir: BorrowedFd<'_>,
-    path: &Path,
-    lowers: &[&Path],
+/// A folder on the way down.
+struct Folder<'a> {
+    path: PathBuf,
+    /// The layers in which it exists and is not hidden, top first. They never change and hold folders
+    /// only up to here, so paths are safe there.
+    lowers: Vec<&'a Path>,
     opaque: bool,
-    depth: usize,
-    changes: &mut Vec<Change>,
-) -> io::Result<()> {
-    let names = names(dir)?;
-    for name in &names {
-        let child = path.join(OsStr::from_bytes(name.as_bytes()));
-        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => continue,
-            Err(errno) => return Err(errno.into()),
-        };
-        let below = if depth < MAX_DEPTH { lookup(lowers, &child) } else { None };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
-            if below.is_some() {
+    /// What was seen of itself; judged after its content.
+    seen: Option<Seen>,
+}
+
+impl Folder<'_> {
+    /// What an opaque folder hides.
+    fn hidden(&self, names: &[CString], changes: &mut Vec<Change>) -> io::Result<()> {
+        for name in names_below(&self.lowers, &self.path)? {
+            let there = names.iter().any(|known| known.as_bytes() == name.as_bytes());
+            let child = self.path.join(&name);
+            if !there && lookup(&self.lowers, &child).is_some() {
                 push(changes, &child, ChangeKind::Deleted);
             }
-            continue;
         }
-        let at = changes.len();
-        if kind == FileType::Directory && depth < MAX_DEPTH {
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match openat(dir, name, flags, Mode::empty()) {
-                Ok(fd) => {
-                    let opaque = is_opaque(fd.as_fd());
-                    let lowers =
-                        below.as_ref().map(|below| below.folders.as_slice()).unwrap_or_default();
-                    folder(fd.as_fd(), &child, lowers, opaque, depth + 1, changes)?;
-                }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        match below {
-            None if is_mount_point(&child) && changes.len() == at => {}
-            None => push(changes, &child, ChangeKind::Added),
-            Some(below) if changes.len() > at || differs(&stat, &below.top) => {
-                push(changes, &child, ChangeKind::Modified);
+        Ok(())
+    }
+}
+
+/// Something in the upper directory.
+struct Seen {
+    path: PathBuf,
+    stat: Stat,
+    /// What the layers show there.
+    below: Option<Metadata>,
+    /// How many changes were known before its content was looked at.
+    at: usize,
+}
+
+impl Seen {
+    fn judge(&self, changes: &mut Vec<Change>) {
+        let changed_within = changes.len() > self.at;
+        match &self.below {
+            None if is_mount_point(&self.path) && !changed_within => {}
+            None => push(changes, &self.path, ChangeKind::Added),
+            Some(below) if changed_within || differs(&self.stat, below) => {
+                push(changes, &self.path, ChangeKind::Modified);
             }
             Some(_) => {}
         }
     }
-    if opaque {
-        for name in names_below(lowers, path)? {
-            let there = names.iter().any(|known| known.as_bytes() == name.as_bytes());
-            let child = path.join(&name);
-            if !there && lookup(lowers, &child).is_some() {
-                push(changes, &child, ChangeKind::Deleted);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What layers show under a path.

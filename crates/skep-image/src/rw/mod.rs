@@ -8,12 +8,11 @@ mod changes;
 mod commit;
 pub(crate) mod error;
 mod mount;
-mod size;
 
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::symlink,
+    os::{fd::OwnedFd, unix::fs::symlink},
     path::{Path, PathBuf},
     sync::{Arc, MutexGuard, PoisonError, Weak},
 };
@@ -22,7 +21,8 @@ pub use commit::CommitOptions;
 pub use error::RwError;
 pub use mount::{MountOptions, Root};
 
-use skep_sys::files::{make_dir, remove_tree};
+use rustix::fs::{Mode, OFlags};
+use skep_sys::files::{make_dir, remove_tree, tree_size};
 
 use crate::{
     digest::{ChainId, ImageId},
@@ -204,7 +204,9 @@ impl Images {
     pub async fn rw_size(&self, container: &str) -> Result<u64> {
         let upper = self.rw(container)?.upper;
         self.blocking(move |_| {
-            size::of(&upper).map_err(|e| RwError::io("measure", &upper)(e).into())
+            open_folder(&upper)
+                .and_then(tree_size)
+                .map_err(|e| RwError::io("measure", &upper)(e).into())
         })
         .await
     }
@@ -270,6 +272,12 @@ fn in_use(
 ) -> Option<Arc<Root>> {
     roots.retain(|_, root| root.strong_count() > 0);
     roots.get(container).and_then(Weak::upgrade).filter(|root| !run || root.take())
+}
+
+/// A folder of ours, to walk it.
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 /// Container ids and names, and nothing that a path could be made of.

@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -17,17 +17,18 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr, major,
-        minor, openat, readlinkat, statat,
+        AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, lgetxattr, llistxattr,
+        major, minor, openat, readlinkat, statat,
     },
     io::Errno,
 };
-use skep_sys::files::names;
+use skep_sys::files::{Visit, Walk, open_file};
 
 use super::BLOCK;
 
-/// Deepest folder that is walked; each level holds a descriptor.
-pub(crate) const MAX_DEPTH: usize = 900;
+/// Longest name in a stream: what the kernel takes as a path, so that the other side can unpack it. It also
+/// bounds what names in deeply nested folders cost.
+pub(crate) const MAX_PATH: usize = 4095;
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// How a tree is packed.
@@ -51,10 +52,36 @@ pub fn pack(tree: &Path, writer: &mut dyn Write, options: &PackOptions) -> io::R
     let root = rustix::fs::open(tree, flags, Mode::empty())?;
     let mut packer = Packer { writer, options, links: HashMap::new() };
     if let Some(prefix) = &options.prefix {
-        let stat = rustix::fs::fstat(&root)?;
-        packer.folder_entry(root.as_fd(), prefix, &stat)?;
+        packer.folder_entry(root.as_fd(), prefix)?;
     }
-    packer.folder(root.as_fd(), options.prefix.as_deref().unwrap_or(Path::new("")), 0)?;
+    packer.content(root, options.prefix.clone().unwrap_or_default())?;
+    finish(packer.writer)
+}
+
+/// Writes `entry` of the open folder `dir`, of whatever kind, as a tar stream in which it is called `name`;
+/// a folder with all its content. `.` is the folder itself. Nothing is followed. Blocking.
+///
+/// # Errors
+/// Those of reading the tree and of `writer`; `ErrorKind::NotFound` if there is no such entry.
+pub fn pack_entry(
+    dir: BorrowedFd<'_>,
+    entry: &CStr,
+    name: &Path,
+    writer: &mut dyn Write,
+    options: &PackOptions,
+) -> io::Result<()> {
+    let mut packer = Packer { writer, options, links: HashMap::new() };
+    let stat = statat(dir, entry, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = openat(dir, entry, flags, Mode::empty())?;
+        packer.folder_entry(folder.as_fd(), name)?;
+        // What is in `./` is called by its own name.
+        let below = if name == Path::new(".") { PathBuf::new() } else { name.to_owned() };
+        packer.content(folder, below)?;
+    } else {
+        packer.entry(dir, entry, name, &stat)?;
+    }
     finish(packer.writer)
 }
 
@@ -71,40 +98,40 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    fn folder(&mut self, dir: BorrowedFd<'_>, path: &Path, depth: usize) -> io::Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(io::Error::other(format!("{} is nested too deeply", path.display())));
-        }
-        for name in names(dir)? {
-            let stat = match statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let child = path.join(OsStr::from_bytes(name.as_bytes()));
-            self.entry(dir, &name, &child, &stat, depth)?;
+    /// Everything in a folder whose name is `path`.
+    fn content(&mut self, top: OwnedFd, mut path: PathBuf) -> io::Result<()> {
+        let mut walk = Walk::new(top)?;
+        while let Some(visit) = walk.step()? {
+            match visit {
+                Visit::Entry(name, stat) => {
+                    let child = path.join(OsStr::from_bytes(name.to_bytes()));
+                    if child.as_os_str().len() > MAX_PATH {
+                        let shown: String = child.to_string_lossy().chars().take(80).collect();
+                        return Err(io::Error::other(format!("{shown}... is nested too deeply")));
+                    }
+                    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                        self.entry(walk.here(), &name, &child, &stat)?;
+                    } else if walk.enter(&name)? {
+                        self.folder_entry(walk.here(), &child)?;
+                        path = child;
+                    }
+                }
+                Visit::Leave => drop(path.pop()),
+            }
         }
         Ok(())
     }
 
+    /// Anything but a folder.
     fn entry(
         &mut self,
         dir: BorrowedFd<'_>,
         name: &CStr,
         path: &Path,
         stat: &Stat,
-        depth: usize,
     ) -> io::Result<()> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         match kind {
-            FileType::Directory => {
-                let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let Some(fd) = gone(openat(dir, name, flags, Mode::empty()))? else {
-                    return Ok(());
-                };
-                self.folder_entry(fd.as_fd(), path, stat)?;
-                return self.folder(fd.as_fd(), path, depth + 1);
-            }
             FileType::CharacterDevice if self.options.whiteouts && stat.st_rdev == 0 => {
                 let hidden = [b".wh.", name.to_bytes()].concat();
                 let path = path.with_file_name(OsStr::from_bytes(&hidden));
@@ -142,11 +169,11 @@ impl Packer<'_> {
         }
     }
 
-    fn folder_entry(&mut self, fd: BorrowedFd<'_>, path: &Path, stat: &Stat) -> io::Result<()> {
+    fn folder_entry(&mut self, fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         let mut name = path.as_os_str().as_bytes().to_vec();
         name.push(b'/');
         let xattrs = Source::Open(fd).read()?;
-        let meta = Meta::new(stat, self.options);
+        let meta = Meta::new(&fstat(fd)?, self.options);
         self.header(Path::new(OsStr::from_bytes(&name)), b'5', &meta, &[], &xattrs)?;
         if self.options.whiteouts && is_opaque(fd) {
             self.header(&path.join(OsStr::from_bytes(OPAQUE)), b'0', &meta, &[], &[])?;
@@ -161,12 +188,8 @@ impl Packer<'_> {
         path: &Path,
         meta: Meta,
     ) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Some(fd) = gone(openat(dir, name, flags, Mode::empty()))? else { return Ok(()) };
-        let stat = rustix::fs::fstat(&fd)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(());
-        }
+        let Some(fd) = open_file(dir, name)? else { return Ok(()) };
+        let stat = fstat(&fd)?;
         let xattrs = Source::Open(fd.as_fd()).read()?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         self.header(path, b'0', &Meta { size, ..meta }, &[], &xattrs)?;

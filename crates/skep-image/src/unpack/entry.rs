@@ -31,6 +31,10 @@ pub(super) fn make(
     data: &mut dyn Read,
 ) -> Result<u64, UnpackError> {
     let path = clean(&entry.path)?;
+    if path.as_os_str().is_empty() && tree.live {
+        return Ok(0);
+    }
+    let path = tree.base().join(path);
     if tree.options.whiteouts
         && let Some(whiteout) = whiteout::of(&path)?
     {
@@ -49,9 +53,15 @@ pub(super) fn make(
     let mut written = 0;
     match &entry.kind {
         EntryKind::Directory => folder(tree, &place, entry)?,
-        EntryKind::File(sparse) => written = file(tree, &place, entry, sparse.as_ref(), data)?,
+        EntryKind::File(sparse) => {
+            if tree.live && place.is_mount_point() {
+                let out = place.rewrite()?.into();
+                return content(tree, &place, entry, sparse.as_ref(), data, &out);
+            }
+            written = file(tree, &place, entry, sparse.as_ref(), data)?;
+        }
         EntryKind::HardLink(to) => {
-            let target = tree.existing(&clean(to)?)?;
+            let target = tree.existing(&tree.base().join(clean(to)?))?;
             let link =
                 || linkat(&*target.dir, &target.name, &*place.dir, &place.name, AtFlags::empty());
             if same(&target, &place) {
@@ -135,22 +145,7 @@ fn file(
         openat(&*place.dir, &place.name, flags, Mode::from_raw_mode(0o600))
     })?;
     let out = std::fs::File::from(fd);
-    let io = |action| {
-        let path = place.path.clone();
-        move |source: io::Error| match source.raw_os_error() {
-            Some(_) => UnpackError::Io { action, path, source },
-            None => UnpackError::Read(source),
-        }
-    };
-    match sparse {
-        None => copy(data, &out, 0, entry.size, tree).map_err(|e| e.into_unpack(io("write")))?,
-        Some(sparse) => {
-            ftruncate(&out, sparse.size).map_err(failed("resize", &place.path))?;
-            for (offset, len) in &sparse.segments {
-                copy(data, &out, *offset, *len, tree).map_err(|e| e.into_unpack(io("write")))?;
-            }
-        }
-    }
+    content(tree, place, entry, sparse, data, &out)?;
     let (uid, gid) = tree.options.owner.unwrap_or((entry.uid, entry.gid));
     // Order matters: changing the owner clears setuid bits and capabilities.
     fchown(&out, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
@@ -159,6 +154,34 @@ fn file(
         .map_err(failed("change the mode of", &place.path))?;
     for (name, value) in wanted_xattrs(entry) {
         supported(fsetxattr(&out, name, value, XattrFlags::empty()), place, name)?;
+    }
+    Ok(entry.size)
+}
+
+/// A file's data, in its place.
+fn content(
+    tree: &mut Tree<'_>,
+    place: &Place,
+    entry: &Entry,
+    sparse: Option<&Sparse>,
+    data: &mut dyn Read,
+    out: &std::fs::File,
+) -> Result<u64, UnpackError> {
+    let io = |action| {
+        let path = place.path.clone();
+        move |source: io::Error| match source.raw_os_error() {
+            Some(_) => UnpackError::Io { action, path, source },
+            None => UnpackError::Read(source),
+        }
+    };
+    match sparse {
+        None => copy(data, out, 0, entry.size, tree).map_err(|e| e.into_unpack(io("write")))?,
+        Some(sparse) => {
+            ftruncate(out, sparse.size).map_err(failed("resize", &place.path))?;
+            for (offset, len) in &sparse.segments {
+                copy(data, out, *offset, *len, tree).map_err(|e| e.into_unpack(io("write")))?;
+            }
+        }
     }
     Ok(entry.size)
 }

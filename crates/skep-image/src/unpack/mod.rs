@@ -10,11 +10,11 @@ pub(crate) mod error;
 mod tree;
 mod whiteout;
 
-use std::{io::Read, path::Path};
+use std::{io::Read, os::fd::OwnedFd, path::Path};
 
 pub use error::UnpackError;
 
-use crate::{settings::Limits, tar::Reader};
+use crate::{compress::decoder, error::ArchiveError, settings::Limits, tar::Reader};
 use tree::Tree;
 
 /// How a stream is unpacked.
@@ -55,19 +55,47 @@ pub fn unpack(
     unpack_reader(stream, target, options).map(|(unpacked, _)| unpacked)
 }
 
+/// Unpacks a tar stream, plain or compressed with gzip or zstd, into a folder of a root that somebody else may
+/// be using and changing (`docker cp`). Links lead where they lead with `root` as `/`; `folder` is a path in
+/// it. An entry for the folder itself changes nothing. Mount points are not replaced: a mounted file gets the
+/// new content, anything else there is refused.
+///
+/// Needs root for ownership and device nodes. Blocking.
+///
+/// # Errors
+/// [`UnpackError`]; what was unpacked until then stays.
+pub fn unpack_in(
+    stream: impl Read + Send,
+    root: OwnedFd,
+    folder: &Path,
+    options: &UnpackOptions,
+) -> Result<Unpacked, UnpackError> {
+    let (_, stream) = decoder(stream).map_err(|error| match error {
+        ArchiveError::Compression(name) => UnpackError::Compression(name),
+        ArchiveError::Read(source) => UnpackError::Read(source),
+        other => UnpackError::Malformed(other.to_string()),
+    })?;
+    let folder = folder.strip_prefix("/").unwrap_or(folder);
+    all(stream, Tree::new(root, folder, true, options)?).map(|(unpacked, _)| unpacked)
+}
+
 /// As [`unpack`], giving the stream back.
 pub(crate) fn unpack_reader<R: Read>(
     stream: R,
     target: &Path,
     options: &UnpackOptions,
 ) -> Result<(Unpacked, R), UnpackError> {
-    let mut tree = Tree::open(target, options)?;
+    all(stream, Tree::open(target, options)?)
+}
+
+fn all<R: Read>(stream: R, mut tree: Tree<'_>) -> Result<(Unpacked, R), UnpackError> {
+    let limits = &tree.options.limits;
     let mut reader = Reader::new(stream);
     let mut unpacked = Unpacked::default();
     while let Some(entry) = reader.next()? {
         unpacked.entries += 1;
-        if unpacked.entries > options.limits.entries {
-            return Err(UnpackError::TooManyEntries(options.limits.entries));
+        if unpacked.entries > limits.entries {
+            return Err(UnpackError::TooManyEntries(limits.entries));
         }
         unpacked.bytes += entry::make(&mut tree, &entry, &mut reader.data())?;
     }

@@ -13,13 +13,14 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-        chownat, fstatvfs, mkdirat, open, openat2, statat, unlinkat, utimensat,
+        AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags,
+        Timespec, Timestamps, Uid, chownat, fstatvfs, mkdirat, open, openat2, statat, statx,
+        unlinkat, utimensat,
     },
     io::Errno,
 };
 
-use skep_sys::files::remove_tree_at;
+use skep_sys::files::{remove_tree_at, reopen};
 
 use super::{UnpackOptions, error::UnpackError};
 
@@ -28,6 +29,10 @@ const SPACE_STEP: u64 = 64 << 20;
 
 pub(super) struct Tree<'a> {
     root: Rc<OwnedFd>,
+    /// Where in the root everything goes; empty for the root itself.
+    base: PathBuf,
+    /// Somebody else uses the root: things may be mounted in it.
+    pub(super) live: bool,
     pub(super) options: &'a UnpackOptions,
     /// The folder of the last member: tar streams list folder by folder.
     last: Option<(PathBuf, Rc<OwnedFd>)>,
@@ -48,10 +53,31 @@ impl<'a> Tree<'a> {
         let root =
             open(target, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
                 .map_err(failed("open", target))?;
-        let tree =
-            Self { root: Rc::new(root), options, last: None, times: Vec::new(), unchecked: 0 };
+        Self::new(root, Path::new(""), false, options)
+    }
+
+    pub(super) fn new(
+        root: OwnedFd,
+        base: &Path,
+        live: bool,
+        options: &'a UnpackOptions,
+    ) -> Result<Self, UnpackError> {
+        let tree = Self {
+            root: Rc::new(root),
+            base: base.into(),
+            live,
+            options,
+            last: None,
+            times: Vec::new(),
+            unchecked: 0,
+        };
         tree.require_space(0)?;
         Ok(tree)
+    }
+
+    /// The folder that everything goes into, relative to the root.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
     }
 
     /// The target itself.
@@ -148,6 +174,9 @@ impl<'a> Tree<'a> {
     }
 
     fn require_space(&self, bytes: u64) -> Result<(), UnpackError> {
+        if self.options.limits.min_free_bytes == 0 {
+            return Ok(());
+        }
         let stat = fstatvfs(&*self.root).map_err(failed("look at the free space of", "/"))?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let needed = bytes.saturating_add(self.options.limits.min_free_bytes);
@@ -225,8 +254,34 @@ impl Place {
         path
     }
 
+    /// Whether something is mounted there, in whichever mount namespace. The kernel would let a process of
+    /// another namespace take the name away, and the mount with it.
+    pub(super) fn is_mount_point(&self) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        statx(&*self.dir, &self.name, flags, StatxFlags::TYPE)
+            .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    }
+
+    /// Opens a regular file to write it anew.
+    pub(super) fn rewrite(&self) -> Result<OwnedFd, UnpackError> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let pinned = rustix::fs::openat(&*self.dir, &self.name, flags, Mode::empty())
+            .map_err(failed("open", &self.path))?;
+        match reopen(&pinned, OFlags::WRONLY | OFlags::TRUNC) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(failed("replace", &self.path)(Errno::BUSY)),
+            Err(source) => Err(UnpackError::Io { action: "open", path: self.path.clone(), source }),
+        }
+    }
+
     /// Removes whatever is there, folders with their content.
+    ///
+    /// # Errors
+    /// `EBUSY` for a mount point.
     pub(super) fn clear(&self) -> Result<(), UnpackError> {
+        if self.is_mount_point() {
+            return Err(failed("replace", &self.path)(Errno::BUSY));
+        }
         let flags = if self.is_folder() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match unlinkat(&*self.dir, &self.name, flags) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -208,3 +208,35 @@ fn sparse_files_from_gnu_tar() {
         }
     }
 }
+
+/// What a container nested deeper than names can say is refused, and up to there it comes out as it went in.
+#[test]
+fn deep_trees_are_packed_as_far_as_names_go() {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let temp = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (mut depth, tree) = (0, temp.path().join("tree"));
+    std::fs::create_dir(&tree).unwrap();
+    let mut at = open(&tree, flags, Mode::empty()).unwrap();
+    let mut nest = |to: usize| {
+        while depth < to {
+            mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
+            at = openat(&at, "d", flags, Mode::empty()).unwrap();
+            depth += 1;
+        }
+    };
+    nest(2000);
+    let mut bytes = Vec::new();
+    skep_image::pack(&tree, &mut bytes, &Default::default()).unwrap();
+    let copy = temp.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    let unpacked = unpack(bytes.as_slice(), &copy, &options()).unwrap();
+    assert_eq!(unpacked.entries, 2000);
+    nest(10_000);
+    let error =
+        skep_image::pack(&tree, &mut std::io::sink(), &Default::default()).unwrap_err().to_string();
+    assert!(error.ends_with("is nested too deeply"), "{error}");
+    for folder in [tree, copy] {
+        skep_sys::files::remove_tree(&folder).unwrap();
+    }
+}

@@ -3,9 +3,11 @@
 //!
 //! Modes are exact: they do not depend on the process's umask, and what a crash left behind does not keep
 //! its old one. Names that somebody else can shape (a container, an image, another user) are reached by
-//! descriptor only, see [`beneath`]; trees of any depth are removed by [`remove_tree`].
+//! descriptor only, see [`beneath`]; trees of any depth are walked by [`Walk`], copied by [`copy_tree`] and
+//! removed by [`remove_tree`].
 
 mod beneath;
+mod copy;
 mod dir;
 mod place;
 mod remove;
@@ -13,8 +15,11 @@ mod rename;
 mod replace;
 mod reserve;
 mod room;
+mod size;
+mod walk;
 
-pub use beneath::{Beneath, names, open_beneath};
+pub use beneath::{Beneath, names, open_beneath, open_file, reopen};
+pub use copy::copy_tree;
 pub use dir::{make_dir, make_dirs, own_dir, sync_dir, sync_file, sync_parent};
 pub use place::{create_new, open_lock, open_own, overwrite, set_kernel};
 pub use remove::{remove_tree, remove_tree_at};
@@ -22,3 +27,6 @@ pub use rename::{rename_new, set_aside};
 pub use replace::{Durability, read, remove_file, remove_leftovers, replace};
 pub use reserve::Reserve;
 pub use room::{check_room, fill_holes};
+pub use rustix::fs::OFlags;
+pub use size::tree_size;
+pub use walk::{Visit, Walk};

@@ -2,17 +2,17 @@
 //!
 //! Every path is resolved by the kernel with the container's root as `/` (openat2,
 //! RESOLVE_IN_ROOT), one entry at a time: a link in the container or in the archive leads where it
-//! would lead inside, never to the host, also while the container changes it.
+//! would lead inside, never to the host, also while the container changes it. Packing and unpacking
+//! are the image room's.
 
-mod pack;
-mod unpack;
-
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{AtFlags, OFlag, readlinkat};
-use nix::sys::stat::{FileStat, SFlag, fstatat};
-use skep_container::spec::rootfs;
+use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, readlinkat, statat};
+use skep_image::unpack::{UnpackError, UnpackOptions, unpack_in};
+use skep_image::{Kind, Limits, PackOptions, pack_entry};
 use time::OffsetDateTime;
 use tokio::io::AsyncRead;
 
@@ -29,10 +29,10 @@ pub(super) struct Found {
     /// The folder it is in; for `/` and paths that end in a slash or dot the thing itself.
     parent: OwnedFd,
     /// Its name in there; `.` for the folder itself.
-    entry: String,
+    entry: CString,
     /// Last part of the path as given, for the archive.
     name: String,
-    stat: FileStat,
+    stat: Stat,
 }
 
 impl Engine {
@@ -74,7 +74,7 @@ impl Engine {
         })
         .await?;
         let output = stream::written(move |writer| {
-            let packed = pack::tree(&found, writer);
+            let packed = pack_found(&found, writer);
             drop(place);
             packed
         });
@@ -82,7 +82,7 @@ impl Engine {
         Ok((stat, output))
     }
 
-    /// Unpacks a tar, perhaps compressed with gzip, into a folder of a container.
+    /// Unpacks a tar, perhaps compressed with gzip or zstd, into a folder of a container.
     ///
     /// # Errors
     /// `NoSuchContainer`, `NoSuchPath`, `Invalid` when the path is no folder or the archive is
@@ -104,12 +104,10 @@ impl Engine {
         util::blocking(move || {
             let record = owner.record();
             let place = root::locate(&this, &owner, &record, &path)?;
-            let folder = rootfs::open(&place.root, Path::new(&place.path), OFlag::O_PATH)
-                .map_err(|e| root::lookup_error(e, &path, &container))?;
-            if !is_dir(
-                &nix::sys::stat::fstat(&folder)
-                    .map_err(|e| root::lookup_error(e.into(), &path, &container))?,
-            ) {
+            let failed = |e| root::lookup_error(e, &path, &container);
+            let folder = place.open(&place.path, OFlags::PATH).map_err(failed)?;
+            let stat = fstat(&folder).map_err(|e| failed(e.into()))?;
+            if kind(&stat) != FileType::Directory {
                 return Err(EngineError::invalid("extraction point is not a directory"));
             }
             if place.read_only {
@@ -122,18 +120,21 @@ impl Engine {
                 .filter(|u| options.copy_uid_gid && !u.is_empty())
             {
                 Some(user) => {
-                    let user = spec::user(&place.root, user, &[])?;
+                    let user = spec::user(&place.root_path(), user, &[])?;
                     Some((user.uid, user.gid))
                 }
                 None => None,
             };
-            unpack::into(
-                &place.root,
-                &place.path,
-                reader,
-                options.no_overwrite_dir_non_dir,
-                owner_ids,
-            )
+            let options = UnpackOptions {
+                owner: owner_ids,
+                keep_kind: options.no_overwrite_dir_non_dir,
+                // What is mounted where is not known; the kernel says when it is full.
+                limits: Limits { min_free_bytes: 0, ..Limits::default() },
+                ..UnpackOptions::default()
+            };
+            unpack_in(reader, place.root, Path::new(&place.path), &options)
+                .map(drop)
+                .map_err(unpack_error)
         })
         .await?;
         self.container_event(&c, "extract-to-dir", &[]);
@@ -142,31 +143,41 @@ impl Engine {
 }
 
 /// Looks a path up without following its last part, unless it ends in a slash or dot.
-fn find(place: &Place, given: &str) -> std::io::Result<Found> {
+fn find(place: &Place, given: &str) -> io::Result<Found> {
     let follow = place.path == "/" || given.ends_with('/') || given.ends_with("/.");
     let name = match super::merge::clean(given).rsplit_once('/') {
         Some((_, "")) | None => ".".to_owned(),
         Some((_, name)) => name.to_owned(),
     };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let (parent, entry) = if follow {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        (rootfs::open(&place.root, Path::new(&place.path), flags)?, ".".to_owned())
+        (place.open(&place.path, flags)?, ".")
     } else {
         let (folder, entry) = place.path.rsplit_once('/').unwrap_or(("", &place.path));
-        let folder = if folder.is_empty() { "/" } else { folder };
-        (
-            rootfs::open(&place.root, Path::new(folder), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?,
-            entry.to_owned(),
-        )
+        (place.open(if folder.is_empty() { "/" } else { folder }, flags)?, entry)
     };
-    let stat = fstatat(parent.as_fd(), entry.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    let entry = CString::new(entry)?;
+    let stat = statat(&parent, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(Found { parent, entry, name, stat })
+}
+
+/// Writes what was found as a tar, under its own name.
+fn pack_found(found: &Found, writer: &mut dyn io::Write) -> io::Result<()> {
+    let name = Path::new(&found.name);
+    pack_entry(found.parent.as_fd(), &found.entry, name, writer, &PackOptions::default())
+}
+
+fn unpack_error(error: UnpackError) -> EngineError {
+    match error.kind() {
+        Kind::System => EngineError::system("could not unpack the archive", error),
+        _ => EngineError::Invalid(crate::error::report(&error)),
+    }
 }
 
 fn path_stat(found: &Found, given: &str) -> Result<PathStat> {
     let s = &found.stat;
-    let link_target = if kind(s) == SFlag::S_IFLNK {
-        let target = readlinkat(found.parent.as_fd(), found.entry.as_str()).map_err(|e| {
+    let link_target = if kind(s) == FileType::Symlink {
+        let target = readlinkat(&found.parent, &found.entry, Vec::new()).map_err(|e| {
             EngineError::File { action: "read link", path: given.into(), source: e.into() }
         })?;
         let target = target.to_string_lossy().into_owned();
@@ -180,9 +191,10 @@ fn path_stat(found: &Found, given: &str) -> Result<PathStat> {
     } else {
         String::new()
     };
-    let mtime = OffsetDateTime::from_unix_timestamp(s.st_mtime)
-        .ok()
-        .and_then(|t| t.checked_add(time::Duration::nanoseconds(s.st_mtime_nsec)));
+    let mtime = OffsetDateTime::from_unix_timestamp(s.st_mtime).ok().and_then(|t| {
+        let nanos = i64::try_from(s.st_mtime_nsec).unwrap_or(0);
+        t.checked_add(time::Duration::nanoseconds(nanos))
+    });
     Ok(PathStat {
         name: if found.name == "." { "/".to_owned() } else { found.name.clone() },
         size: s.st_size,
@@ -192,16 +204,12 @@ fn path_stat(found: &Found, given: &str) -> Result<PathStat> {
     })
 }
 
-pub(super) fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-}
-
-pub(super) fn is_dir(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFDIR
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
 }
 
 /// Go's `os.FileMode`.
-fn go_mode(stat: &FileStat) -> u32 {
+fn go_mode(stat: &Stat) -> u32 {
     let mut mode = stat.st_mode & 0o777;
     for (bit, flag) in [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)] {
         if stat.st_mode & bit != 0 {
@@ -209,12 +217,12 @@ fn go_mode(stat: &FileStat) -> u32 {
         }
     }
     mode | match kind(stat) {
-        SFlag::S_IFDIR => 1 << 31,
-        SFlag::S_IFLNK => 1 << 27,
-        SFlag::S_IFBLK => 1 << 26,
-        SFlag::S_IFCHR => 1 << 26 | 1 << 21,
-        SFlag::S_IFIFO => 1 << 25,
-        SFlag::S_IFSOCK => 1 << 24,
+        FileType::Directory => 1 << 31,
+        FileType::Symlink => 1 << 27,
+        FileType::BlockDevice => 1 << 26,
+        FileType::CharacterDevice => 1 << 26 | 1 << 21,
+        FileType::Fifo => 1 << 25,
+        FileType::Socket => 1 << 24,
         _ => 0,
     }
 }
@@ -227,17 +235,30 @@ mod tests {
 
     fn place(root: &Path, path: &str) -> Place {
         Place {
-            root: root.to_owned(),
+            root: rustix::fs::open(root, OFlags::PATH, rustix::fs::Mode::empty()).unwrap(),
             path: super::super::merge::clean(path),
             read_only: false,
             _guard: None,
         }
     }
 
+    fn put(
+        root: &Path,
+        folder: &str,
+        keep_kind: bool,
+        archive: Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let options = UnpackOptions { keep_kind, ..UnpackOptions::default() };
+        let root = place(root, "/").root;
+        unpack_in(Cursor::new(archive), root, Path::new(folder), &options)
+            .map(drop)
+            .map_err(unpack_error)
+    }
+
     fn pack(root: &Path, path: &str) -> Vec<String> {
         let found = find(&place(root, path), path).unwrap();
         let mut bytes = Vec::new();
-        pack::tree(&found, &mut bytes).unwrap();
+        pack_found(&found, &mut bytes).unwrap();
         let mut archive = ::tar::Archive::new(Cursor::new(bytes));
         let mut names: Vec<String> = archive
             .entries()
@@ -287,12 +308,12 @@ mod tests {
         header.set_mode(0o644);
         builder.append_data(&mut header, "link/f", &b"x"[..]).unwrap();
         let bytes = builder.into_inner().unwrap();
-        assert!(unpack::into(&root, "/sub", Cursor::new(bytes.clone()), false, None).is_err());
+        assert!(put(&root, "/sub", false, bytes.clone()).is_err());
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
         // Where the link's path exists inside, that is what it means.
         let inside = root.join(outside.strip_prefix("/").unwrap());
         std::fs::create_dir_all(&inside).unwrap();
-        unpack::into(&root, "/sub", Cursor::new(bytes), false, None).unwrap();
+        put(&root, "/sub", false, bytes).unwrap();
         assert!(inside.join("f").exists());
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
     }
@@ -307,11 +328,88 @@ mod tests {
             header.set_size(2);
             header.set_mode(0o600);
             builder.append_data(&mut header, "x", &b"hi"[..]).unwrap();
-            Cursor::new(builder.into_inner().unwrap())
+            builder.into_inner().unwrap()
         };
-        assert!(unpack::into(dir.path(), "/", archive(), true, None).is_err());
-        unpack::into(dir.path(), "/", archive(), false, None).unwrap();
+        let error = put(dir.path(), "/", true, archive()).unwrap_err();
+        assert!(error.report().contains("cannot overwrite directory"), "{}", error.report());
+        put(dir.path(), "/", false, archive()).unwrap();
         assert_eq!(std::fs::read(dir.path().join("x")).unwrap(), b"hi");
-        assert!(unpack::into(dir.path(), "/", Cursor::new(vec![1u8; 1024]), false, None).is_err());
+        assert!(put(dir.path(), "/", false, vec![1u8; 1024]).is_err());
+    }
+
+    /// What a container can put in the way of its own copies.
+    #[test]
+    fn fifos_and_devices_in_the_way() {
+        use rustix::fs::{CWD, Mode, makedev, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, dir.path().join("f"), FileType::Fifo, mode, 0).unwrap();
+        let full = makedev(1, 7);
+        mknodat(CWD, dir.path().join("dev"), FileType::CharacterDevice, mode, full).unwrap();
+        assert_eq!(pack(dir.path(), "/"), ["./", "dev", "f"]);
+        let mut builder = ::tar::Builder::new(Vec::new());
+        for name in ["f", "dev"] {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_size(2);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, name, &b"hi"[..]).unwrap();
+        }
+        put(dir.path(), "/", true, builder.into_inner().unwrap()).unwrap();
+        for name in ["f", "dev"] {
+            assert_eq!(std::fs::read(dir.path().join(name)).unwrap(), b"hi");
+        }
+    }
+
+    /// The container exchanges a file that is being unpacked with a link to the host's and with a FIFO.
+    #[test]
+    fn copies_that_race_with_the_container() {
+        use rustix::fs::{CWD, Mode, RenameFlags, mknodat, renameat_with};
+        use std::os::unix::fs::PermissionsExt;
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let (root, secret) = (dir.path().join("root"), dir.path().join("secret"));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(&secret, "host").unwrap();
+        std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
+        symlink(&secret, root.join("link")).unwrap();
+        mknodat(CWD, root.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let mut builder = ::tar::Builder::new(Vec::new());
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(2);
+        header.set_mode(0o4777);
+        builder.append_data(&mut header, "f", &b"hi"[..]).unwrap();
+        let archive = builder.into_inner().unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let folder = std::fs::File::open(&root).unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    for other in ["link", "fifo"] {
+                        // Not there in the moment of its replacement.
+                        let _ = renameat_with(&folder, "f", &folder, other, RenameFlags::EXCHANGE);
+                    }
+                }
+            });
+            let begun = std::time::Instant::now();
+            let (mut done, mut refused) = (0, 0);
+            while begun.elapsed() < std::time::Duration::from_secs(2) {
+                match put(&root, "/", true, archive.clone()) {
+                    Ok(()) => done += 1,
+                    Err(_) => refused += 1,
+                }
+                let found = find(&place(&root, "/f"), "/f");
+                if let Ok(found) = found {
+                    let mut bytes = Vec::new();
+                    // It may have vanished again.
+                    if pack_found(&found, &mut bytes).is_ok() {
+                        assert!(!bytes.windows(4).any(|w| w == b"host"));
+                    }
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+            assert!(done > 0, "{done} done, {refused} refused");
+        });
+        assert_eq!(std::fs::read(&secret).unwrap(), b"host");
+        assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 }
