@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Starts worked on at a time for each processor. A start waits for the disk, for processes and for
-/// the network room, which takes several at once, so that one for each would leave processors idle.
-const STARTS_PER_CORE: usize = 4;
+/// Starts worked on at a time for each processor. A start waits for the disk, for processes and most
+/// of all for the network room, which brings all that have come up to its round into force together:
+/// fewer at a time means more rounds.
+const STARTS_PER_CORE: usize = 8;
 /// The same for ends and removals, which wait more and compute less.
 const ENDS_PER_CORE: usize = 8;
 
