@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use attachable::Arrivals;
 pub use attachable::SwarmNetworks;
 use controller::TaskController;
+use files::TaskFiles;
 pub use ports::announce as announce_ports;
 
 const DEFAULT_VXLAN_PORT: u16 = 4789;
@@ -44,8 +45,8 @@ struct Place {
 /// Shared by the executor and the controllers it made.
 pub(crate) struct Shared {
     pub engine: Engine,
-    /// Folder on memory for tasks' secrets and configs.
-    pub files: PathBuf,
+    /// Tasks' secrets and configs.
+    pub files: TaskFiles,
     /// Names this life of the daemon among the nodes: twelve hexadecimal digits.
     gossip_name: String,
     /// The node's object as last configured.
@@ -112,12 +113,13 @@ pub struct EngineExecutor {
 }
 
 impl EngineExecutor {
-    /// `files` is a folder below the exec root, which is on memory.
+    /// `files` is a folder below the exec root.
     pub fn new(engine: Engine, files: PathBuf) -> Self {
         let (node, _) = watch::channel(None);
         let arrivals = Arrivals::default();
         let gossip_name = GossipSettings::new_name();
         let place = Mutex::default();
+        let files = TaskFiles::new(files);
         Self { host: Arc::new(Shared { engine, files, gossip_name, node, arrivals, place }) }
     }
 
@@ -200,7 +202,7 @@ impl Host for EngineExecutor {
         // Other containers go on running, without the swarm's networks.
         host.engine.withdraw_network_grants().await?;
         host.arrivals.send_replace(BTreeMap::new());
-        files::remove_all(&host.files)?;
+        host.files.remove_all()?;
         *host.place() = Place::default();
         host.node.send_replace(None);
         host.engine.net().stop_gossip().await;
@@ -274,7 +276,9 @@ impl Executor for EngineExecutor {
                 ExecError::temporary("remove the container of an unknown task", source)
             })?;
         }
-        files::remove(&self.host.files, task)
+        self.host
+            .files
+            .remove(task)
             .map_err(|source| ExecError::temporary("remove the task's files", source))
     }
 }

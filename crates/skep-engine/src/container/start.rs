@@ -313,7 +313,8 @@ impl Engine {
     /// A `/dev/shm` that other containers may join.
     fn make_shared_shm(&self, record: &Record) -> Result<PathBuf> {
         let dir = self.shared_shm(&record.id);
-        files::make_dirs(&dir, 0o711).map_err(EngineError::file("create", &dir))?;
+        // All may write there: whoever is no container stays outside.
+        files::make_dirs(&dir, 0o700).map_err(EngineError::file("create", &dir))?;
         let size = record.host_config.shm_size.unwrap_or(0);
         let flags = nix::mount::MsFlags::MS_NOSUID
             | nix::mount::MsFlags::MS_NODEV

@@ -1,5 +1,7 @@
 //! The whole product, driven by the stock `docker` client on hosts in namespaces.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 mod across;
 mod addresses;
 mod attachable;
@@ -17,6 +19,7 @@ mod impostors;
 mod mesh;
 mod neighbours;
 mod networks;
+mod private;
 mod reboot;
 mod reports;
 mod routed;

@@ -11,7 +11,7 @@ use skep_engine::{
 use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task};
 use tokio::sync::watch;
 
-use super::{Shared, attachable, body, files, logs, overlay, ports, workload};
+use super::{Shared, attachable, body, logs, overlay, ports, workload};
 
 /// How long a task waits for the addresses that a manager gives its node. Source: Docker's executor.
 const ATTACHMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -180,7 +180,7 @@ impl Controller for TaskController {
             return attachable::announce(&self.host, &task, self.networks(&task).await);
         };
         let (attachments, ()) = tokio::try_join!(self.networks(&task), self.image(spec))?;
-        let files = files::write(&self.host.files, &task, &self.dependencies)?;
+        let files = self.host.files.write(&task, &self.dependencies)?;
         let body = body::body(&task, spec, files)?;
         let extras = CreateExtras { attachments: (!attachments.is_empty()).then_some(attachments) };
         let created = self
@@ -300,7 +300,9 @@ impl Controller for TaskController {
                 .await
                 .map_err(|source| engine_failed("remove the task's container", source))?;
         }
-        files::remove(&self.host.files, &task.id)
+        self.host
+            .files
+            .remove(&task.id)
             .map_err(|source| ExecError::temporary("remove the task's files", source))
     }
 
