@@ -12,6 +12,8 @@
 //! What runs containers is behind [`Executor`] and [`Controller`], which belong to this crate.
 //! Stopping the agent leaves containers alone.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod agent;
 mod board;
 mod configure;

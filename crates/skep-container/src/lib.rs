@@ -28,6 +28,8 @@
 //!
 //! Rootless user namespaces are out of scope.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod blocking;
 pub mod cgroup;
 mod client;

@@ -16,6 +16,8 @@
 //! and [`Engine::net`]. Places on networks beyond this host, for all other containers, come from a
 //! [`NetworkProvider`], which is set after the start.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod admission;
 mod config;
 mod container;

@@ -26,6 +26,8 @@
 //! tmp/                        unfinished work, emptied at open
 //! ```
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod archive;
 mod blocking;
 mod compress;

@@ -15,6 +15,8 @@
 //! the store when woken), and list it in `leader/lifetime.rs`. To add a remote call: a file in `rpc/`
 //! that checks its caller first.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod auth;
 mod ca;
 mod chance;

@@ -21,6 +21,8 @@
 //! **Other nodes** are records, nothing more: [`Net::apply_remote`] adds neighbours,
 //! forwarding entries and backends exactly as local endpoints do.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod apply;
 mod checks;
 mod cidr;

@@ -238,7 +238,7 @@ fn before(file: &Path) -> PathBuf {
 /// replace it.
 fn keep_before(file: &Path) {
     let before = before(file);
-    let kept = std::fs::rename(file, &before);
+    let kept = skep_sys::files::rename(file, &before, Durability::Volatile);
     if let Err(error) = kept
         && error.kind() != std::io::ErrorKind::NotFound
     {

@@ -8,6 +8,8 @@
 //! The state file is written before each step and says which; what was not acknowledged is undone at
 //! the next start, and a leaving that had begun is finished.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod address;
 mod error;
 mod host;

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -245,8 +244,7 @@ impl Store {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        fs::rename(self.path(from), self.path(to))
-            .and_then(|()| files::sync_dir(&self.folder))
+        files::rename(&self.path(from), &self.path(to), Durability::Lasting)
             .map_err(|source| self.failed("put in place", self.path(to), source))
     }
 

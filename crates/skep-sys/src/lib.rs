@@ -5,6 +5,8 @@
 //! Keep policy out of here: a module wraps one kernel facility and returns `std::io::Error`
 //! (or an `errno`), and the caller says what it was trying to do.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 pub mod bpf;
 pub mod caps;
 pub mod files;
@@ -17,5 +19,6 @@ pub mod scm;
 pub mod seccomp;
 pub mod signals;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::disallowed_methods, reason = "tests make files as they like")]
 pub mod testing;
 pub mod tty;

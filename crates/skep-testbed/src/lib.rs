@@ -5,6 +5,8 @@
 //! first process, so a failed test leaves nothing behind but cgroup folders, which [`Bed`] removes.
 //! Nothing is added to the machine's own network namespace.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 mod bed;
 mod command;
 mod daemon;

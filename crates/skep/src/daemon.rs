@@ -81,7 +81,7 @@ async fn serve(
     }
 
     let config = engine_config(&settings)?;
-    gather_namespaces(&config.netns_dir());
+    gather_namespaces(&settings.exec_root, &config.netns_dir());
     // Containers are adopted meanwhile: a node with many must not fall silent over it.
     let engine = Engine::open(config).await.context("start the engine")?;
     for check in engine.net().checks().iter().filter(|check| !check.available) {
@@ -177,8 +177,10 @@ fn service_manager() -> ServiceManager {
 
 /// Makes the folder of network namespaces a mount of its own, which the set-up of containers leaves out
 /// as a whole. Where that cannot be, each container costs a little more for each that is there.
-fn gather_namespaces(folder: &Path) {
-    let gathered = std::fs::create_dir_all(folder).and_then(|()| skep_sys::mounts::gather(folder));
+fn gather_namespaces(exec_root: &Path, folder: &Path) {
+    let gathered = skep_sys::files::make_dirs(exec_root, 0o711)
+        .and_then(|()| skep_sys::files::make_dirs(folder, 0o700))
+        .and_then(|()| skep_sys::mounts::gather(folder));
     if let Err(error) = gathered {
         warn!(path = %folder.display(), %error, "network namespaces have no mount of their own");
     }

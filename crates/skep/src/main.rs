@@ -6,6 +6,8 @@
 //! Exit codes: 0 after a clean shutdown, 1 when the daemon could not start or had to end, 2 for wrong
 //! usage. `skep net trace` has its own: see [`net`].
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
+
 mod args;
 mod checks;
 mod config;

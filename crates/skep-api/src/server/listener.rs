@@ -284,6 +284,10 @@ fn bind_private(path: &Path) -> io::Result<StdUnixListener> {
     fchmod(&socket, mode)?;
     socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     // The umask may have taken the group's part away.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a socket has no descriptor that stands for its file"
+    )]
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket::listen(&socket, Backlog::MAXCONN)?;
     Ok(StdUnixListener::from(socket))

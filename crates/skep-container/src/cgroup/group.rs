@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use skep_sys::files::make_dirs;
 
 use super::CgroupError;
 use super::layout::{Layout, Version};
@@ -54,7 +55,7 @@ impl Cgroup {
         let Some(parent) = self.path.parent() else { return Ok(()) };
         for point in self.layout.hierarchies() {
             let path = point.join(parent);
-            fs::create_dir_all(&path).map_err(|source| CgroupError::Make { path, source })?;
+            make_dirs(&path, 0o755).map_err(|source| CgroupError::Make { path, source })?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::{Process, Spec};
+use skep_sys::files::{self, Durability};
 
 pub(crate) use finish::{Finish, capability_number};
 use report::{Report, Reporter};
@@ -62,8 +63,10 @@ pub(crate) fn create(
 
         Cgroup::at(&config.cgroup).make_parents()?;
         let dir = bundle.join(STATE_DIR);
-        fs::create_dir_all(dir.join("state"))?;
-        fs::write(dir.join(proto::SPEC_FILE), serde_json::to_vec(&spec)?)?;
+        files::make_dirs(&dir.join("state"), 0o700)?;
+        let write =
+            |path: &Path, bytes: &[u8]| files::replace(path, bytes, 0o600, Durability::Volatile);
+        write(&dir.join(proto::SPEC_FILE), &serde_json::to_vec(&spec)?)?;
         with_stdio(ContainerBuilder::new(config.id.clone(), SyscallType::default()), stdio)
             .with_executor(finish)
             .with_root_path(dir.join("state"))?
@@ -82,7 +85,7 @@ pub(crate) fn create(
                 if !namespaces.is_empty() {
                     // Further processes find them where the first one has them.
                     mounts::name_namespaces(&mut spec, pid);
-                    fs::write(dir.join(proto::SPEC_FILE), serde_json::to_vec(&spec)?)?;
+                    write(&dir.join(proto::SPEC_FILE), &serde_json::to_vec(&spec)?)?;
                 }
                 let group = Cgroup::at(&config.cgroup);
                 let rules = resources.devices().as_deref().unwrap_or(&[]);
@@ -119,14 +122,16 @@ pub(crate) fn exec(
         let dir = bundle.join(STATE_DIR);
         let root = dir.join(format!("exec-{number}"));
         let own = root.join(&config.id);
-        fs::create_dir_all(&own)?;
+        files::make_dirs(&own, 0o700)?;
         let state = fs::read(dir.join("state").join(&config.id).join("state.json"))?;
         let mut state: serde_json::Value = serde_json::from_slice(&state)?;
         // The shim starts containers without libcontainer, so what it wrote last is still there.
         state["status"] = "running".into();
-        fs::write(own.join("state.json"), serde_json::to_vec(&state)?)?;
+        let write =
+            |path: &Path, bytes: &[u8]| files::replace(path, bytes, 0o600, Durability::Volatile);
+        write(&own.join("state.json"), &serde_json::to_vec(&state)?)?;
         let process_file = root.join("process.json");
-        fs::write(&process_file, serde_json::to_vec(&process)?)?;
+        write(&process_file, &serde_json::to_vec(&process)?)?;
 
         let built =
             with_stdio(ContainerBuilder::new(config.id.clone(), SyscallType::default()), stdio)
@@ -136,7 +141,7 @@ pub(crate) fn exec(
                 .with_detach(terminal)
                 .with_process(Some(&process_file))
                 .build();
-        let removed = fs::remove_dir_all(&root);
+        let removed = files::remove_tree(&root);
         let pid = built?.as_raw();
         removed?;
         Ok(pid)

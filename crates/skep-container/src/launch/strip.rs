@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxResources, Process, Spec, UserBuilder};
+use skep_sys::files::set_kernel;
 
 use super::report::Reporter;
 use crate::cgroup::{Layout, Version};
@@ -46,7 +47,7 @@ pub(super) fn process(process: &mut Process, terminal: bool, reporter: &Reporter
     if let Some(score) = process.oom_score_adj() {
         // Inherited from here on; lowering it needs CAP_SYS_RESOURCE, as does raising it above what
         // a privileged process once set.
-        if let Err(e) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        if let Err(e) = set_kernel("/proc/self/oom_score_adj".as_ref(), score.to_string()) {
             reporter.warn(format!("this host does not let us set oom_score_adj to {score}: {e}"));
         }
         process.set_oom_score_adj(None);

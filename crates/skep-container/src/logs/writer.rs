@@ -1,9 +1,10 @@
 //! The shim's end: output in, entries out, files rotated.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
+use skep_sys::files::{self, Durability};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -131,7 +132,8 @@ impl Writer {
             self.file.set_len(0)?;
         } else {
             for n in (1..self.config.max_files).rev() {
-                match fs::rename(rotated(&self.config.path, n - 1), rotated(&self.config.path, n)) {
+                let (from, to) = (rotated(&self.config.path, n - 1), rotated(&self.config.path, n));
+                match files::rename(&from, &to, Durability::Volatile) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                     _ => {}
                 }
@@ -140,7 +142,8 @@ impl Writer {
                 Ok(file) => self.file = file,
                 Err(error) => {
                     // Back in its place, or the next try would move it on as if it were full again.
-                    fs::rename(rotated(&self.config.path, 1), &self.config.path)?;
+                    let first = rotated(&self.config.path, 1);
+                    files::rename(&first, &self.config.path, Durability::Volatile)?;
                     return Err(error);
                 }
             }
@@ -175,7 +178,7 @@ mod tests {
     }
 
     fn entries(path: &std::path::Path) -> Vec<Vec<u8>> {
-        let text = fs::read(path).expect("read");
+        let text = std::fs::read(path).expect("read");
         text.split_inclusive(|&b| b == b'\n')
             .map(|l| decode(l).expect("entry").line.to_vec())
             .collect()

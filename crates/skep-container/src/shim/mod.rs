@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use skep_sys::files;
 
 use crate::cgroup::Layout;
 use crate::proto::{self, ShimConfig};
@@ -167,8 +168,8 @@ fn leave_service_group() {
             continue;
         }
         let group = point.join(OWN_GROUP);
-        let moved =
-            fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
+        let moved = files::make_dirs(&group, 0o755)
+            .and_then(|()| files::set_kernel(&group.join("cgroup.procs"), "0"));
         if let Err(e) = moved {
             eprintln!("could not move to {}: {e}", group.display());
         }

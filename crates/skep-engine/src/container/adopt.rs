@@ -405,9 +405,7 @@ async fn fetch_sockets(
 }
 
 fn remove_dir(dir: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(dir)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    if let Err(error) = files::remove_tree(dir) {
         tracing::warn!(path = %dir.display(), %error, "could not remove a left bundle");
     }
 }

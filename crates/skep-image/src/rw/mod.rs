@@ -11,7 +11,7 @@ mod mount;
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     os::{fd::OwnedFd, unix::fs::symlink},
     path::{Path, PathBuf},
     sync::{Arc, MutexGuard, PoisonError, Weak},
@@ -22,7 +22,7 @@ pub use error::RwError;
 pub use mount::{MountOptions, Root};
 
 use rustix::fs::{Mode, OFlags};
-use skep_sys::files::{make_dir, remove_tree, tree_size};
+use skep_sys::files::{Durability, make_dir, remove_tree, rename, tree_size};
 
 use crate::{
     digest::{ChainId, ImageId},
@@ -174,7 +174,7 @@ impl Images {
         let folder = inner.files.rw(container);
         mount::unmount(&folder.join("merged"))?;
         let aside = inner.files.aside();
-        match fs::rename(&folder, &aside) {
+        match rename(&folder, &aside, Durability::Volatile) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => other.map_err(RwError::io("remove", &folder))?,
         }
@@ -254,7 +254,8 @@ impl Inner {
             let parent = aside.join("parent");
             let target = top.map_or_else(|| "none".to_owned(), |top| top.to_string());
             symlink(target, &parent).map_err(RwError::io("link", &parent))?;
-            fs::rename(&aside, &folder).map_err(RwError::io("make folder", &folder))
+            rename(&aside, &folder, Durability::Volatile)
+                .map_err(RwError::io("make folder", &folder))
         };
         fill().inspect_err(|_| {
             if let Err(error) = remove_tree(&aside) {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use skep_sys::files::{Durability, make_dir, remove_tree, replace};
+use skep_sys::files::{Durability, make_dir, remove_tree, rename, replace};
 use skep_types::stored;
 
 use super::{
@@ -118,10 +118,12 @@ impl Inner {
                 // Its files may be in use. They are what was unpacked when they were made: what is damaged
                 // is what was noted about them.
                 let noted = target.join("layer.json");
-                fs::rename(&meta, &noted).map_err(Error::store("replace", &noted))?;
+                rename(&meta, &noted, Durability::Volatile)
+                    .map_err(Error::store("replace", &noted))?;
                 state.damaged.remove(&chain);
             } else {
-                fs::rename(folder, &target).map_err(Error::store("move into place", &target))?;
+                rename(folder, &target, Durability::Volatile)
+                    .map_err(Error::store("move into place", &target))?;
             }
             state.layers.insert(chain, Arc::new(layer));
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use skep_sys::files::remove_tree;
+use skep_sys::files::{Durability, remove_tree, rename};
 use time::OffsetDateTime;
 
 use super::files::Files;
@@ -237,7 +237,7 @@ impl State {
         let mut swept = Swept::default();
         let mut away = |from: PathBuf| {
             let aside = files.aside();
-            match std::fs::rename(&from, &aside) {
+            match rename(&from, &aside, Durability::Volatile) {
                 Ok(()) => swept.paths.push(aside),
                 Err(error) => {
                     tracing::warn!(path = %from.display(), %error, "cannot remove from the image store")

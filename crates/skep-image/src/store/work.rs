@@ -1,7 +1,7 @@
 //! One running operation: its scratch folder, and the content it needs to stay.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use skep_sys::files::{Durability, create_new, make_dir, remove_tree, replace};
+use skep_sys::files::{Durability, create_new, make_dir, remove_tree, rename, replace};
 
 use super::{Inner, lock};
 use crate::{
@@ -79,7 +79,8 @@ impl Work {
         let target = self.store.files.blob(&digest);
         let mut state = self.store.state();
         if let std::collections::hash_map::Entry::Vacant(vacant) = state.blobs.entry(digest) {
-            fs::rename(scratch, &target).map_err(Error::store("move into place", &target))?;
+            rename(scratch, &target, Durability::Volatile)
+                .map_err(Error::store("move into place", &target))?;
             vacant.insert(size);
         }
         state.pin(digest);

@@ -1,5 +1,7 @@
 //! Tests against the real kernel (as root) and a real registry.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 mod archives;
 mod bounds;
 mod damage;

@@ -4,6 +4,8 @@
 //! again under `unshare`. Without the rights for that it fails, for a green test that
 //! looked at nothing would be a lie.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 mod adoption;
 mod full_disk;
 mod harness;

@@ -1,6 +1,8 @@
 //! skep-pki as other crates use it, with `openssl` as the judge of certificates and a small CA server
 //! at the other end of real connections.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 mod ca;
 mod certificates;
 mod joining;

@@ -6,6 +6,22 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::dir::sync_parent;
+use super::replace::Durability;
+
+/// Renames a file or folder; a file, or an empty folder, that has the name is replaced. Its content is not
+/// synced.
+pub fn rename(from: &Path, to: &Path, durability: Durability) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    match durability {
+        Durability::Lasting => {
+            sync_parent(to)?;
+            if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
+        }
+        Durability::Volatile => Ok(()),
+    }
+}
+
 /// Renames a file or folder to a name that is free: what was prepared aside appears whole.
 ///
 /// # Errors
@@ -58,6 +74,20 @@ mod tests {
             assert_eq!(std::fs::read_to_string(temp.path().join(name)).unwrap(), content);
         }
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_rename_takes_a_file_s_name_and_no_folder_s() {
+        let temp = tempfile::tempdir().unwrap();
+        let [new, old, folder] = ["new", "old", "folder"].map(|name| temp.path().join(name));
+        std::fs::create_dir_all(folder.join("content")).unwrap();
+        std::fs::write(&new, "new").unwrap();
+        std::fs::write(&old, "old").unwrap();
+        rename(&new, &folder, Durability::Lasting).unwrap_err();
+        rename(&new, &old, Durability::Lasting).unwrap();
+        assert_eq!(std::fs::read(&old).unwrap(), b"new");
+        rename(&old, &folder.join("content/moved"), Durability::Lasting).unwrap();
+        assert!(!new.exists() && !old.exists());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `make demo`: three hosts, one swarm, a web service of three replicas behind a published port, asked
 //! from another host through each of them. Everything shown is what the commands really print.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;

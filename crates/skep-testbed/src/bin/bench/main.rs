@@ -5,6 +5,8 @@
 //! `one` (one host beside Docker), `mesh` (one host's), `hosts` (three and ten hosts), `crowd` (many
 //! containers on one host; a number after it is how many, in place of 600).
 
+#![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
+
 mod crowd;
 mod hosts;
 mod memory;
