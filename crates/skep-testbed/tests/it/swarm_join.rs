@@ -71,12 +71,13 @@ fn workers_join_show_themselves_and_leave() -> Result<()> {
 
     // Another root: the client waits until every node has a certificate of it.
     let root = three.docker(0, "swarm ca")?;
-    let next = three.docker(0, "swarm ca --rotate --quiet")?;
+    three.docker(0, "swarm ca --rotate --quiet")?;
+    let next = three.docker(0, "swarm ca")?;
     ensure!(next.starts_with("-----BEGIN CERTIFICATE-----") && next != root, "{next}");
     let (old, token) = (token, three.token()?);
     ensure!(old != token, "the token names the root");
     let said =
-        three.refused(0, "swarm ca --rotate --external-ca protocol=cfssl,url=https://ca", SOON)?;
+        three.refused(0, "swarm update --external-ca protocol=cfssl,url=https://ca", SOON)?;
     ensure!(said.contains("external certificate authorities are not supported"), "{said}");
 
     let said = three.refused(0, "node rm node1", SOON)?;
