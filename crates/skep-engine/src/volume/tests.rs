@@ -203,8 +203,10 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
     server.hangs.lock().unwrap().insert("dead".into());
     let root = dir.path().join("volumes");
     let volumes = Arc::new(Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap());
-    for (name, device) in [("dead", ":/x"), ("good", ":/y"), ("own", "")] {
-        let options = [("device".to_owned(), device.to_owned())].into();
+    let nfs = [("type", "nfs"), ("o", "addr=192.0.2.1"), ("device", ":/x")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let nfs = HashMap::from(nfs);
+    for (name, options) in [("dead", nfs.clone()), ("good", nfs), ("own", HashMap::new())] {
         let spec = VolumeSpec { name: name.into(), options, ..Default::default() };
         volumes.create(spec, Some("c1")).unwrap();
     }
