@@ -32,6 +32,12 @@ pub enum AddressError {
          one with --data-path-addr"
     )]
     AdvertiseNotOurs(IpAddr),
+    /// Overlays' tunnels would be open to anybody, since only IPv4's senders are told apart.
+    #[error(
+        "data path address {0} is an IPv6 address, over which overlay networks cannot be carried; name an IPv4 \
+         address of this host with --data-path-addr"
+    )]
+    DataPathV6(IpAddr),
     #[error("could not find the system's IP address")]
     NoAddress,
     #[error(

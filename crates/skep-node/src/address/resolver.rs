@@ -80,6 +80,10 @@ impl Resolver {
         if !listen.ip().is_unspecified() && !self.has(listen.ip()) {
             return Err(AddressError::NotOurs { role: "listen", ip: listen.ip() });
         }
+        let tunnels = data_path.unwrap_or(advertise.ip());
+        if tunnels.is_ipv6() {
+            return Err(AddressError::DataPathV6(tunnels));
+        }
         match data_path {
             Some(ip) if !self.has(ip) => Err(AddressError::NotOurs { role: "data path", ip }),
             None if !self.has(advertise.ip()) => {
@@ -288,6 +292,16 @@ mod tests {
             text(check("0.0.0.0:2377", "192.0.2.7:2377", Some("192.0.2.9"))),
             "data path address 192.0.2.9 is not an address of this host"
         );
+        let refused = "data path address 2001:db8::7 is an IPv6 address, over which overlay networks cannot be \
+                       carried; name an IPv4 address of this host with --data-path-addr";
+        let resolver = Resolver::new(vec![link("eth0", &["192.0.2.7", "2001:db8::7"])]);
+        let check = |advertise: &str, data_path: Option<&str>| {
+            let data_path = data_path.map(|ip| ip.parse().unwrap());
+            resolver.check_ours(listen(), advertise.parse().unwrap(), data_path)
+        };
+        assert_eq!(text(check("192.0.2.7:2377", Some("2001:db8::7"))), refused);
+        assert_eq!(text(check("[2001:db8::7]:2377", None)), refused);
+        assert_eq!(check("[2001:db8::7]:2377", Some("192.0.2.7")), Ok(()));
     }
 
     #[test]
