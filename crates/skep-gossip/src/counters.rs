@@ -105,6 +105,8 @@ pub struct Counters {
     pub streams_out: u64,
     /// Probes that nobody answered in any way.
     pub probes_failed: u64,
+    /// Probes that were answered by way of others only.
+    pub probes_by_others: u64,
     /// Probes that only the stream answered: UDP is blocked.
     pub probes_by_stream: u64,
     /// Times this node had to deny its own failure.

@@ -47,8 +47,6 @@ pub enum Interest {
     Only(BTreeSet<NsName>),
     /// These, and that the world is on disk first: if it cannot be, the answer is that error.
     Stored(BTreeSet<NsName>),
-    /// All that differ from their plan.
-    Changed,
     /// All, read back from the kernel.
     Verified,
 }
@@ -82,7 +80,7 @@ impl Doubt {
     }
 }
 
-type Reply = oneshot::Sender<Result<ReconcileReport>>;
+type Reply = oneshot::Sender<Result<Results>>;
 
 enum Request {
     Converge(Interest, Reply),
@@ -132,9 +130,10 @@ impl Controller {
         Ok(Self { requests, thread: std::sync::Mutex::new(Some(thread)) })
     }
 
-    /// Waits until the namespaces are as planned. The work goes on when the waiting
-    /// is given up.
-    pub async fn converge(&self, interest: Interest) -> Result<ReconcileReport> {
+    /// Waits until the namespaces are as planned, or could not be made so: how much was changed in each that
+    /// was looked at, or why it failed. Of others than those asked for nothing is said. The work goes on when the
+    /// waiting is given up.
+    pub async fn converge(&self, interest: Interest) -> Result<Results> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Converge(interest, reply)).map_err(|_| NetError::Closed)?;
         answer.await.map_err(|_| NetError::Closed)?
@@ -156,7 +155,7 @@ struct Worker {
     shared: Arc<Shared>,
     spaces: Spaces,
     /// The plan each namespace was last brought to.
-    applied: BTreeMap<NsName, NsPlan>,
+    applied: BTreeMap<NsName, Arc<NsPlan>>,
     /// When a failed namespace may be tried again.
     failed: BTreeMap<NsName, Instant>,
     /// What is wrong with those that fail again and again.
@@ -311,7 +310,7 @@ impl Worker {
                 Interest::Only(names) | Interest::Stored(names) => {
                     which.extend(names.intersection(&dirty).cloned());
                 }
-                Interest::Changed | Interest::Verified => which.extend(dirty.iter().cloned()),
+                Interest::Verified => which.extend(dirty.iter().cloned()),
             }
         }
         if let Doubt::Of(names) = doubt {
@@ -321,7 +320,7 @@ impl Worker {
         self.listen(&plans);
         for (interest, reply) in waiting {
             // Who stopped waiting does not need an answer.
-            let _ = reply.send(answer(&interest, &results));
+            let _ = reply.send(Ok(answer(&interest, &results)));
         }
         dirty.iter().any(|n| !which.contains(n) && self.failed.get(n).is_none_or(|at| *at <= now))
     }
@@ -447,7 +446,7 @@ impl Worker {
         results
     }
 
-    fn succeeded(&mut self, name: &NsName, plan: Option<&NsPlan>, changed: usize) {
+    fn succeeded(&mut self, name: &NsName, plan: Option<&Arc<NsPlan>>, changed: usize) {
         // Only what had been as planned can have drifted.
         let adopted = self.spaces.take_adopted(name);
         let known = plan.is_some() && self.applied.get(name) == plan;
@@ -461,7 +460,7 @@ impl Worker {
             );
         }
         match plan {
-            Some(plan) => self.applied.insert(name.clone(), plan.clone()),
+            Some(plan) => self.applied.insert(name.clone(), Arc::clone(plan)),
             None => self.applied.remove(name),
         };
         self.failed.remove(name);
@@ -533,28 +532,26 @@ impl Worker {
     }
 }
 
-type Results = BTreeMap<NsName, Result<usize, Arc<NetError>>>;
+/// What became of namespaces that were looked at.
+pub type Results = BTreeMap<NsName, Result<usize, Arc<NetError>>>;
 
-fn answer(interest: &Interest, results: &Results) -> Result<ReconcileReport> {
-    let mine = |name: &NsName| match interest {
-        Interest::Only(names) | Interest::Stored(names) => names.contains(name),
-        Interest::Changed | Interest::Verified => true,
-    };
-    let mut report = ReconcileReport::default();
-    for (name, result) in results.iter().filter(|(n, _)| mine(n)) {
-        report.namespaces += 1;
-        match result {
-            Ok(repairs) => report.repairs += repairs,
-            Err(source) if !matches!(interest, Interest::Verified) => {
-                return Err(NetError::Apply {
-                    namespace: name.to_string(),
-                    source: Arc::clone(source),
-                });
-            }
-            Err(_) => report.failures += 1,
-        }
+impl ReconcileReport {
+    /// Counts.
+    pub fn of(results: &Results) -> Self {
+        let failures = results.values().filter(|result| result.is_err()).count();
+        let repairs = results.values().filter_map(|result| result.as_ref().ok()).sum();
+        Self { namespaces: results.len(), repairs, failures }
     }
-    Ok(report)
+}
+
+fn answer(interest: &Interest, results: &Results) -> Results {
+    match interest {
+        Interest::Only(names) | Interest::Stored(names) => {
+            let mine = results.iter().filter(|(name, _)| names.contains(name));
+            mine.map(|(name, result)| (name.clone(), result.clone())).collect()
+        }
+        Interest::Verified => results.clone(),
+    }
 }
 
 fn answer_all(waiting: Vec<(Interest, Reply)>, error: &Arc<NetError>) {

@@ -72,7 +72,7 @@ pub fn fuzz_entries(bytes: &[u8]) {
         if let Some(Ok(change)) = tables::change(&id, value) {
             world.apply_remote(vec![change]);
         }
-        others.take(NetworkId::new(network), NodeName::from("n"), value);
+        others.take(&NetworkId::new(network), &NodeName::from("n"), value);
     }
     let _ = world.services();
     let _ = world.names();

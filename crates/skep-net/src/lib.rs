@@ -47,6 +47,7 @@ mod storing;
 mod trace;
 mod world;
 
+pub use apply::TrafficCounts;
 pub use checks::Check;
 pub use cidr::{Cidr, Mac, ParseCidrError, ParseMacError};
 pub use config::{AddressPool, DefaultBridge, DnsOptions, NetConfig};

@@ -1,5 +1,6 @@
 //! What the loop counts, in Prometheus's text form.
 
+use crate::apply::TrafficCounts;
 use crate::plan::NsName;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +50,7 @@ impl Metrics {
     }
 
     /// The counters as text (Prometheus exposition format 0.0.4).
-    pub fn render(&self) -> String {
+    pub fn render(&self, traffic: &TrafficCounts) -> String {
         let mut text = String::new();
         let labelled = [
             (
@@ -83,8 +84,28 @@ impl Metrics {
                 &self.signs,
             ),
         ];
-        for (name, help, value) in plain {
-            let value = value.load(Ordering::Relaxed);
+        let plain = plain.map(|(name, help, value)| (name, help, value.load(Ordering::Relaxed)));
+        let spoken = [
+            (
+                "skep_net_kernel_requests_total",
+                "Netlink requests, dumps included.",
+                traffic.requests,
+            ),
+            (
+                "skep_net_kernel_dumps_total",
+                "Netlink requests for everything of a kind.",
+                traffic.dumps,
+            ),
+            (
+                "skep_net_kernel_answers_total",
+                "Netlink messages of the kernel's answers.",
+                traffic.answers,
+            ),
+            ("skep_net_kernel_links_total", "Links in the kernel's answers.", traffic.links),
+            ("skep_net_kernel_answer_bytes_total", "Bytes of the kernel's answers.", traffic.bytes),
+            ("skep_net_nft_runs_total", "Runs of the nft program.", traffic.programs),
+        ];
+        for (name, help, value) in plain.into_iter().chain(spoken) {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
         }
         text
@@ -108,13 +129,15 @@ mod tests {
         metrics.failed(&NsName::Host);
         metrics.verified(3);
         metrics.sign();
-        let text = metrics.render();
+        let traffic = TrafficCounts { links: 7, ..TrafficCounts::default() };
+        let text = metrics.render(&traffic);
         for line in [
             "skep_net_repairs_total{namespace=\"ingress\"} 2",
             "skep_net_repairs_total{namespace=\"sandbox\"} 0",
             "skep_net_failures_total{namespace=\"host\"} 1",
             "skep_net_verifications_total 3",
             "skep_net_signs_total 1",
+            "skep_net_kernel_links_total 7",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in {text}");
         }

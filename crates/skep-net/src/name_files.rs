@@ -11,7 +11,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 /// Lines of every container's hosts file.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
@@ -123,6 +125,40 @@ pub fn host_resolv_conf(path: &Path) -> Result<ResolvConf> {
     Ok(read(path)?.map(|text| ResolvConf::parse(&text)).unwrap_or_default())
 }
 
+/// The host's own, read again only when it is another file or was changed: queries of containers ask for it.
+#[derive(Debug, Default)]
+pub struct HostResolvConf {
+    last: Mutex<Option<(Version, Arc<ResolvConf>)>>,
+}
+
+/// What tells one state of a file from another: device, inode, size, and both times, seconds and nanoseconds.
+type Version = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl HostResolvConf {
+    /// What it says now; a host without one, or with one that cannot be read, has no servers. Costs one look at the file's
+    /// metadata.
+    pub fn read(&self, path: &Path) -> Arc<ResolvConf> {
+        let version = fs::metadata(path).ok().map(|m| {
+            let times = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
+            (m.dev(), m.ino(), m.size(), times.0, times.1)
+        });
+        let Some(version) = version else { return Arc::default() };
+        let mut last = crate::state::lock(&self.last);
+        if let Some((read, conf)) = &*last
+            && *read == version
+        {
+            return Arc::clone(conf);
+        }
+        let conf = Arc::new(host_resolv_conf(path).unwrap_or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot read the host's name servers");
+            ResolvConf::default()
+        }));
+        *last = Some((version, Arc::clone(&conf)));
+        conf
+    }
+}
+
 fn read(path: &Path) -> Result<Option<String>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -138,4 +174,27 @@ fn write(path: &Path, text: &str) -> Result<()> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_resolv_conf_is_read_when_it_changed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("resolv.conf");
+        let host = HostResolvConf::default();
+        assert!(host.read(&path).servers.is_empty());
+        fs::write(&path, "nameserver 192.0.2.1\n").expect("file");
+        let first = host.read(&path);
+        assert_eq!(first.servers, [IpAddr::from([192, 0, 2, 1])]);
+        assert!(Arc::ptr_eq(&first, &host.read(&path)), "read again without need");
+        // Replaced, as resolvconf does, and written over.
+        fs::write(folder.path().join("new"), "nameserver 192.0.2.2\n").expect("file");
+        fs::rename(folder.path().join("new"), &path).expect("rename");
+        assert_eq!(host.read(&path).servers, [IpAddr::from([192, 0, 2, 2])]);
+        fs::write(&path, "nameserver 192.0.2.30\n").expect("file");
+        assert_eq!(host.read(&path).servers, [IpAddr::from([192, 0, 2, 30])]);
+    }
 }

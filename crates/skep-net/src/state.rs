@@ -1,5 +1,6 @@
 //! What all parts of the network room share: the world, held ports, what is wrong.
 
+use crate::apply::{Handles, Traffic};
 use crate::config::NetConfig;
 use crate::dns::{Directory, SandboxView, Upstream};
 use crate::error::{NetError, Result};
@@ -7,10 +8,10 @@ use crate::files::{self, Durability};
 use crate::ids::{NetworkId, SandboxId};
 use crate::metrics::Metrics;
 use crate::model::{BlockedPorts, Network};
+use crate::name_files::HostResolvConf;
 use crate::plan::NsName;
 use crate::ports::Ports;
 use crate::world::{NameIndex, Running, World};
-use crate::{apply::Handles, name_files};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,12 +45,14 @@ pub struct Shared {
     pub networks_on_disk: Option<BTreeMap<NetworkId, Network>>,
     pub problems: Mutex<Problems>,
     pub metrics: Metrics,
+    pub traffic: Arc<Traffic>,
     /// Ports of the routing mesh that something else holds.
     pub blocked: watch::Sender<BlockedPorts>,
     /// Gossip names of the other nodes that answer, by address.
     pub nodes: Mutex<BTreeMap<IpAddr, String>>,
     state: Mutex<State>,
     names: Mutex<(u64, Arc<NameIndex>)>,
+    resolv_conf: HostResolvConf,
     changed: watch::Sender<u64>,
 }
 
@@ -86,6 +89,7 @@ impl Shared {
         handles: Handles,
         networks_on_disk: Option<BTreeMap<NetworkId, Network>>,
         world: World,
+        traffic: Arc<Traffic>,
     ) -> Self {
         let state = State { world, ports: Ports::default(), version: 1 };
         Self {
@@ -94,10 +98,12 @@ impl Shared {
             networks_on_disk,
             problems: Mutex::default(),
             metrics: Metrics::default(),
+            traffic,
             blocked: watch::Sender::default(),
             nodes: Mutex::default(),
             state: Mutex::new(state),
             names: Mutex::default(),
+            resolv_conf: HostResolvConf::default(),
             changed: watch::Sender::new(0),
         }
     }
@@ -196,30 +202,28 @@ impl Shared {
 impl Directory for Shared {
     fn view(&self, sandbox: &SandboxId) -> Option<SandboxView> {
         let names = self.names();
-        let (networks, way_out, own) = self.read(|world| {
+        let networks = self.read(|world| {
             let found = world.sandbox(sandbox)?;
-            let networks = found.endpoints.iter().map(|e| e.network.clone()).collect();
-            Some((networks, found.gateway(world).is_some(), found.spec.dns.servers.clone()))
+            Some(found.endpoints.iter().map(|e| e.network.clone()).collect())
         })?;
-        let upstream = if !way_out {
-            Upstream { servers: Vec::new(), namespace: None }
-        } else if own.is_empty() {
-            let servers = match name_files::host_resolv_conf(&self.config.resolv_conf) {
-                Ok(conf) => conf.with(&Default::default(), &self.config.dns).servers,
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot read the host's name servers"
-                    );
-                    Vec::new()
-                }
-            };
-            Upstream { servers, namespace: None }
-        } else {
-            let namespace = lock(&self.handles).get(&NsName::Sandbox(sandbox.clone())).cloned();
-            Upstream { servers: own, namespace }
-        };
-        Some(SandboxView { names, networks, upstream })
+        Some(SandboxView { names, networks })
+    }
+
+    fn upstream(&self, sandbox: &SandboxId) -> Option<Upstream> {
+        let (way_out, own) = self.read(|world| {
+            let found = world.sandbox(sandbox)?;
+            Some((found.gateway(world).is_some(), found.spec.dns.servers.clone()))
+        })?;
+        if !way_out {
+            return Some(Upstream { servers: Vec::new(), namespace: None });
+        }
+        if own.is_empty() {
+            let host = self.resolv_conf.read(&self.config.resolv_conf);
+            let servers = host.as_ref().clone().with(&Default::default(), &self.config.dns).servers;
+            return Some(Upstream { servers, namespace: None });
+        }
+        let namespace = lock(&self.handles).get(&NsName::Sandbox(sandbox.clone())).cloned();
+        Some(Upstream { servers: own, namespace })
     }
 }
 

@@ -123,7 +123,8 @@ mod tests {
             claims: BTreeMap::new(),
             owner: String::new(),
         };
-        let shared = Shared::new(config, Handles::default(), None, World::new(facts));
+        let world = World::new(facts);
+        let shared = Shared::new(config, Handles::default(), None, world, Arc::default());
         let world = shared.read(World::clone);
         let mut storing = Storing::new(Some(BTreeMap::new()));
         let start = Instant::now();

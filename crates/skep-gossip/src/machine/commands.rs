@@ -207,7 +207,7 @@ impl Gossip {
         self.say_entry(&network, id, event);
     }
 
-    fn not_left(&self) -> Result<(), CommandError> {
+    pub(super) fn not_left(&self) -> Result<(), CommandError> {
         if self.leave_until.is_some() { Err(CommandError::Left) } else { Ok(()) }
     }
 }

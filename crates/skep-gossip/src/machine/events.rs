@@ -48,6 +48,9 @@ impl Gossip {
                 }
                 Ok(())
             }
+            MessageType::Question if !bulk => self.asked(decode(data)?),
+            MessageType::Answer if !bulk => self.answered(data),
+            MessageType::Question | MessageType::Answer => Err(DropCause::UnknownType),
             MessageType::BulkSync | MessageType::PushPull | MessageType::Invalid => {
                 Err(DropCause::UnknownType)
             }

@@ -60,7 +60,7 @@ impl Gossip {
 
     /// Whether another living node has this address.
     fn occupant(&self, address: SocketAddr, except: &NodeName) -> bool {
-        self.members.iter().any(|(n, m)| n != except && m.address == address && m.is_present())
+        self.members_at(address).any(|(n, m)| n != except && m.is_present())
     }
 
     fn admit(&mut self, name: NodeName, claim: &Alive, versions: [u8; 6]) {
@@ -73,6 +73,11 @@ impl Gossip {
         let now = self.now;
         let was_seen = self.is_owner_seen(&name);
         let known = self.members.contains_key(&name);
+        let moved_from = self.members.get(&name).map(|m| m.address).filter(|a| *a != claim.address);
+        if let Some(old) = moved_from {
+            self.forget_address(old, &name);
+        }
+        self.addresses.entry(claim.address).or_default().insert(name.clone());
         let member = self.members.entry(name.clone()).or_insert_with(|| Member {
             address: claim.address,
             meta: Vec::new(),
@@ -84,6 +89,7 @@ impl Gossip {
             l_time: 0,
             said_bye: false,
             retry_at: now,
+            detours: 0,
             nudge_at: now,
         });
         let returned = !member.is_present();
@@ -93,6 +99,7 @@ impl Gossip {
         }
         if returned {
             member.said_bye = false;
+            member.detours = 0;
         }
         member.suspicion = None;
         member.incarnation = claim.incarnation;
@@ -113,9 +120,9 @@ impl Gossip {
 
     /// `name` is at `address` for certain, so nobody else is.
     fn replace_others_at(&mut self, address: SocketAddr, name: &NodeName) {
-        let others = self.members.iter().filter(|(other, member)| {
-            *other != name && member.address == address && member.state != NodeState::Left
-        });
+        let others = self
+            .members_at(address)
+            .filter(|(other, member)| *other != name && member.state != NodeState::Left);
         let others: Vec<_> = others.map(|(other, m)| (other.clone(), m.incarnation)).collect();
         for (other, incarnation) in others {
             // Signed as by itself: that life is over, while the node has not failed, and whoever
@@ -381,7 +388,42 @@ impl Gossip {
     /// Removes every trace of a node that is gone.
     pub(super) fn forget(&mut self, name: &NodeName) {
         self.purge(name, false);
-        self.members.remove(name);
+        if let Some(member) = self.members.remove(name) {
+            self.forget_address(member.address, name);
+        }
+    }
+
+    fn forget_address(&mut self, address: SocketAddr, name: &NodeName) {
+        if let Some(names) = self.addresses.get_mut(&address) {
+            names.remove(name);
+            if names.is_empty() {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// A member answered a probe. `directly`: not by way of others.
+    pub(super) fn member_answered(&mut self, name: &NodeName, directly: bool) {
+        let was_seen = self.is_owner_seen(name);
+        let since = self.now;
+        let Some(member) = self.members.get_mut(name) else { return };
+        let was_reachable = member.is_reachable();
+        member.detours = if directly { 0 } else { member.detours.saturating_add(1) };
+        let (address, reachable) = (member.address, member.is_reachable());
+        if !directly && reachable {
+            // Asked again at once: whether it was one packet is to be known soon.
+            self.probe_ring.push(name.clone());
+        }
+        if reachable == was_reachable {
+            return;
+        }
+        self.seen_changed(name, was_seen);
+        let name = name.clone();
+        self.event(if reachable {
+            Event::NodeReachable { name, address, since }
+        } else {
+            Event::NodeUnreachable { name, address, since }
+        });
     }
 
     pub(super) fn broadcast_member(&mut self, name: &NodeName, message: &Message) {

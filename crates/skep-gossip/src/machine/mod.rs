@@ -1,7 +1,8 @@
 //! The machine: one struct, its parts by what they answer to.
 //!
 //! `packets` and `streams` read what comes in, `members` and `probe` are SWIM, `events` and `sync`
-//! NetworkDB, `spread` sends rounds of gossip, `commands` is this node's own will, `timers` time.
+//! NetworkDB, `questions` what nodes ask each other, `spread` sends rounds of gossip, `commands` is this node's own
+//! will, `timers` time.
 
 mod commands;
 mod entries;
@@ -10,6 +11,7 @@ mod members;
 mod output;
 mod packets;
 mod probe;
+mod questions;
 mod spread;
 mod streams;
 mod sync;
@@ -29,6 +31,7 @@ use crate::tables::entry::Entry;
 use crate::tables::network::{Attachments, DueSync, OwnNetwork, PendingSync};
 use crate::time::Moment;
 use probe::{Candidate, Pending, Probe};
+use questions::Question;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +62,8 @@ pub struct Gossip {
     // Membership.
     incarnation: u32,
     members: BTreeMap<NodeName, Member>,
+    /// Their names by address; several where one followed another.
+    addresses: BTreeMap<SocketAddr, BTreeSet<NodeName>>,
     awareness: Awareness,
     news: Queue<News>,
     news_due: Option<Moment>,
@@ -69,6 +74,7 @@ pub struct Gossip {
     candidates: BTreeMap<NodeName, Candidate>,
     streams: BTreeMap<Token, OpenStream>,
     next_token: u64,
+    questions: BTreeMap<(u64, NodeName), Question>,
     bootstrap: Vec<SocketAddr>,
     introduce_at: Option<Moment>,
     leave_until: Option<Moment>,
@@ -102,6 +108,7 @@ impl Gossip {
             counters: Counters::default(),
             incarnation: 1,
             members: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             awareness: Awareness::default(),
             news: Queue::default(),
             news_due: None,
@@ -112,6 +119,7 @@ impl Gossip {
             candidates: BTreeMap::new(),
             streams: BTreeMap::new(),
             next_token: 0,
+            questions: BTreeMap::new(),
             bootstrap: Vec::new(),
             introduce_at: None,
             leave_until: None,
@@ -189,6 +197,12 @@ impl Gossip {
     }
 
     fn is_owner_seen(&self, owner: &NodeName) -> bool {
+        *owner == self.config.name
+            || self.members.get(owner).is_some_and(|m| m.is_seen() && m.is_reachable())
+    }
+
+    /// Whether what it owns is passed on: others may reach it.
+    fn is_owner_told(&self, owner: &NodeName) -> bool {
         *owner == self.config.name || self.members.get(owner).is_some_and(Member::is_seen)
     }
 

@@ -69,6 +69,41 @@ pub enum Event {
         /// Since when.
         since: Moment,
     },
+    /// A node answers others and not this one: its entries are gone from here until it does.
+    NodeUnreachable {
+        /// Who.
+        name: NodeName,
+        /// Where.
+        address: SocketAddr,
+        /// Since when.
+        since: Moment,
+    },
+    /// It answers this node again.
+    NodeReachable {
+        /// Who.
+        name: NodeName,
+        /// Where.
+        address: SocketAddr,
+        /// Since when.
+        since: Moment,
+    },
+    /// Another node asks something; to be answered with [`answer_node`](super::Gossip::answer_node) once that is so. It
+    /// may ask again.
+    Asked {
+        /// Who.
+        from: NodeName,
+        /// For the answer.
+        number: u64,
+        /// What.
+        question: Vec<u8>,
+    },
+    /// Another node answered.
+    Answered {
+        /// Who.
+        from: NodeName,
+        /// To which question.
+        number: u64,
+    },
     /// An entry of another node appeared.
     EntryCreated {
         /// Which.

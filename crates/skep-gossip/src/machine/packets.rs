@@ -39,7 +39,7 @@ impl Gossip {
         match message {
             Message::Ping(ping) => self.ping(from, &ping),
             Message::IndirectPing(ping) => self.indirect_ping(from, &ping),
-            Message::Ack(Ack { seq }) => self.acknowledged(seq),
+            Message::Ack(Ack { seq }) => self.acknowledged(from, seq),
             Message::Nack(Nack { seq }) => self.not_acknowledged(seq),
             Message::Suspect(Suspect { incarnation, node, from }) => {
                 self.suspect(&node.into(), incarnation, from.into())
@@ -65,8 +65,7 @@ impl Gossip {
     fn indirect_ping(&mut self, from: SocketAddr, ask: &IndirectPing) -> Result<(), DropCause> {
         let asker = ask.source.unwrap_or(from);
         // Only members are asked: this node is no means to reach others.
-        let known = self.members.values().any(|m| m.address == ask.target);
-        if !known {
+        if self.member_at(ask.target).is_none() {
             if ask.nack {
                 self.send(asker, &Message::Nack(Nack { seq: ask.seq }));
             }
@@ -116,7 +115,16 @@ impl Gossip {
     }
 
     pub(super) fn member_at(&self, address: SocketAddr) -> Option<(&NodeName, &Member)> {
-        self.members.iter().find(|(_, member)| member.address == address)
+        self.members_at(address).next()
+    }
+
+    /// Whoever is, or was, at an address, by name.
+    pub(super) fn members_at(
+        &self,
+        address: SocketAddr,
+    ) -> impl Iterator<Item = (&NodeName, &Member)> {
+        let names = self.addresses.get(&address).into_iter().flatten();
+        names.filter_map(|name| Some((name, self.members.get(name)?)))
     }
 
     /// Sends one message.

@@ -46,6 +46,8 @@ pub(super) struct Probe {
     ends: Moment,
     nacks_expected: u32,
     nacks: u32,
+    /// It answered somebody else who asked for us.
+    relayed: bool,
 }
 
 impl Gossip {
@@ -78,6 +80,7 @@ impl Gossip {
             ends: self.now + self.awareness.scale(timing.probe_interval),
             nacks_expected: 0,
             nacks: 0,
+            relayed: false,
         });
     }
 
@@ -143,6 +146,12 @@ impl Gossip {
     fn fail_probe(&mut self) {
         let Some(probe) = self.probe.take() else { return };
         self.pending.remove(&probe.seq);
+        if probe.relayed {
+            self.awareness.better();
+            self.counters.probes_by_others += 1;
+            self.member_answered(&probe.node, false);
+            return;
+        }
         self.counters.probes_failed += 1;
         // Helpers that did not even say "no" hint at a fault of ours.
         let fault = match probe.nacks_expected {
@@ -156,9 +165,16 @@ impl Gossip {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, seq: u32) -> Result<(), DropCause> {
+    pub(super) fn acknowledged(&mut self, from: SocketAddr, seq: u32) -> Result<(), DropCause> {
         match self.pending.remove(&seq) {
-            Some(Pending::Probe) => self.probe_answered(seq),
+            Some(Pending::Probe) => match self.relayed_by(from) {
+                // It lives. Whether it also answers us is waited for until the end.
+                Some(probe) => {
+                    probe.relayed = true;
+                    self.pending.insert(seq, Pending::Probe);
+                }
+                None => self.probe_answered(seq),
+            },
             Some(Pending::Relay { asker, seq, .. }) => {
                 self.send(asker, &Message::Ack(Ack { seq }));
             }
@@ -169,11 +185,22 @@ impl Gossip {
         Ok(())
     }
 
+    /// The probe under way, if others were asked and `from` is one of them. An answer from an address that nobody
+    /// has is the member's own: its host has several.
+    fn relayed_by(&mut self, from: SocketAddr) -> Option<&mut Probe> {
+        let asked = self.probe.as_ref()?;
+        let helper = asked.indirect_at.is_none()
+            && self.members_at(from).any(|(name, m)| *name != asked.node && m.is_present())
+            && !self.members_at(from).any(|(name, _)| *name == asked.node);
+        self.probe.as_mut().filter(|_| helper)
+    }
+
+    /// The member whose turn it is answered this node.
     pub(super) fn probe_answered(&mut self, seq: u32) {
-        if self.probe.as_ref().is_some_and(|probe| probe.seq == seq) {
-            self.probe = None;
+        if let Some(probe) = self.probe.take_if(|probe| probe.seq == seq) {
             self.pending.remove(&seq);
             self.awareness.better();
+            self.member_answered(&probe.node, true);
         }
     }
 

@@ -19,7 +19,7 @@ const EVENTS_HEAD: usize = 16;
 
 impl Gossip {
     /// Room for messages in one packet.
-    fn packet_room(&self) -> usize {
+    pub(super) fn packet_room(&self) -> usize {
         let checksum = 5;
         let seal = if self.keyring.is_some() { Keyring::sealed_len(0) } else { 0 };
         self.config.limits.packet.saturating_sub(checksum + seal)

@@ -20,6 +20,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A peer that could not be reached is tried this often, then left to the regular turns.
 const ATTEMPTS: u8 = 4;
 const RETRY: Duration = Duration::from_millis(500);
+/// Least time between two pushes of a network's whole tables because of an entry that fits into no packet.
+const PUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// Above this, each network gets a message of its own; bytes.
 const SPLIT_AT: usize = 4 << 20;
 
@@ -140,7 +142,7 @@ impl Gossip {
     fn network_events(&self, network: &NetworkId) -> Vec<Vec<u8>> {
         let told = self
             .of_network(network)
-            .filter(|(_, entry)| entry.deleted || self.is_owner_seen(&entry.owner));
+            .filter(|(_, entry)| entry.deleted || self.is_owner_told(&entry.owner));
         told.map(|(id, entry)| entry.event(id, TableEventType::Create, self.now)).collect()
     }
 
@@ -254,10 +256,22 @@ impl Gossip {
         own.ring.pop()
     }
 
-    /// Entries that no packet can carry go to every neighbour at once.
+    /// Entries that no packet can carry go to every neighbour at once, but not again and again: what changes in between
+    /// goes with the next time.
     pub(super) fn push_to_neighbours(&mut self, network: &NetworkId) {
-        for peer in self.neighbours(network) {
-            self.sync_later(&peer, self.config.timing.gossip_delay);
+        let neighbours = self.neighbours(network);
+        let (now, soon) = (self.now, self.now + self.config.timing.gossip_delay);
+        let Some(own) = self.networks.get_mut(network) else { return };
+        let at = match own.pushed_at {
+            // The one that is to come has this with it.
+            Some(planned) if planned > now => return,
+            Some(last) => soon.max(last + PUSH_INTERVAL),
+            None => soon,
+        };
+        own.pushed_at = Some(at);
+        let delay = at.since(now);
+        for peer in neighbours {
+            self.sync_later(&peer, delay);
         }
     }
 }

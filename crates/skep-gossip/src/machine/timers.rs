@@ -66,7 +66,7 @@ impl Gossip {
         let tables = self.networks.values().filter_map(|own| own.gossip_due);
         let streams = self.streams.values().map(|stream| stream.expires());
         let others = [self.news_due, self.next_suspicion(), self.next_pending(), self.next_sync()];
-        let others = others.into_iter().chain([self.introduce_at]).flatten();
+        let others = others.into_iter().chain([self.introduce_at, self.next_question()]).flatten();
         [self.timers.next()].into_iter().chain(tables).chain(streams).chain(others).min()
     }
 
@@ -107,6 +107,7 @@ impl Gossip {
             }
             self.end_introduction();
             self.run_due_syncs();
+            self.repeat_questions();
         }
         if due(&mut self.timers.reap, REAP_INTERVAL, now) {
             self.reap();

@@ -4,6 +4,10 @@ use crate::names::NodeName;
 use crate::time::Moment;
 use std::net::SocketAddr;
 
+/// Probes in a row that are answered by way of others only, after which a member counts as not reached from here. One may
+/// be a lost packet.
+pub(crate) const DETOURS: u32 = 3;
+
 /// Another node, living or remembered.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -21,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) said_bye: bool,
     /// Not to be joined again before this.
     pub(crate) retry_at: Moment,
+    /// How many probes in a row it answered by way of others only.
+    pub(crate) detours: u32,
     /// Not to be asked again before this whether it lives after all.
     pub(crate) nudge_at: Moment,
 }
@@ -33,6 +39,12 @@ impl Member {
     /// Whether what it owns is to be seen.
     pub(crate) fn is_seen(&self) -> bool {
         self.is_present() && !self.said_bye
+    }
+
+    /// Whether this node and it hear each other without others' help, as far as is known. Connections have no help, so to
+    /// one that is not reached so none can be opened from here.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.detours < DETOURS
     }
 
     pub(crate) fn reads_checksums(&self) -> bool {

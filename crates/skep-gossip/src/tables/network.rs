@@ -22,6 +22,8 @@ pub(crate) struct OwnNetwork {
     pub(crate) gossip_due: Option<Moment>,
     /// Peers whose first bulk sync is not over; events are relayed once it is empty.
     pub(crate) first_sync: BTreeSet<NodeName>,
+    /// When its whole tables were last pushed to all neighbours, or will be.
+    pub(crate) pushed_at: Option<Moment>,
     /// Peers in the order in which they get their turn of bulk sync.
     pub(crate) ring: Vec<NodeName>,
 }
@@ -34,6 +36,7 @@ impl OwnNetwork {
             relayed: Queue::default(),
             gossip_due: None,
             first_sync: BTreeSet::new(),
+            pushed_at: None,
             ring: Vec::new(),
         }
     }

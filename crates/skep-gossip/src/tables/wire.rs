@@ -21,6 +21,9 @@ pub enum MessageType {
     BulkSync = 4,
     Compound = 5,
     NodeEvent = 6,
+    /// Ours, from here on: far from what Docker may number next. Its nodes log and drop what they do not know.
+    Question = 101,
+    Answer = 102,
 }
 
 message! {
@@ -186,6 +189,36 @@ message! {
         /// The parts.
         #[prost(message, repeated, tag = "1")]
         messages: Vec<SimpleMessage>,
+    }
+}
+
+message! {
+    /// Asks one node whether it has done something.
+    QuestionMessage {
+        /// Who asks.
+        #[prost(string, tag = "1")]
+        node_name: String,
+        /// Who is asked: its address may be another's by now.
+        #[prost(string, tag = "2")]
+        to: String,
+        /// Tells the questions of who asks apart.
+        #[prost(uint64, tag = "3")]
+        number: u64,
+        /// What is asked.
+        #[prost(bytes = "vec", tag = "4")]
+        question: Vec<u8>,
+    }
+}
+
+message! {
+    /// Says yes.
+    AnswerMessage {
+        /// Who answers.
+        #[prost(string, tag = "1")]
+        node_name: String,
+        /// The question's number.
+        #[prost(uint64, tag = "2")]
+        number: u64,
     }
 }
 

@@ -217,3 +217,117 @@ fn ordinary_nodes_find_each_other_again_without_bootstrap_peers() {
     sim.cut.clear();
     settle(&mut sim, 30 * SECOND);
 }
+
+#[test]
+fn who_does_not_answer_here_is_not_used_from_here_and_lives_on_elsewhere() {
+    for seed in 0..8 {
+        let mut sim = cluster(seed, 4);
+        let names: Vec<_> = (0..4).map(|host| sim.name(host)).collect();
+        // What host 1 sends to host 0 is lost; so no connection between them works.
+        sim.cut.insert((1, 0));
+        sim.run(5 * SECOND);
+        let sees =
+            |sim: &Sim, host: usize, of: usize| sim.places[host].view.contains_key(&entry(of));
+        assert!(!sees(&sim, 0, 1) && !sees(&sim, 1, 0), "seed {seed}: {:?}", sim.faults());
+        for (host, of) in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)] {
+            assert!(sees(&sim, host, of), "seed {seed}: {host} lacks {of}");
+        }
+        // Nobody takes it for dead, and what it says is heard, though not used.
+        sim.put(1, &entry(1), b"two");
+        sim.run(60 * SECOND);
+        for host in 0..4 {
+            let dead: Vec<_> =
+                sim.node(host).members().filter(|m| m.state == NodeState::Dead).collect();
+            assert!(dead.is_empty(), "seed {seed}, host {host}: {dead:?}");
+        }
+        assert!(!sees(&sim, 0, 1), "seed {seed}");
+        assert!(sim.node(0).counters().probes_by_others > 0);
+        sim.cut.clear();
+        let took = settle(&mut sim, 5 * SECOND);
+        assert!(took <= 3 * SECOND, "seed {seed}: {took:?}");
+        assert_eq!(sim.places[0].view[&entry(1)], (b"two".to_vec(), names[1].clone()));
+    }
+}
+
+#[test]
+fn a_lost_packet_makes_nobody_unreachable() {
+    let mut sim = cluster(12, 5);
+    sim.loss = 0.05;
+    sim.run(120 * SECOND);
+    for host in 0..5 {
+        assert_eq!(sim.places[host].view.len(), 4, "host {host}: {:?}", sim.faults());
+    }
+}
+
+/// Every node is asked about every change, and answers once it has it.
+fn change_and_ask(sim: &mut Sim, host: usize, number: u64) {
+    let value = number.to_string();
+    sim.put(host, &entry(host), value.as_bytes());
+    let question = format!("e{host}={value}").into_bytes();
+    let others: Vec<_> = sim.node(host).members().map(|m| m.name).collect();
+    for other in others {
+        let question = question.clone();
+        sim.command(host, |node, now| node.ask_node(&other, number, question, 5 * SECOND, now))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_hundred_changes_a_minute_on_fifty_nodes_stay_within_their_bytes() {
+    const HOSTS: usize = 50;
+    const CHANGES: u64 = 100;
+    /// What a change and all its confirmations may cost the whole cluster.
+    const BYTES_A_CHANGE: u64 = 100_000;
+    let mut sim = cluster(13, HOSTS);
+    sim.run(60 * SECOND);
+    let before = sim.bytes;
+    sim.run(60 * SECOND);
+    let idle = sim.bytes - before;
+    let before = sim.bytes;
+    for number in 0..CHANGES {
+        let host = number as usize % HOSTS;
+        change_and_ask(&mut sim, host, number);
+        sim.run(60 * SECOND / CHANGES as u32);
+    }
+    let changes = (sim.bytes - before).saturating_sub(idle);
+    sim.run(5 * SECOND);
+    let answers: usize = sim.places.iter().map(|place| place.answers.len()).sum();
+    assert_eq!(answers, CHANGES as usize * (HOSTS - 1));
+    assert!(changes <= CHANGES * BYTES_A_CHANGE, "{changes} bytes, {idle} when idle");
+}
+
+#[test]
+fn questions_are_repeated_until_they_are_answered() {
+    let mut sim = cluster(14, 5);
+    sim.loss = 0.4;
+    for number in 0..10 {
+        change_and_ask(&mut sim, 0, number);
+        sim.run(4 * SECOND);
+        let answers = sim.places[0].answers.range((number, "".into())..);
+        assert_eq!(answers.count(), 4, "change {number}");
+    }
+    // One that will never be answered is given up.
+    sim.command(0, |node, now| {
+        let other = node.members().next().expect("a member").name;
+        node.ask_node(&other, 99, b"e0=never".to_vec(), SECOND, now)
+    })
+    .unwrap();
+    sim.run(2 * SECOND);
+    let before = sim.node(0).counters().packets_out;
+    assert!(before > 0 && sim.places[0].answers.iter().all(|(number, _)| *number != 99));
+}
+
+#[test]
+fn an_entry_that_fits_into_no_packet_is_not_pushed_again_and_again() {
+    let mut sim = cluster(15, 10);
+    let big = |n: u8| vec![n; 3000];
+    let before = sim.node(0).counters().streams_out;
+    for change in 0..100 {
+        sim.put(0, &entry(0), &big(change));
+        sim.run(Duration::from_millis(50));
+    }
+    let pushes = sim.node(0).counters().streams_out - before;
+    // Five seconds: three times to nine neighbours, and the regular ones.
+    assert!(pushes <= 40, "{pushes} streams");
+    settle(&mut sim, 5 * SECOND);
+}

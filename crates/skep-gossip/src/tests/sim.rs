@@ -30,6 +30,8 @@ pub struct Place {
     waiting: Vec<Delivery>,
     life: u64,
     pub view: View,
+    /// Questions of this host, by number and who answered.
+    pub answers: BTreeSet<(u64, NodeName)>,
 }
 
 pub struct Sim {
@@ -49,6 +51,8 @@ pub struct Sim {
     /// Who owns what, by the commands given.
     pub truth: BTreeMap<NodeName, BTreeMap<EntryId, Vec<u8>>>,
     pub trace: u64,
+    /// Bytes that nodes sent, lost ones too.
+    pub bytes: u64,
 }
 
 impl Sim {
@@ -68,10 +72,11 @@ impl Sim {
             keyring,
             truth: BTreeMap::new(),
             trace: 0,
+            bytes: 0,
         };
         for host in 0..hosts {
-            let (waiting, view) = (Vec::new(), View::new());
-            sim.places.push(Place { node: None, paused: false, waiting, life: 0, view });
+            let (waiting, view, answers) = (Vec::new(), View::new(), BTreeSet::new());
+            sim.places.push(Place { node: None, paused: false, waiting, life: 0, view, answers });
             sim.start(host);
         }
         sim
@@ -172,6 +177,7 @@ impl Sim {
         for output in outputs {
             match output {
                 Output::Packet { to, bytes } => {
+                    self.bytes += bytes.len() as u64;
                     let Some(to) = Self::host(to).filter(|to| self.passes(host, *to)) else {
                         continue;
                     };
@@ -185,6 +191,7 @@ impl Sim {
                     }
                 }
                 Output::Stream { token, to, bytes, expects_reply: reply, timeout } => {
+                    self.bytes += bytes.len() as u64;
                     let reached = Self::host(to).filter(|to| {
                         self.passes(host, *to)
                             && self.passes(*to, host)
@@ -203,6 +210,21 @@ impl Sim {
                             self.at(after, failed);
                         }
                     }
+                }
+                Output::Event(Event::Asked { from, number, question }) => {
+                    // Whether the entry of that key has that value here.
+                    let place = &mut self.places[host];
+                    let told = place.view.iter().any(|(id, (value, owner))| {
+                        *owner == from
+                            && [id.key.as_str().as_bytes(), b"=", value].concat() == question
+                    });
+                    if let (Some(node), true) = (&mut place.node, told) {
+                        node.answer_node(&from, number, self.now);
+                        self.carry_out(host);
+                    }
+                }
+                Output::Event(Event::Answered { from, number }) => {
+                    self.places[host].answers.insert((number, from));
                 }
                 Output::Event(event) => apply(&mut self.places[host].view, event),
             }
@@ -379,6 +401,10 @@ fn apply(view: &mut View, event: Event) {
         Event::NodeUp { .. }
         | Event::NodeDown { .. }
         | Event::NodeLeft { .. }
+        | Event::NodeUnreachable { .. }
+        | Event::NodeReachable { .. }
+        | Event::Asked { .. }
+        | Event::Answered { .. }
         | Event::LeaveDone => {}
     }
 }

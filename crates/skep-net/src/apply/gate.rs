@@ -6,15 +6,19 @@
 //! Being the last, it stands behind `DOCKER-USER` and all else that people wrote: whatever they drop stays
 //! dropped, a policy does not.
 
+use super::program;
 use crate::error::{NetError, Result};
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
-use std::process::{Command, Stdio};
+use std::io;
+use std::process::Command;
+use std::time::Duration;
 
 /// The chain.
 const CHAIN: &str = "SKEP-FORWARD";
 /// Seconds to wait for another iptables.
 const WAIT: &str = "5";
+/// How long one run may take, the wait included.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Makes the way as it must be for these bridges. How much was changed. Without the iptables program there is
 /// nothing to do: nobody has written with it.
@@ -73,21 +77,9 @@ fn change(found: &str, bridges: &BTreeSet<&str>) -> Option<String> {
 }
 
 fn run(program: &str, arguments: &[&str], input: &str) -> io::Result<String> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(input.as_bytes()) {
-            // An early death shows in the exit status.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-            _ => {}
-        }
-    }
-    let output = child.wait_with_output()?;
+    let mut command = Command::new(program);
+    command.args(arguments).env("LC_ALL", "C").env_remove("LANGUAGE");
+    let output = program::run(&mut command, input.as_bytes(), LIMIT)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

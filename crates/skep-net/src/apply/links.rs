@@ -14,6 +14,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Number of the group of links that are about to be removed.
@@ -56,6 +57,43 @@ pub fn read(netlink: &mut Netlink, namespace: &str) -> Result<Links> {
         }
     }
     Ok(links)
+}
+
+/// Reads one link by its name; `None` where there is none. Costs the same however many others there are.
+pub fn get(netlink: &mut Netlink, namespace: &str, name: &str) -> Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    get_one(netlink, namespace, message, name)
+}
+
+/// Reads one link by its index.
+fn get_by_index(netlink: &mut Netlink, namespace: &str, index: u32) -> Result<Option<Link>> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    get_one(netlink, namespace, message, &format!("number {index}"))
+}
+
+fn get_one(
+    netlink: &mut Netlink,
+    namespace: &str,
+    message: LinkMessage,
+    what: &str,
+) -> Result<Option<Link>> {
+    match netlink.get(RouteNetlinkMessage::GetLink(message)) {
+        Ok(RouteNetlinkMessage::NewLink(message)) => Ok(Some(parse(message).1)),
+        Ok(_) => Ok(None),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENODEV) => Ok(None),
+        Err(source) => Err(refused(namespace, format!("read link {what}"))(source)),
+    }
+}
+
+/// Reads a link again after a change.
+fn refresh(netlink: &mut Netlink, namespace: &str, name: &str, links: &mut Links) -> Result<()> {
+    match get(netlink, namespace, name)? {
+        Some(link) => links.insert(name.to_owned(), link),
+        None => links.remove(name),
+    };
+    Ok(())
 }
 
 fn parse(message: LinkMessage) -> (String, Link) {
@@ -287,7 +325,7 @@ pub fn bridge(
             .request(RouteNetlinkMessage::NewLink(message), Mode::Create)
             .map_err(refused(namespace, format!("make bridge {}", plan.name)))?;
         changed += 1;
-        *links = read(netlink, namespace)?;
+        refresh(netlink, namespace, &plan.name, links)?;
         if !plan.alias.is_empty()
             && let Some(link) = links.get_mut(&plan.name)
         {
@@ -358,7 +396,7 @@ pub fn vxlan(
             )(source),
         })?;
         changed += 1;
-        *links = read(netlink, namespace)?;
+        refresh(netlink, namespace, &plan.name, links)?;
     }
     let bridge = links.get(&plan.bridge).map(|l| l.index);
     if let Some(link) = links.get(&plan.name) {
@@ -411,8 +449,8 @@ pub struct CableEnds<'a> {
     pub links: &'a mut Links,
     /// The namespace with the bridge.
     pub outer: &'a mut Netlink,
-    /// Its links, kept current.
-    pub outer_links: &'a mut Links,
+    /// The port there, as far as there is one.
+    pub port: Option<Link>,
 }
 
 /// Lays a cable as planned. Returns what was changed and whether the port is new.
@@ -420,10 +458,8 @@ pub fn cable(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Res
     let mut changed = 0;
     let port_ns = plan.port_ns.to_string();
     // An interface without our port at its other end is from another life.
-    let halves = (
-        ends.links.get(&plan.interface).map(|l| l.index),
-        ends.outer_links.get(&plan.port).map(|l| l.index),
-    );
+    let halves =
+        (ends.links.get(&plan.interface).map(|l| l.index), ends.port.as_ref().map(|l| l.index));
     let whole = matches!(halves, (Some(_), Some(_)));
     if !whole {
         if let (Some(index), _) = halves {
@@ -433,8 +469,8 @@ pub fn cable(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Res
             remove(ends.outer, &port_ns, &plan.port, index)?;
         }
         lay(ends, namespace, plan)?;
-        *ends.links = read(ends.inner, namespace)?;
-        *ends.outer_links = read(ends.outer, &port_ns)?;
+        refresh(ends.inner, namespace, &plan.interface, ends.links)?;
+        ends.port = get(ends.outer, &port_ns, &plan.port)?;
         changed += 1;
     }
     if let Some(link) = ends.links.get(&plan.interface) {
@@ -450,16 +486,20 @@ pub fn cable(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Res
     Ok((changed, !whole))
 }
 
-/// Sets up the port's end: bridge, isolation, size, up.
-pub fn port(outer: &mut Netlink, outer_links: &Links, plan: &CablePlan) -> Applied {
+/// Sets up the port's end: bridge, isolation, size, up. Fails where the bridge is missing: a cable to nowhere is none.
+pub fn port(outer: &mut Netlink, link: Option<&Link>, plan: &CablePlan) -> Applied {
     let port_ns = plan.port_ns.to_string();
-    let Some(link) = outer_links.get(&plan.port) else { return Ok(0) };
-    let bridge = outer_links.get(&plan.bridge).map(|l| l.index);
+    let Some(link) = link else { return Ok(0) };
+    let Some(bridge) = get(outer, &port_ns, &plan.bridge)? else {
+        return Err(refused(&port_ns, format!("find bridge {} for {}", plan.bridge, plan.port))(
+            std::io::Error::from_raw_os_error(nix::libc::ENODEV),
+        ));
+    };
     let mut changed = 0;
     let mut attributes = Vec::new();
-    let moved = link.master != bridge;
-    if let (Some(bridge), true) = (bridge, moved) {
-        attributes.push(LinkAttribute::Controller(bridge));
+    let moved = link.master != Some(bridge.index);
+    if moved {
+        attributes.push(LinkAttribute::Controller(bridge.index));
     }
     if link.mtu != u32::from(plan.mtu) {
         attributes.push(LinkAttribute::Mtu(plan.mtu.into()));
@@ -496,11 +536,10 @@ fn lay(ends: &mut CableEnds<'_>, namespace: &str, plan: &CablePlan) -> Result<()
 
 /// MTU of the link that has an address, in the namespace of `netlink`.
 pub fn mtu_of(netlink: &mut Netlink, namespace: &str, address: Ipv4Addr) -> Result<Option<u32>> {
-    let links = read(netlink, namespace)?;
     let owners = read_addresses(netlink, namespace)?;
-    let index =
-        owners.iter().find(|(_, a)| a.iter().any(|a| a.addr() == address)).map(|(index, _)| *index);
-    Ok(index.and_then(|index| links.values().find(|l| l.index == index)).map(|l| l.mtu))
+    let index = owners.iter().find(|(_, a)| a.iter().any(|a| a.addr() == address));
+    let Some((index, _)) = index else { return Ok(None) };
+    Ok(get_by_index(netlink, namespace, *index)?.map(|link| link.mtu))
 }
 
 /// Tries out the kinds of links we make, in a namespace that is thrown away.
@@ -520,7 +559,8 @@ pub fn probe(
                 let mut message = LinkMessage::default();
                 message.attributes.push(LinkAttribute::IfName(format!("p{name}")));
                 message.attributes.push(kind(info, data));
-                Netlink::open()?.request(RouteNetlinkMessage::NewLink(message), Mode::Create)
+                Netlink::open(&Arc::default())?
+                    .request(RouteNetlinkMessage::NewLink(message), Mode::Create)
             });
             (name, disables, made.and_then(|made| made))
         })

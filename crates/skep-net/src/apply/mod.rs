@@ -1,17 +1,21 @@
 //! From plans to the kernel, by difference.
 
 mod conntrack;
+mod frame;
 mod gate;
 pub mod links;
 pub mod neighbours;
 mod netlink;
+mod nfnetlink;
 mod nft;
 mod peers;
+mod program;
 mod reaper;
 pub mod routes;
 mod space;
 mod survey;
 mod sysctl;
+mod traffic;
 mod watch;
 
 pub use links::mtu_of;
@@ -19,6 +23,7 @@ pub use netlink::Netlink;
 pub use nft::Nft;
 pub use space::{HOST_PIN, Handles, Spaces};
 pub use survey::survey;
+pub use traffic::{Traffic, TrafficCounts};
 pub use watch::Sign;
 
 use crate::error::{NetError, Result};

@@ -1,6 +1,8 @@
 //! A blocking rtnetlink client. A netlink socket belongs to the namespace it was
 //! opened in, so one that was opened inside can be used from any thread.
 
+use super::frame;
+use super::traffic::Traffic;
 use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
@@ -8,6 +10,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
+use std::sync::Arc;
 
 /// How a request treats what exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +28,18 @@ pub struct Netlink {
     /// `None` while it rests.
     socket: Option<Socket>,
     sequence: u32,
+    traffic: Arc<Traffic>,
 }
 
 impl Netlink {
     /// Opens one in the calling thread's namespace.
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: Some(connected()?), sequence: 0 })
+    pub fn open(traffic: &Arc<Traffic>) -> io::Result<Self> {
+        Ok(Self { socket: Some(connected()?), sequence: 0, traffic: Arc::clone(traffic) })
+    }
+
+    /// Where what goes over it is counted.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Gives its descriptor back until it is used again; that must then be inside the namespace.
@@ -53,6 +62,20 @@ impl Netlink {
                         None => Ok(()),
                         Some(_) => Err(error.to_io()),
                     };
+                }
+            }
+        }
+    }
+
+    /// Asks for one object.
+    pub fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+        self.send(message, NLM_F_REQUEST)?;
+        loop {
+            for payload in self.receive()? {
+                match payload {
+                    NetlinkPayload::InnerMessage(message) => return Ok(message),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => {}
                 }
             }
         }
@@ -90,6 +113,7 @@ impl Netlink {
             resting => resting.insert(connected()?),
         };
         socket.send(&buffer, 0)?;
+        self.traffic.request(flags & NLM_F_DUMP == NLM_F_DUMP);
         Ok(())
     }
 
@@ -100,23 +124,21 @@ impl Netlink {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let (datagram, _) = socket.recv_from_full()?;
         let mut payloads = Vec::new();
-        let mut rest = &datagram[..];
-        while let Some(length) =
-            rest.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)
-        {
-            let length = length as usize;
-            if length < 16 || length > rest.len() {
-                break;
-            }
-            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]) {
-                Ok(message) if message.header.sequence_number == self.sequence => {
-                    payloads.push(message.payload)
+        for message in frame::messages(&datagram).filter(|m| m.sequence == self.sequence) {
+            self.traffic.answer(message.whole.len());
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message.whole) {
+                Ok(message) => {
+                    let link = matches!(
+                        message.payload,
+                        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(_))
+                    );
+                    if link {
+                        self.traffic.link();
+                    }
+                    payloads.push(message.payload);
                 }
-                Ok(_) => {}
                 Err(error) => tracing::debug!(%error, "passed over a netlink message"),
             }
-            // Messages are aligned to four bytes.
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(payloads)
     }

@@ -40,44 +40,80 @@ pub fn apply(
     plan: &VxlanPlan,
     entries: &Entries,
 ) -> Applied {
-    let neighbours: BTreeSet<Entry> =
-        plan.peers.iter().map(|(ip, mac, _)| (IpAddr::V4(*ip), *mac)).collect();
-    let nodes: BTreeSet<Entry> = plan.peers.iter().map(|(_, mac, node)| (*node, *mac)).collect();
     let mut changed = 0;
     for (family, wanted, entries) in [
-        (AddressFamily::Inet, neighbours, &entries.neighbours),
-        (AddressFamily::Bridge, nodes, &entries.forwarding),
+        (AddressFamily::Inet, plan.neighbours(), &entries.neighbours),
+        (AddressFamily::Bridge, plan.nodes(), &entries.forwarding),
     ] {
         let found = permanent(entries, family, index);
-        for entry in found.difference(&wanted) {
-            netlink
-                .request(
-                    RouteNetlinkMessage::DelNeighbour(message(family, index, *entry)),
-                    Mode::Change,
-                )
-                .map_err(refused(
-                    namespace,
-                    format!("forget {} at {} on {}", entry.1, entry.0, plan.name),
-                ))?;
-            changed += 1;
-            if family == AddressFamily::Bridge {
-                forget_learnt(netlink, namespace, index, entry.1)?;
-            }
-        }
-        for entry in wanted.difference(&found) {
-            netlink
-                .request(
-                    RouteNetlinkMessage::NewNeighbour(message(family, index, *entry)),
-                    Mode::Replace,
-                )
-                .map_err(refused(
-                    namespace,
-                    format!("enter {} at {} on {}", entry.1, entry.0, plan.name),
-                ))?;
-            changed += 1;
-        }
+        changed += differ(netlink, namespace, (&plan.name, index), family, &found, &wanted)?;
     }
     Ok(changed)
+}
+
+/// Brings the device's entries from one plan to another, without reading them.
+pub fn change(
+    netlink: &mut Netlink,
+    namespace: &str,
+    index: u32,
+    before: &VxlanPlan,
+    plan: &VxlanPlan,
+) -> Applied {
+    let mut changed = 0;
+    for (family, found, wanted) in [
+        (AddressFamily::Inet, before.neighbours(), plan.neighbours()),
+        (AddressFamily::Bridge, before.nodes(), plan.nodes()),
+    ] {
+        changed += differ(netlink, namespace, (&plan.name, index), family, &found, &wanted)?;
+    }
+    Ok(changed)
+}
+
+/// Removes and enters until there are exactly the wanted ones.
+fn differ(
+    netlink: &mut Netlink,
+    namespace: &str,
+    (name, index): (&str, u32),
+    family: AddressFamily,
+    found: &BTreeSet<Entry>,
+    wanted: &BTreeSet<Entry>,
+) -> Applied {
+    let mut changed = 0;
+    for entry in found.difference(wanted) {
+        let message = RouteNetlinkMessage::DelNeighbour(message(family, index, *entry));
+        match netlink.request(message, Mode::Change) {
+            // Somebody else was faster.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {}
+            result => result.map_err(refused(
+                namespace,
+                format!("forget {} at {} on {name}", entry.1, entry.0),
+            ))?,
+        }
+        changed += 1;
+        if family == AddressFamily::Bridge {
+            forget_learnt(netlink, namespace, index, entry.1)?;
+        }
+    }
+    for entry in wanted.difference(found) {
+        let message = RouteNetlinkMessage::NewNeighbour(message(family, index, *entry));
+        netlink
+            .request(message, Mode::Replace)
+            .map_err(refused(namespace, format!("enter {} at {} on {name}", entry.1, entry.0)))?;
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+impl VxlanPlan {
+    /// Who has an address.
+    fn neighbours(&self) -> BTreeSet<Entry> {
+        self.peers.iter().map(|(ip, mac, _)| (IpAddr::V4(*ip), *mac)).collect()
+    }
+
+    /// On which node an Ethernet address is.
+    fn nodes(&self) -> BTreeSet<Entry> {
+        self.peers.iter().map(|(_, mac, node)| (*node, *mac)).collect()
+    }
 }
 
 /// Removes lasting entries that somebody made in the forwarding tables of an overlay's bridges. A bridge

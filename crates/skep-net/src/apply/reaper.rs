@@ -6,6 +6,7 @@
 
 use super::links;
 use super::netlink::Netlink;
+use super::traffic::Traffic;
 use crate::plan::NsName;
 use crate::state::lock;
 use skep_sys::netns::NetNs;
@@ -33,13 +34,13 @@ pub struct Reaper {
 
 impl Reaper {
     /// Starts it.
-    pub fn start() -> std::io::Result<Self> {
+    pub fn start(traffic: Arc<Traffic>) -> std::io::Result<Self> {
         let (inbox, queue) = mpsc::channel();
         let pending = Pending::default();
         let shared = Arc::clone(&pending);
         let thread = thread::Builder::new()
             .name("skep-net-reaper".to_owned())
-            .spawn(move || reap(&queue, &shared))?;
+            .spawn(move || reap(&queue, &shared, &traffic))?;
         Ok(Self { inbox: Some(inbox), pending, thread: Some(thread) })
     }
 
@@ -69,7 +70,7 @@ impl Drop for Reaper {
     }
 }
 
-fn reap(queue: &Receiver<Doomed>, pending: &Pending) {
+fn reap(queue: &Receiver<Doomed>, pending: &Pending, traffic: &Arc<Traffic>) {
     while let Ok(first) = queue.recv() {
         let mut batches: BTreeMap<NsName, (Arc<NetNs>, Vec<u32>)> = BTreeMap::new();
         for doomed in std::iter::once(first).chain(queue.try_iter()) {
@@ -81,7 +82,7 @@ fn reap(queue: &Receiver<Doomed>, pending: &Pending) {
         }
         for (name, (ns, indexes)) in batches {
             let label = name.to_string();
-            let removed = match ns.run(Netlink::open) {
+            let removed = match ns.run(|| Netlink::open(traffic)) {
                 Ok(Ok(mut netlink)) => links::remove_together(&mut netlink, &label, &indexes),
                 Ok(Err(source)) | Err(source) => {
                     Err(super::refused(&label, "open netlink")(source))

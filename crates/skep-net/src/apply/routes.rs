@@ -14,6 +14,7 @@ use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// "Who made this route": a number that no routing daemon uses.
 const PROTOCOL: u8 = 92;
@@ -206,7 +207,7 @@ fn default_route(message: &RouteMessage) -> Option<(Ipv4Addr, u32, u32)> {
 /// Tries out a rule that chooses a table by mark, in a namespace that is thrown away.
 pub fn probe(ns: &skep_sys::netns::NetNs) -> std::io::Result<()> {
     ns.run(|| {
-        let mut netlink = Netlink::open()?;
+        let mut netlink = Netlink::open(&Arc::default())?;
         marks(&mut netlink, "probe", &[MARK_BASE | 1]).map(|_| ()).map_err(std::io::Error::other)
     })?
 }

@@ -1,16 +1,17 @@
 //! Namespaces at work: opened or made, brought into their planned state, removed.
 
-use super::links::{self, CableEnds, Links};
+use super::links::{self, CableEnds, Link, Links};
 use super::netlink::Netlink;
 use super::reaper::Reaper;
 use super::routes::Connected;
+use super::traffic::Traffic;
 use super::watch::{Ears, Heard, Listener};
 use super::{conntrack, gate, nft, peers, refused, routes, sysctl};
 use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
-    ALIAS, Applied, BridgePlan, CablePlan, Flow, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE,
+    ALIAS, Applied, CablePlan, Flow, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE,
 };
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
@@ -35,12 +36,12 @@ pub struct Space {
     netlink: Netlink,
     /// What was last written to nftables here; `None` when not known.
     rules: Option<Applied>,
-    /// The flows that connection tracking was last made to agree with.
-    flows: Vec<Flow>,
-    /// The bridges that were last made here; `None` when not known.
-    bridges: Option<Vec<BridgePlan>>,
+    /// The flows that connection tracking was last made to agree with; `None` when not known.
+    flows: Option<Vec<Flow>>,
     /// The bridges for which the way through iptables was last looked at; `None` when that may have changed.
     gate: Option<BTreeSet<String>>,
+    /// The plan that it was last brought to; `None` when not known.
+    plan: Option<Arc<NsPlan>>,
     /// Whether meddling is heard of.
     _heard: Option<Heard>,
 }
@@ -75,7 +76,8 @@ pub struct Spaces {
 /// What a job may look at beside its own namespace.
 struct Context<'a> {
     places: &'a Places,
-    handles: &'a BTreeMap<NsName, Arc<NetNs>>,
+    /// The host's namespace, and those that cables end in.
+    handles: BTreeMap<NsName, Arc<NetNs>>,
     /// Whether containers are going, whose cables the reaper may take.
     removing: bool,
     reaper: &'a Reaper,
@@ -89,12 +91,13 @@ impl Spaces {
         }
         let host = NetNs::current().map_err(namespace("open", &pins))?;
         pin_host(&pins, &host)?;
-        let pins_path = pins.clone();
+        let reaper = Reaper::start(Arc::clone(&nft.traffic))
+            .map_err(namespace("start the reaper for", &pins))?;
         let mut spaces = Self {
             places: Places { pins, rules, nft, trouble: Arc::default() },
             spaces: BTreeMap::new(),
             handles: Arc::default(),
-            reaper: Reaper::start().map_err(namespace("start the reaper for", &pins_path))?,
+            reaper,
             ears: None,
             adopted: BTreeSet::new(),
         };
@@ -148,7 +151,8 @@ impl Spaces {
 
     fn insert(&mut self, name: NsName, ns: Arc<NetNs>, fresh: bool) -> Result<()> {
         let label = name.to_string();
-        let opened = ns.run(|| Ok((Netlink::open()?, nft::generation()?)));
+        let traffic = &self.places.nft.traffic;
+        let opened = ns.run(|| Ok((Netlink::open(traffic)?, nft::generation(traffic)?)));
         let (netlink, generation) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(source)) | Err(source) => return Err(refused(&label, "open netlink")(source)),
@@ -165,15 +169,14 @@ impl Spaces {
         }
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
         let _heard = self.hear(&name, &ns);
-        let flows = Vec::new();
         let space = Space {
             name: name.clone(),
             ns,
             netlink,
             rules,
-            flows,
-            bridges: None,
+            flows: None,
             gate: None,
+            plan: None,
             _heard,
         };
         self.spaces.insert(name, space);
@@ -212,13 +215,19 @@ impl Spaces {
                 }
             }
         }
+        let removing = which.iter().any(|n| !plans.contains_key(n));
+        let handles = {
+            let open = lock(&self.handles);
+            let ends = which.iter().filter_map(|n| plans.get(n)).flat_map(|p| &p.cables);
+            let ends: BTreeSet<&NsName> = ends.map(|c| &c.port_ns).chain([&NsName::Host]).collect();
+            ends.into_iter().filter_map(|n| Some((n.clone(), Arc::clone(open.get(n)?)))).collect()
+        };
+        let context = Context { places: &self.places, handles, removing, reaper: &self.reaper };
         for space in self.spaces.values_mut().filter(|s| doubted(&s.name)) {
+            // To be read back, not believed.
+            space.plan = None;
             space.gate = None;
         }
-        let handles = lock(&self.handles).clone();
-        let removing = which.iter().any(|n| !plans.contains_key(n));
-        let context =
-            Context { places: &self.places, handles: &handles, removing, reaper: &self.reaper };
         // Bridges before the cables that end on them. Where they are there nobody has to wait for anybody,
         // so that a change of rotation is in force everywhere at once.
         let first: BTreeSet<NsName> = self
@@ -226,12 +235,13 @@ impl Spaces {
             .values()
             .filter(|s| matches!(s.name, NsName::Host | NsName::Overlay(_)))
             .filter(|s| {
-                doubted(&s.name) || s.bridges.as_ref() != plans.get(&s.name).map(|p| &p.bridges)
+                let bridges = |plan: &Arc<NsPlan>| plan.bridges.clone();
+                s.plan.is_none() || s.plan.as_ref().map(bridges) != plans.get(&s.name).map(bridges)
             })
             .map(|s| s.name.clone())
             .collect();
         for now in [true, false] {
-            let jobs: VecDeque<(&mut Space, &NsPlan)> = self
+            let jobs: VecDeque<(&mut Space, &Arc<NsPlan>)> = self
                 .spaces
                 .values_mut()
                 .filter(|s| which.contains(&s.name) && !results.contains_key(&s.name))
@@ -305,7 +315,7 @@ impl Spaces {
         lock(&self.handles).remove(name);
         let path = self.places.pins.join(file);
         let pinned = path.exists();
-        unpin(&path)?;
+        unpin(&path, &self.places.nft.traffic)?;
         self.places.forget(name);
         Ok(known || pinned)
     }
@@ -327,7 +337,7 @@ impl Spaces {
             if !self.places.record_of(&file).exists() {
                 continue;
             }
-            unpin(&entry.path())?;
+            unpin(&entry.path(), &self.places.nft.traffic)?;
             forget(&self.places.record_of(&file));
             removed += 1;
         }
@@ -414,13 +424,13 @@ fn pin(path: &Path, ns: &NetNs) -> Result<()> {
 }
 
 /// Removes a pin, after the VXLAN devices behind it: see [`Spaces::free_tunnels`].
-fn unpin(path: &Path) -> Result<()> {
+fn unpin(path: &Path, traffic: &Arc<Traffic>) -> Result<()> {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     // What is no namespace has nothing in it.
     if file.starts_with(OVERLAY_PREFIX)
         && let Ok(ns) = NetNs::open(path)
     {
-        match ns.run(Netlink::open) {
+        match ns.run(|| Netlink::open(traffic)) {
             Ok(Ok(mut netlink)) => links::remove_vxlans(&mut netlink, &file)?,
             Ok(Err(source)) | Err(source) => return Err(refused(&file, "open netlink")(source)),
         }
@@ -429,7 +439,7 @@ fn unpin(path: &Path) -> Result<()> {
 }
 
 fn run(
-    jobs: VecDeque<(&mut Space, &NsPlan)>,
+    jobs: VecDeque<(&mut Space, &Arc<NsPlan>)>,
     context: &Context<'_>,
 ) -> BTreeMap<NsName, Result<usize>> {
     let workers = WORKERS.min(jobs.len());
@@ -466,22 +476,65 @@ fn run(
 }
 
 /// Brings one namespace into its planned state. Runs inside it.
-fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
+fn converge(space: &mut Space, plan: &Arc<NsPlan>, context: &Context<'_>) -> Result<usize> {
+    // Not known, should this fail half way.
+    let changed = match space.plan.take() {
+        Some(before) if plan.differs_lightly(&before) => advance(space, &before, plan, context)?,
+        _ => settle(space, plan, context)?,
+    };
+    space.plan = Some(Arc::clone(plan));
+    Ok(changed)
+}
+
+/// From a plan that is in force to one that has other rules, peers or ports: touches these and reads nothing else. So a
+/// container that comes to a host costs the same however many are there.
+fn advance(
+    space: &mut Space,
+    before: &NsPlan,
+    plan: &NsPlan,
+    context: &Context<'_>,
+) -> Result<usize> {
+    let label = space.name.to_string();
+    let mut changed = 0;
+    for port in before.ports.difference(&plan.ports) {
+        let Some(link) = links::get(&mut space.netlink, &label, port)? else { continue };
+        if !context.reaper.has(&space.name, link.index) {
+            discard(space, port, &link, context)?;
+            changed += 1;
+        }
+    }
+    for (old, new) in before.vxlans.iter().zip(&plan.vxlans).filter(|(old, new)| old != new) {
+        if let Some(link) = links::get(&mut space.netlink, &label, &new.name)? {
+            changed += peers::change(&mut space.netlink, &label, link.index, old, new)?;
+        }
+    }
+    changed += write_rules(space, plan, context)?;
+    if space.name == NsName::Host {
+        changed += open_gate(space, plan)?;
+    }
+    forget_flows(space, plan, context);
+    Ok(changed)
+}
+
+/// Compares all of a namespace with its plan, and makes it so.
+fn settle(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
     let label = space.name.to_string();
     let mut changed = sysctl::apply(&plan.sysctls)?;
     let mut found = links::read(&mut space.netlink, &label)?;
     if space.name != NsName::Host {
+        if found.keys().all(|name| name == "lo") {
+            // Nothing has ever come here.
+            space.flows.get_or_insert_with(|| plan.flows.clone());
+        }
         changed += links::loopback(&mut space.netlink, &label, &found)?;
     }
-    space.bridges = None;
     for bridge in &plan.bridges {
         changed += links::bridge(&mut space.netlink, &label, bridge, &mut found)?;
     }
-    space.bridges = Some(plan.bridges.clone());
     changed += collect(space, plan, context, &mut found)?;
     for vxlan in &plan.vxlans {
         let Some(host) = context.handles.get(&NsName::Host) else { continue };
-        let mut underlay = open(host, &NsName::Host)?;
+        let mut underlay = open(host, &NsName::Host, space.netlink.traffic())?;
         let target = space.ns.as_fd();
         changed +=
             links::vxlan(&mut space.netlink, &mut underlay, target, &label, vxlan, &mut found)?;
@@ -496,8 +549,7 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
         let own = links.filter_map(|l| Some((l.index, Mac(<[u8; 6]>::try_from(&l.mac[..]).ok()?))));
         changed += peers::unlearn(&mut space.netlink, &label, &own.collect(), &entries)?;
     }
-    let rules = write_rules(space, plan, context)?;
-    changed += rules;
+    changed += write_rules(space, plan, context)?;
     if space.name == NsName::Host {
         changed += open_gate(space, plan)?;
     }
@@ -510,19 +562,24 @@ fn converge(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<u
     changed += routes::marks(&mut space.netlink, &label, &plan.marks)?;
     // Once more for interfaces that did not exist the first time.
     changed += sysctl::apply(&plan.sysctls)?;
-    // A drained backend that goes changes no rule, only where flows may lead.
-    if rules > 0 || space.flows != plan.flows {
-        match conntrack::flush(&plan.flows) {
-            Ok(flows) => {
-                tracing::debug!(namespace = label, flows, "forgot outdated flows");
-                space.flows.clone_from(&plan.flows);
-            }
-            Err(error) => {
-                tracing::warn!(namespace = label, %error, "cannot forget outdated flows")
-            }
-        }
-    }
+    forget_flows(space, plan, context);
     Ok(changed)
+}
+
+/// Makes connection tracking agree with the planned flows. A drained backend that goes changes no rule, only where
+/// flows may lead.
+fn forget_flows(space: &mut Space, plan: &NsPlan, context: &Context<'_>) {
+    let label = space.name.to_string();
+    let outdated = conntrack::outdated(space.flows.as_deref().unwrap_or_default(), &plan.flows);
+    match conntrack::flush(&context.places.nft.traffic, &outdated) {
+        Ok(flows) => {
+            if flows > 0 {
+                tracing::debug!(namespace = label, flows, "forgot outdated flows");
+            }
+            space.flows = Some(plan.flows.clone());
+        }
+        Err(error) => tracing::warn!(namespace = label, %error, "cannot forget outdated flows"),
+    }
 }
 
 /// Removes links that no plan speaks of: in the host only bridges that carry our
@@ -534,7 +591,6 @@ fn collect(
     context: &Context<'_>,
     found: &mut Links,
 ) -> Result<usize> {
-    let label = space.name.to_string();
     let planned = |name: &str| {
         plan.bridges.iter().any(|b| b.name == name)
             || plan.vxlans.iter().any(|v| v.name == name)
@@ -565,14 +621,20 @@ fn collect(
         .collect();
     for name in &doomed {
         let Some(link) = found.remove(name) else { continue };
-        if context.removing && is_port_name(name) && link.master.is_some() {
-            links::silence(&mut space.netlink, &label, name, &link)?;
-            context.reaper.take(&space.name, &space.ns, link.index);
-        } else {
-            links::remove(&mut space.netlink, &label, name, link.index)?;
-        }
+        discard(space, name, &link, context)?;
     }
     Ok(doomed.len())
+}
+
+/// Removes a link, or has it removed soon.
+fn discard(space: &mut Space, name: &str, link: &Link, context: &Context<'_>) -> Result<()> {
+    let label = space.name.to_string();
+    if context.removing && is_port_name(name) && link.master.is_some() {
+        links::silence(&mut space.netlink, &label, name, link)?;
+        context.reaper.take(&space.name, &space.ns, link.index);
+        return Ok(());
+    }
+    links::remove(&mut space.netlink, &label, name, link.index)
 }
 
 /// `veth` and seven hex digits, as [`crate::world::port_name`] makes them.
@@ -599,7 +661,8 @@ fn open_gate(space: &mut Space, plan: &NsPlan) -> Result<usize> {
 fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
     let label = space.name.to_string();
     let nft = &context.places.nft;
-    let generation = nft::generation().map_err(refused(&label, "read the nftables generation"))?;
+    let generation =
+        nft::generation(&nft.traffic).map_err(refused(&label, "read the nftables generation"))?;
     // Not known until written or found right, should this fail half way.
     let mut known = space.rules.take();
     let mut listing = None;
@@ -637,6 +700,8 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
             }
         }
     }
+    // Under rules that were not ours anything may have been remembered.
+    space.flows = None;
     let before = match listing {
         Some(found) => found,
         None => nft.list(&label, TABLE)?,
@@ -678,16 +743,17 @@ fn lay(
             why: "its namespace could not be made",
         });
     };
-    let mut outer = open(outer_ns, &cable.port_ns)?;
-    let mut outer_links = links::read(&mut outer, &cable.port_ns.to_string())?;
+    let mut outer = open(outer_ns, &cable.port_ns, space.netlink.traffic())?;
+    let port = links::get(&mut outer, &cable.port_ns.to_string(), &cable.port)?;
     let mut ends = CableEnds {
         inner: &mut space.netlink,
         inner_ns: space.ns.as_fd(),
         links: found,
         outer: &mut outer,
-        outer_links: &mut outer_links,
+        port,
     };
     let (mut changed, new) = links::cable(&mut ends, &label, cable)?;
+    let port = ends.port;
     if new && cable.port_ns == NsName::Host {
         // Elsewhere the namespace's default says so already. Before the port goes up,
         // or it would announce itself.
@@ -696,7 +762,7 @@ fn lay(
             .run(|| sysctl::apply(&quiet))
             .map_err(namespace("enter", &context.places.pins.join(HOST_PIN)))??;
     }
-    changed += links::port(&mut outer, &outer_links, cable)?;
+    changed += links::port(&mut outer, port.as_ref(), cable)?;
     Ok(changed)
 }
 
@@ -731,8 +797,8 @@ fn connected(plan: &NsPlan, found: &Links) -> BTreeSet<Connected> {
     routes.into_iter().map(|((subnet, link), source)| Connected { subnet, link, source }).collect()
 }
 
-fn open(ns: &NetNs, name: &NsName) -> Result<Netlink> {
-    match ns.run(Netlink::open) {
+fn open(ns: &NetNs, name: &NsName, traffic: &Arc<Traffic>) -> Result<Netlink> {
+    match ns.run(|| Netlink::open(traffic)) {
         Ok(Ok(netlink)) => Ok(netlink),
         Ok(Err(source)) | Err(source) => Err(refused(&name.to_string(), "open netlink")(source)),
     }

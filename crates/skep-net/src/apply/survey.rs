@@ -30,7 +30,8 @@ const UNCONNECTED: &str = "07";
 
 /// Reads the calling thread's namespace.
 pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
-    let mut netlink = Netlink::open().map_err(refused(namespace, "open netlink"))?;
+    let traffic = &nft.traffic;
+    let mut netlink = Netlink::open(traffic).map_err(refused(namespace, "open netlink"))?;
     let (json, annotated) = nft.listings(namespace)?;
     let tables = Tables::parse(&json, &annotated)
         .map_err(|source| NetError::NftListing { namespace: namespace.to_owned(), source })?;
@@ -41,7 +42,7 @@ pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
         routes: routes(&mut netlink, namespace)?,
         policies: policies(&mut netlink, namespace)?,
         sockets: sockets(),
-        flows: conntrack::count().map_err(refused(namespace, "list connections"))?,
+        flows: conntrack::count(traffic).map_err(refused(namespace, "list connections"))?,
         forwards: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
             .is_ok_and(|text| text.trim() == "1"),
         ..Live::default()

@@ -3,6 +3,7 @@
 //! look, and early: what is right is found by reading the kernel back, and whatever the
 //! kernel fails to tell is found by the next verification.
 
+use super::frame;
 use crate::plan::NsName;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -202,19 +203,9 @@ async fn listen(socket: AsyncFd<Socket>, reader: Reader, places: Places, listene
     }
 }
 
-/// The netlink messages of a datagram, headers included.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let length = rest.get(..4)?.try_into().ok().map(u32::from_ne_bytes)? as usize;
-        let message = rest.get(..length).filter(|m| m.len() >= 16)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    })
-}
-
 fn routing_signs(datagram: &[u8]) -> Vec<Sign> {
-    messages(datagram)
-        .filter_map(|bytes| NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).ok())
+    frame::messages(datagram)
+        .filter_map(|m| NetlinkMessage::<RouteNetlinkMessage>::deserialize(m.whole).ok())
         .filter_map(|message| match message.payload {
             NetlinkPayload::InnerMessage(inner) => routing_sign(inner),
             _ => None,
@@ -256,5 +247,8 @@ fn is_bridge(link: &LinkMessage) -> bool {
 }
 
 fn rules_signs(datagram: &[u8]) -> Vec<Sign> {
-    messages(datagram).filter_map(super::nft::generation_of).map(Sign::Rules).collect()
+    frame::messages(datagram)
+        .filter_map(|m| super::nft::generation_of(&m))
+        .map(Sign::Rules)
+        .collect()
 }

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -27,6 +27,14 @@ const TCP: &str = "dns-tcp";
 const IDLE: Duration = Duration::from_secs(10);
 /// Queries of all sandboxes that may wait for upstream servers at a time.
 const WAITING: usize = 1024;
+/// The same of one sandbox: a dead server behind one must leave room for the others.
+const WAITING_OF_ONE: usize = 64;
+/// Packets of one sandbox that are being answered at a time; more are dropped, as a busy server does, and asked again.
+const PACKETS_OF_ONE: usize = 256;
+/// TCP connections of all sandboxes at a time, which are descriptors of the daemon's.
+const STREAMS: usize = 1024;
+/// The same of one sandbox; more wait in the kernel's queue.
+const STREAMS_OF_ONE: usize = 32;
 /// Pause after a failed accept, such as for want of file descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
 
@@ -36,14 +44,15 @@ pub struct SandboxView {
     pub names: Arc<NameIndex>,
     /// The sandbox's networks among them, in order.
     pub networks: Vec<crate::ids::NetworkId>,
-    /// Where to ask what is not known here; no servers where there is no way out.
-    pub upstream: Upstream,
 }
 
 /// Where queries learn about their sandbox.
 pub trait Directory: Send + Sync + 'static {
     /// The sandbox now; `None` once it is gone.
     fn view(&self, sandbox: &SandboxId) -> Option<SandboxView>;
+
+    /// Where to ask what is not known here; no servers where there is no way out.
+    fn upstream(&self, sandbox: &SandboxId) -> Option<Upstream>;
 }
 
 /// The two sockets of a sandbox.
@@ -110,12 +119,18 @@ pub struct Resolver {
     directory: Arc<dyn Directory>,
     served: Mutex<BTreeMap<SandboxId, Served>>,
     waiting: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 impl Resolver {
     /// One without sandboxes.
     pub fn new(directory: Arc<dyn Directory>) -> Self {
-        Self { directory, served: Mutex::default(), waiting: Arc::new(Semaphore::new(WAITING)) }
+        Self {
+            directory,
+            served: Mutex::default(),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }
     }
 
     /// Serves a sandbox until [`Resolver::stop`].
@@ -126,7 +141,9 @@ impl Resolver {
         let client = Client {
             sandbox: sandbox.clone(),
             directory: Arc::clone(&self.directory),
-            waiting: Arc::clone(&self.waiting),
+            waiting: Share::new(&self.waiting, WAITING_OF_ONE),
+            streams: Share::new(&self.streams, STREAMS_OF_ONE),
+            packets: Arc::new(Semaphore::new(PACKETS_OF_ONE)),
         };
         let tasks = vec![
             tokio::spawn(serve_udp(client.clone(), Arc::clone(&udp))),
@@ -166,12 +183,42 @@ impl Resolver {
     }
 }
 
+/// One sandbox's part of something that all share.
+#[derive(Clone)]
+struct Share {
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+/// Both are given back when this is dropped.
+type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Share {
+    fn new(all: &Arc<Semaphore>, of_one: usize) -> Self {
+        Self { own: Arc::new(Semaphore::new(of_one)), all: Arc::clone(all) }
+    }
+
+    /// A place, if there is one at once.
+    fn try_take(&self) -> Option<Places> {
+        let own = Arc::clone(&self.own).try_acquire_owned().ok()?;
+        Some((own, Arc::clone(&self.all).try_acquire_owned().ok()?))
+    }
+
+    /// A place, as soon as there is one. One's own first: who has many must not stand in the others' way.
+    async fn take(&self) -> Option<Places> {
+        let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
+        Some((own, Arc::clone(&self.all).acquire_owned().await.ok()?))
+    }
+}
+
 /// Who is asking.
 #[derive(Clone)]
 struct Client {
     sandbox: SandboxId,
     directory: Arc<dyn Directory>,
-    waiting: Arc<Semaphore>,
+    waiting: Share,
+    streams: Share,
+    packets: Arc<Semaphore>,
 }
 
 impl Client {
@@ -190,11 +237,13 @@ impl Client {
         }
         let failure =
             || core::encode(&query, &core::failure(&query, ResponseCode::ServFail), transport);
-        let Ok(_permit) = self.waiting.try_acquire() else {
+        let Some(_places) = self.waiting.try_take() else {
             tracing::warn!(sandbox = %self.sandbox, "too many names are being asked for at once");
             return failure();
         };
-        match forward::ask(&view.upstream, bytes, transport).await {
+        // Not before it is known that it is needed.
+        let Some(upstream) = self.directory.upstream(&self.sandbox) else { return failure() };
+        match forward::ask(&upstream, bytes, transport).await {
             Some(answer) => Some(answer),
             None => failure(),
         }
@@ -212,9 +261,11 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
                 continue;
             }
         };
+        let Ok(place) = Arc::clone(&client.packets).try_acquire_owned() else { continue };
         let query = buffer.get(..length).unwrap_or_default().to_vec();
         let (client, socket) = (client.clone(), Arc::clone(&socket));
         tokio::spawn(async move {
+            let _place = place;
             if let Some(answer) = client.answer(&query, Transport::Udp).await
                 && let Err(error) = socket.send_to(&answer, from).await
             {
@@ -226,10 +277,12 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
 
 async fn serve_tcp(client: Client, listener: Arc<tokio::net::TcpListener>) {
     loop {
+        let Some(places) = client.streams.take().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let client = client.clone();
                 tokio::spawn(async move {
+                    let _places = places;
                     if let Err(error) = serve_stream(&client, stream).await {
                         tracing::debug!(sandbox = %client.sandbox, %error, "resolver connection");
                     }
@@ -258,5 +311,29 @@ async fn serve_stream(client: &Client, mut stream: tokio::net::TcpStream) -> io:
         let Some(answer) = client.answer(&query, Transport::Tcp).await else { return Ok(()) };
         let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
         stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_sandbox_leaves_room_for_the_others() {
+        let all = Arc::new(Semaphore::new(3));
+        let (one, other) = (Share::new(&all, 2), Share::new(&all, 2));
+        let held: Vec<Places> = std::iter::from_fn(|| one.try_take()).collect();
+        assert_eq!(held.len(), 2, "its share");
+        let place = other.try_take().expect("room for the other");
+        assert!(other.try_take().is_none(), "all are taken");
+        // Refused by all, it must not have kept one of its own.
+        drop(held);
+        let second = other.try_take().expect("its second");
+        drop((place, second));
+        let mut again = Vec::new();
+        again.extend(other.take().await);
+        again.extend(other.take().await);
+        assert_eq!(again.len(), 2);
+        assert!(other.try_take().is_none());
     }
 }

@@ -7,6 +7,7 @@ use skep_gossip::{
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,6 +44,10 @@ pub enum Wish {
     Put(EntryId, Vec<u8>),
     /// Say it no longer.
     Delete(EntryId),
+    /// Ask a node this, for some time at most.
+    Ask(NodeName, u64, Vec<u8>, Duration),
+    /// Answer a node's question.
+    Answer(NodeName, u64),
     /// Use these keys.
     Keys(Keyring),
     /// Nodes to begin with, and to return to when nobody is known.
@@ -62,9 +67,20 @@ pub struct Identity {
     pub advertise: IpAddr,
 }
 
+/// What waits in queues that have no bound of their own: it is bounded by what makes it, the changes of this host's own
+/// endpoints and of the swarm's.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Wishes of this host.
+    pub wishes: AtomicUsize,
+    /// Bundles of events.
+    pub events: AtomicUsize,
+}
+
 /// A machine at work. It ends when this is dropped, without a good-bye.
 pub struct Runner {
     wishes: mpsc::UnboundedSender<Wish>,
+    waiting: Arc<Waiting>,
     counters: Arc<Mutex<Counters>>,
     task: JoinHandle<()>,
 }
@@ -91,6 +107,7 @@ impl Runner {
         let machine = Gossip::new(config, Moment::default(), rand::random());
         let counters = Arc::new(Mutex::new(machine.counters().clone()));
         let (wishes, wished) = mpsc::unbounded_channel();
+        let waiting = Arc::<Waiting>::default();
         let (inbound, asked) = mpsc::channel(STREAMS);
         let (outcomes, finished) = mpsc::unbounded_channel();
         let work = Work {
@@ -102,6 +119,7 @@ impl Runner {
             encrypted,
             limits,
             counters: Arc::clone(&counters),
+            waiting: Arc::clone(&waiting),
             leaving: None,
         };
         let listener = tokio::spawn(listen(tcp, inbound, limits, encrypted));
@@ -109,12 +127,19 @@ impl Runner {
             work.run(wished, asked, finished).await;
             listener.abort();
         });
-        Ok(Self { wishes, counters, task })
+        Ok(Self { wishes, waiting, counters, task })
     }
 
     /// Passes a wish on; after the end there is nothing left to wish for.
     pub fn wish(&self, wish: Wish) {
-        let _ = self.wishes.send(wish);
+        if self.wishes.send(wish).is_ok() {
+            self.waiting.wishes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How much waits to be done.
+    pub fn waiting(&self) -> &Arc<Waiting> {
+        &self.waiting
     }
 
     /// What was counted, as it was a moment ago.
@@ -160,6 +185,7 @@ struct Work {
     encrypted: bool,
     limits: Limits,
     counters: Arc<Mutex<Counters>>,
+    waiting: Arc<Waiting>,
     leaving: Option<oneshot::Sender<()>>,
 }
 
@@ -183,7 +209,10 @@ impl Work {
                     // A refusal by somebody we had sent to; there is nobody to blame here.
                     Err(error) => tracing::trace!(%error, "gossip packet"),
                 },
-                Some(wish) = wished.recv() => self.wish(wish),
+                Some(wish) = wished.recv() => {
+                    self.waiting.wishes.fetch_sub(1, Ordering::Relaxed);
+                    self.wish(wish);
+                }
                 Some(stream) = asked.recv() => self.asked(stream),
                 Some(Finished { token, outcome }) = finished.recv() => self.finished(token, outcome),
                 () = sleep(wait) => {}
@@ -226,6 +255,13 @@ impl Work {
             Wish::Part(network) => self.machine.leave_network(&network, now),
             Wish::Put(id, value) => self.machine.put(id, value, now).map(drop),
             Wish::Delete(id) => self.machine.delete(&id, now),
+            Wish::Ask(node, number, question, time) => {
+                self.machine.ask_node(&node, number, question, time, now)
+            }
+            Wish::Answer(node, number) => {
+                self.machine.answer_node(&node, number, now);
+                Ok(())
+            }
             Wish::Keys(keyring) => {
                 self.machine.set_keyring(Some(keyring));
                 Ok(())
@@ -306,7 +342,9 @@ impl Work {
         }
         if !events.is_empty() {
             // The listener ends only together with us.
-            let _ = self.events.send(events);
+            if self.events.send(events).is_ok() {
+                self.waiting.events.fetch_add(1, Ordering::Relaxed);
+            }
         }
         *self.counters.lock().unwrap_or_else(PoisonError::into_inner) =
             self.machine.counters().clone();

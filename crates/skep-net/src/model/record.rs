@@ -68,6 +68,18 @@ pub enum RemoteChange {
     ForgetNetwork(NetworkId),
 }
 
+impl RemoteChange {
+    /// The network that it is about.
+    pub fn network(&self) -> &NetworkId {
+        match self {
+            Self::Endpoint(network, ..)
+            | Self::Peer(network, ..)
+            | Self::Silent(network, _)
+            | Self::ForgetNetwork(network) => network,
+        }
+    }
+}
+
 /// What this node has to tell the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalRecords {

@@ -3,10 +3,12 @@
 use super::talk::Talk;
 use super::{Inner, Net};
 use crate::error::Result;
+use crate::gossip::applied::Question;
 use crate::gossip::{GossipSettings, Others};
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::state::lock;
 use crate::world::World;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Weak;
 use std::time::Duration;
@@ -22,6 +24,18 @@ pub struct WeakNet(Weak<Inner>);
 impl WeakNet {
     pub fn upgrade(&self) -> Option<Net> {
         self.0.upgrade().map(|inner| Net { inner })
+    }
+}
+
+/// A question whose answers are waited for; not any more when this is dropped.
+struct Asked<'a> {
+    net: &'a Net,
+    number: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.net.acknowledgements(|others| others.end(self.number));
     }
 }
 
@@ -60,15 +74,26 @@ impl Net {
             let of_swarm = endpoints.filter(|e| world.running.overlays.contains_key(&e.network));
             of_swarm.map(|e| (e.network.clone(), e.id.clone())).collect()
         });
+        let mut asked = Vec::new();
+        if let Some(talk) = self.inner.talk.lock().await.as_ref() {
+            for (network, endpoint) in wanted {
+                let mut begun = (0, BTreeSet::new());
+                self.acknowledgements(|others| begun = others.begin(&network));
+                let (number, nodes) = begun;
+                let question = Question::encode(&network, &endpoint, serves);
+                talk.ask(nodes, number, &question, SETTLED);
+                asked.push(Asked { net: self, number });
+            }
+        }
         let mut others = self.inner.others.subscribe();
         let done = |others: &Others| {
-            wanted.iter().all(|(n, e)| others.missing(n, e, serves).next().is_none())
+            asked.iter().all(|asked| others.missing(asked.number).next().is_none())
         };
         if tokio::time::timeout(SETTLED, others.wait_for(done)).await.is_err() {
             let others = others.borrow();
-            let silent: Vec<String> = wanted
+            let silent: BTreeSet<String> = asked
                 .iter()
-                .flat_map(|(n, e)| others.missing(n, e, serves))
+                .flat_map(|asked| others.missing(asked.number))
                 .map(ToString::to_string)
                 .collect();
             tracing::warn!(sandbox = %id, serves, nodes = ?silent, "nodes did not confirm a change of rotation in time");

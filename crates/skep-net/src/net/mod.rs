@@ -10,10 +10,10 @@ mod trace;
 pub use crate::controller::ReconcileReport;
 
 use crate::apply::neighbours::{self, HostClaim};
-use crate::apply::{Netlink, Nft, Spaces, links};
+use crate::apply::{Netlink, Nft, Spaces, Traffic, TrafficCounts, links};
 use crate::checks::{self, Check};
 use crate::config::NetConfig;
-use crate::controller::{Controller, Interest};
+use crate::controller::{Controller, Interest, Results};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
 use crate::files;
@@ -117,7 +117,7 @@ impl Net {
     /// Compares every namespace's plan with the kernel and repairs, now.
     pub async fn reconcile(&self) -> ReconcileReport {
         match self.inner.controller.converge(Interest::Verified).await {
-            Ok(report) => report,
+            Ok(results) => ReconcileReport::of(&results),
             // Only a state that cannot be stored, or the end, comes here; both are logged.
             Err(_) => ReconcileReport { failures: 1, ..ReconcileReport::default() },
         }
@@ -149,9 +149,14 @@ impl Net {
         self.shared().blocked.subscribe()
     }
 
+    /// What was said to the kernel since the start.
+    pub fn traffic(&self) -> TrafficCounts {
+        self.shared().traffic.counts()
+    }
+
     /// What was counted since the start, as Prometheus text.
     pub fn metrics(&self) -> String {
-        let mut text = self.shared().metrics.render();
+        let mut text = self.shared().metrics.render(&self.traffic());
         // Only held while gossip starts or ends; then there is nothing to tell.
         if let Ok(slot) = self.inner.talk.try_lock()
             && let Some(talk) = slot.as_ref()
@@ -174,19 +179,20 @@ impl Net {
         &self.inner.shared
     }
 
+    /// Waits until these namespaces are as planned, and tells which could not be made so.
+    async fn bring(&self, names: BTreeSet<NsName>) -> Result<Results> {
+        self.inner.controller.converge(Interest::Only(names)).await
+    }
+
+    /// The same; fails with the first that could not.
     async fn converge(&self, names: impl IntoIterator<Item = NsName>) -> Result<()> {
-        let names: BTreeSet<NsName> = names.into_iter().collect();
-        self.inner.controller.converge(Interest::Only(names)).await.map(|_| ())
+        first_error(self.bring(names.into_iter().collect()).await?)
     }
 
     /// The same for what is acknowledged only once it is on disk.
     async fn converge_stored(&self, names: impl IntoIterator<Item = NsName>) -> Result<()> {
         let names: BTreeSet<NsName> = names.into_iter().collect();
-        self.inner.controller.converge(Interest::Stored(names)).await.map(|_| ())
-    }
-
-    async fn converge_all(&self) -> Result<()> {
-        self.inner.controller.converge(Interest::Changed).await.map(|_| ())
+        first_error(self.inner.controller.converge(Interest::Stored(names)).await?)
     }
 
     /// Binds the ports again that containers of an earlier daemon publish. One that
@@ -218,6 +224,16 @@ impl Net {
     }
 }
 
+/// The first namespace that could not be brought into its planned state.
+fn first_error(
+    results: impl IntoIterator<Item = (NsName, Result<usize, Arc<NetError>>)>,
+) -> Result<()> {
+    for (name, result) in results {
+        result.map_err(|source| NetError::Apply { namespace: name.to_string(), source })?;
+    }
+    Ok(())
+}
+
 struct Prepared {
     claim: HostClaim,
     shared: Shared,
@@ -227,7 +243,8 @@ struct Prepared {
 
 /// Opens, reads, checks. Blocks.
 fn prepare(config: NetConfig) -> Result<Prepared> {
-    let nft = Nft { program: config.nft.clone() };
+    let traffic = Arc::<Traffic>::default();
+    let nft = Nft { program: config.nft.clone(), traffic: Arc::clone(&traffic) };
     let claim = HostClaim::take()?;
     for folder in [config.data_root.join("network"), config.exec_root.join("net")] {
         files::own_folder(&folder)?;
@@ -256,14 +273,17 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
         default_binding: config.default_binding,
         blocked_ports: BTreeSet::new(),
         socket_match: checks.iter().any(|c| c.feature == checks::SOCKET && c.available),
-        claims: host_routes::claims(&mut open_netlink()?, &config)?,
+        claims: host_routes::claims(&mut open_netlink(&traffic)?, &config)?,
         owner: neighbours::owner(&config.data_root),
     };
     let mut world = World::new(facts);
     world.networks = networks;
     world.running = running;
-    world.facts.host_routes =
-        host_routes::of_host(&mut open_netlink()?, &world.bridge_names(), &config.resolv_conf)?;
+    world.facts.host_routes = host_routes::of_host(
+        &mut open_netlink(&traffic)?,
+        &world.bridge_names(),
+        &config.resolv_conf,
+    )?;
     let bridge = &config.default_bridge;
     let options = BTreeMap::from([
         (option_keys::BRIDGE_NAME.to_owned(), bridge.name.clone()),
@@ -288,7 +308,7 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
     world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
-    let shared = Shared::new(config, handles, stored_networks, world);
+    let shared = Shared::new(config, handles, stored_networks, world, traffic);
     if let Some(path) = lost_networks {
         lock(&shared.problems).other.push(format!(
             "networks could not be read and are kept in {}: remove it if it is not needed",
@@ -299,8 +319,8 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
 }
 
 /// A connection to the kernel in the calling thread's namespace.
-fn open_netlink() -> Result<Netlink> {
-    Netlink::open().map_err(|source| NetError::Netlink {
+fn open_netlink(traffic: &Arc<Traffic>) -> Result<Netlink> {
+    Netlink::open(traffic).map_err(|source| NetError::Netlink {
         action: "open netlink".to_owned(),
         namespace: NsName::Host.to_string(),
         source,

@@ -25,7 +25,7 @@ impl Net {
         if let Err(error) = self.converge_stored([NsName::Host]).await {
             self.shared()
                 .change(|state| state.world.remove_network(network.id.as_str()).map(|_| ()))?;
-            self.undo().await;
+            self.undo([NsName::Host]).await;
             return Err(error);
         }
         Ok(network)
@@ -37,7 +37,8 @@ impl Net {
         spawn_blocking(move || {
             let bridges = shared.read(World::bridge_names);
             let resolv_conf = &shared.config.resolv_conf;
-            let routes = host_routes::of_host(&mut open_netlink()?, &bridges, resolv_conf)?;
+            let routes =
+                host_routes::of_host(&mut open_netlink(&shared.traffic)?, &bridges, resolv_conf)?;
             shared.lock().world.facts.host_routes = routes;
             Ok(())
         })
@@ -112,14 +113,14 @@ impl Net {
             }
             Ok(())
         })?;
-        self.undo().await;
+        self.undo([NsName::Host]).await;
         Err(error)
     }
 
     /// Brings the kernel back after a change was undone. The first error is the one
     /// to report; what fails here stays on the loop's list and is logged there.
-    pub(super) async fn undo(&self) {
-        if let Err(error) = self.converge_all().await {
+    pub(super) async fn undo(&self, names: impl IntoIterator<Item = NsName>) {
+        if let Err(error) = self.converge(names).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "undoing a failed change");
         }
     }

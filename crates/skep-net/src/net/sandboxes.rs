@@ -32,7 +32,7 @@ impl Net {
         };
         if let Err(error) = made {
             self.forget(&id)?;
-            self.undo().await;
+            self.undo([NsName::Sandbox(id)]).await;
             return Err(error);
         }
         self.sandbox(&id)
@@ -87,6 +87,7 @@ impl Net {
         };
         let done = done.and_then(|()| self.write_names(id, &addresses(&before)));
         if let Err(error) = done {
+            let names = self.concerned(id, &before);
             let ports = before.ports.clone();
             self.shared().change(|state| {
                 if ports.is_empty() {
@@ -95,7 +96,7 @@ impl Net {
                 state.world.running.sandboxes.insert(id.clone(), before);
                 Ok(())
             })?;
-            self.undo().await;
+            self.undo(names).await;
             return Err(error);
         }
         self.shared().read(|world| {
@@ -176,7 +177,8 @@ impl Net {
         for id in known.intersection(&wanted) {
             self.serve_names(id).await?;
         }
-        self.converge_all().await?;
+        // One that is broken is that container's trouble, and logged.
+        self.bring(known.into_iter().map(NsName::Sandbox).chain([NsName::Host]).collect()).await?;
         Ok(unknown)
     }
 

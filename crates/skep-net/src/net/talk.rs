@@ -7,15 +7,17 @@ use crate::gossip::turns::Turns;
 use crate::gossip::{GossipSettings, PORT, applied, metrics, tables};
 use crate::ids::{EndpointId, NetworkId};
 use crate::model::RemoteChange;
+use crate::plan::NsName;
 use crate::world::World;
 use skep_gossip::records::{ENDPOINT_TABLE, PEER_TABLE};
 use skep_gossip::{EntryId, Event, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long a good-bye may take.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -28,6 +30,10 @@ const RETURN: Duration = Duration::from_secs(2);
 /// How long the way to what a silent node has stays: its host may be alive and only its daemon gone, and then
 /// its containers and its part of the mesh go on. Nothing new leads there meanwhile.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// Changes that are on their way into the kernel at the same time, before more news are taken over.
+const AT_WORK: usize = 64;
+/// How soon what did not get into the kernel is looked at again; the loop tries it by itself.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Bundles of events taken over at once.
 const BATCH: usize = 1024;
 
@@ -58,6 +64,7 @@ impl Talk {
             networks: BTreeSet::new(),
             said: BTreeMap::new(),
             own: applied::Own::default(),
+            work: JoinSet::new(),
             stale: net.read_world(remembered),
             give_up_at: alone.then(|| Instant::now() + GRACE),
             parting: BTreeMap::new(),
@@ -91,7 +98,14 @@ impl Talk {
 
     /// Counters as Prometheus text.
     pub fn metrics(&self) -> String {
-        metrics::render(&self.runner.counters())
+        metrics::render(&self.runner.counters(), self.runner.waiting())
+    }
+
+    /// Asks nodes the same, for `time` at most.
+    pub fn ask(&self, nodes: BTreeSet<NodeName>, number: u64, question: &[u8], time: Duration) {
+        for node in nodes {
+            self.runner.wish(Wish::Ask(node, number, question.to_vec(), time));
+        }
     }
 }
 
@@ -117,6 +131,8 @@ struct Host {
     /// What was said last.
     said: BTreeMap<EntryId, Vec<u8>>,
     own: applied::Own,
+    /// Changes on their way into the kernel; each ends with the endpoints whose rotation it was about.
+    work: JoinSet<Vec<(NetworkId, EndpointId)>>,
     /// What an earlier daemon heard and this one has not heard yet.
     stale: BTreeSet<(NetworkId, EndpointId)>,
     give_up_at: Option<Instant>,
@@ -136,17 +152,28 @@ impl Host {
         let mut batch = Vec::new();
         loop {
             let Some(net) = self.net.upgrade() else { return };
-            self.say(&net).await;
+            self.say(&net);
             drop(net);
             let due = self.parting.values().chain(&self.give_up_at).min();
             let wait = due.map(|at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
-                count = events.recv_many(&mut batch, BATCH) => {
+                count = events.recv_many(&mut batch, BATCH), if self.work.len() < AT_WORK => {
                     if count == 0 {
                         return;
                     }
+                    self.runner.waiting().events.fetch_sub(count, Ordering::Relaxed);
                     let Some(net) = self.net.upgrade() else { return };
-                    self.hear(&net, std::mem::take(&mut batch).into_iter().flatten().collect()).await;
+                    self.hear(&net, std::mem::take(&mut batch).into_iter().flatten().collect());
+                }
+                Some(done) = self.work.join_next() => {
+                    let Some(net) = self.net.upgrade() else { return };
+                    match done {
+                        Ok(places) => {
+                            self.own.end(&places);
+                            self.answer(&net);
+                        }
+                        Err(error) => tracing::error!(%error, "gossip: a change was not carried through"),
+                    }
                 }
                 result = changed.changed() => {
                     if result.is_err() {
@@ -158,22 +185,22 @@ impl Host {
                         return;
                     }
                     let Some(net) = self.net.upgrade() else { return };
-                    self.let_go(&net).await;
+                    self.let_go(&net);
                 }
                 () = sleep(wait) => {
                     let Some(net) = self.net.upgrade() else { return };
                     let now = Instant::now();
                     if self.give_up_at.is_some_and(|at| at <= now) {
-                        self.give_up(&net).await;
+                        self.give_up(&net);
                     }
-                    self.part(&net, now).await;
+                    self.part(&net, now);
                 }
             }
         }
     }
 
     /// Brings the tables to what this host has.
-    async fn say(&mut self, net: &Net) {
+    fn say(&mut self, net: &Net) {
         let (networks, records) = net.read_world(|world| {
             let in_use = world.running.overlays.values().filter(|n| world.overlay_in_use(n));
             (in_use.map(|n| n.id.clone()).collect::<BTreeSet<_>>(), world.local_records())
@@ -183,7 +210,7 @@ impl Host {
         }
         let mut wanted = tables::entries(&records);
         wanted.retain(|id, _| networks.contains(&NetworkId::new(id.network.as_str())));
-        wanted.extend(self.own.entries(&self.name, &networks, Instant::now()));
+        wanted.extend(applied::entries(&self.name, &networks));
         for id in self.said.keys().filter(|id| !wanted.contains_key(*id)) {
             self.runner.wish(Wish::Delete(id.clone()));
         }
@@ -201,11 +228,11 @@ impl Host {
             net.acknowledgements(|others| others.forget(network));
         }
         let changes = parted.into_iter().map(RemoteChange::ForgetNetwork).collect();
-        self.apply(net, changes).await;
+        self.apply(net, changes, Vec::new());
     }
 
     /// Takes over what others said.
-    async fn hear(&mut self, net: &Net, events: Vec<Event>) {
+    fn hear(&mut self, net: &Net, events: Vec<Event>) {
         // The machine takes a node's entries away and then says that it left, or fell silent.
         let named = |which: fn(&Event) -> Option<&NodeName>| -> BTreeSet<NodeName> {
             events.iter().filter_map(which).cloned().collect()
@@ -215,7 +242,7 @@ impl Host {
             _ => None,
         });
         let silent = named(|event| match event {
-            Event::NodeDown { name, .. } => Some(name),
+            Event::NodeDown { name, .. } | Event::NodeUnreachable { name, .. } => Some(name),
             _ => None,
         });
         let mut changes = Vec::new();
@@ -244,13 +271,32 @@ impl Host {
                     net.node_gone(address.ip(), name.as_str());
                     continue;
                 }
+                Event::NodeUnreachable { name, address, .. } => {
+                    tracing::warn!(node = %name, %address, "gossip: a node answers others and not this host; nothing new is sent there");
+                    continue;
+                }
+                Event::NodeReachable { name, address, .. } => {
+                    tracing::info!(node = %name, %address, "gossip: a node answers this host again");
+                    self.answers(net, address.ip());
+                    continue;
+                }
+                Event::Asked { from, number, question } => {
+                    if !self.own.ask(from.clone(), number, &question, Instant::now()) {
+                        tracing::warn!(node = %from, "gossip: an unreadable question");
+                    }
+                    continue;
+                }
+                Event::Answered { from, number } => {
+                    net.acknowledgements(|others| others.answered(&from, number));
+                    continue;
+                }
                 Event::LeaveDone => continue,
             };
             let network = NetworkId::new(id.network.as_str());
             if id.table.as_str() == applied::TABLE {
                 net.acknowledgements(|others| {
-                    if !others.take(network, owner.clone(), value.as_deref()) {
-                        tracing::warn!(node = %owner, "gossip: an unreadable report");
+                    if !others.take(&network, &owner, value.as_deref()) {
+                        tracing::debug!(node = %owner, "gossip: a node answers other questions than ours");
                     }
                 });
                 continue;
@@ -262,7 +308,7 @@ impl Host {
             if value.is_none() && silent.contains(&owner) {
                 let endpoint = EndpointId::new(id.key.as_str());
                 match id.table.as_str() {
-                    ENDPOINT_TABLE => done.push((network.clone(), endpoint.clone(), false)),
+                    ENDPOINT_TABLE => done.push((network.clone(), endpoint.clone())),
                     PEER_TABLE => {
                         let now = Instant::now();
                         let out = self.turns.borrow().silence_is_removal(now);
@@ -279,9 +325,8 @@ impl Host {
                 Some(Ok(change)) => {
                     let endpoint = EndpointId::new(id.key.as_str());
                     self.stale.remove(&(network.clone(), endpoint.clone()));
-                    if let RemoteChange::Endpoint(_, _, record) = &change {
-                        let serves = record.as_ref().is_some_and(|record| !record.disabled);
-                        done.push((network, endpoint, serves));
+                    if matches!(change, RemoteChange::Endpoint(..)) {
+                        done.push((network, endpoint));
                     }
                     changes.push(change);
                 }
@@ -291,11 +336,19 @@ impl Host {
                 None => {}
             }
         }
-        if self.apply(net, changes).await {
-            let now = Instant::now();
-            for (network, endpoint, serves) in done {
-                self.own.note(network, endpoint, serves, now);
-            }
+        self.apply(net, changes, done);
+        self.answer(net);
+    }
+
+    /// Answers the questions of others that can be.
+    fn answer(&mut self, net: &Net) {
+        let answers = net.read_world(|world| {
+            self.own.answers(|place| {
+                world.running.remote_endpoints.get(place).is_some_and(|record| !record.disabled)
+            })
+        });
+        for (node, number) in answers {
+            self.runner.wish(Wish::Answer(node, number));
         }
     }
 
@@ -315,43 +368,61 @@ impl Host {
         }
     }
 
-    /// Whether the kernel has it all.
-    async fn apply(&self, net: &Net, changes: Vec<RemoteChange>) -> bool {
+    /// Takes changes over; `places` are the endpoints whose rotation they are about. They are in force once the
+    /// kernel has them, wherever this host sends from for others. A container's own namespace that cannot be changed is
+    /// that container's trouble and holds up nobody: it is tried again by itself.
+    fn apply(
+        &mut self,
+        net: &Net,
+        changes: Vec<RemoteChange>,
+        places: Vec<(NetworkId, EndpointId)>,
+    ) {
         if changes.is_empty() {
-            return true;
+            return;
         }
-        match net.apply_remote(changes).await {
-            Ok(()) => true,
-            Err(error) => {
-                // The namespaces concerned are tried again by themselves.
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "gossip: what other nodes said is not fully in the kernel"
-                );
-                false
+        self.own.begin(&places);
+        let mut names = net.take_over(changes);
+        let weak = self.net.clone();
+        self.work.spawn(async move {
+            while let Some(net) = weak.upgrade() {
+                match net.bring(names.clone()).await {
+                    Ok(results) => names.retain(|name| {
+                        !matches!(name, NsName::Sandbox(_))
+                            && matches!(results.get(name), Some(Err(_)))
+                    }),
+                    Err(NetError::Closed) => break,
+                    // Nothing was even begun.
+                    Err(_) => {}
+                }
+                if names.is_empty() {
+                    break;
+                }
+                drop(net);
+                tokio::time::sleep(AGAIN).await;
             }
-        }
+            places
+        });
     }
 
     /// Lets go of what no new life of its owner came back for.
-    async fn part(&mut self, net: &Net, now: Instant) {
+    fn part(&mut self, net: &Net, now: Instant) {
         let due: Vec<EntryId> =
             self.parting.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         self.parting.retain(|_, at| *at > now);
         // Without a value there is nothing that could be unreadable.
         let changes = due.iter().filter_map(|id| tables::change(id, None)?.ok()).collect();
-        self.apply(net, changes).await;
+        self.apply(net, changes, Vec::new());
     }
 
     /// Somebody was removed: what is kept for silent nodes goes now.
-    async fn let_go(&mut self, net: &Net) {
+    fn let_go(&mut self, net: &Net) {
         let now = Instant::now();
         self.parting.values_mut().for_each(|at| *at = now);
-        self.part(net, now).await;
+        self.part(net, now);
     }
 
     /// Forgets what nobody says any more.
-    async fn give_up(&mut self, net: &Net) {
+    fn give_up(&mut self, net: &Net) {
         self.give_up_at = None;
         let stale = std::mem::take(&mut self.stale);
         if stale.is_empty() {
@@ -367,7 +438,7 @@ impl Host {
                 RemoteChange::Peer(network, endpoint, None),
             ]
         });
-        self.apply(net, changes.collect()).await;
+        self.apply(net, changes.collect(), Vec::new());
     }
 }
 

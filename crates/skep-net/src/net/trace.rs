@@ -57,7 +57,10 @@ impl Net {
     fn read_spaces(&self, needs: &BTreeSet<NsName>) -> Vec<(NsName, Result<Live, String>)> {
         let shared = self.shared();
         let handles = lock(&shared.handles).clone();
-        let nft = Nft { program: shared.config.nft.clone() };
+        let nft = Nft {
+            program: shared.config.nft.clone(),
+            traffic: std::sync::Arc::clone(&shared.traffic),
+        };
         let read = |name: &NsName| {
             let Some(handle) = handles.get(name) else {
                 return Err("it is not there".to_owned());

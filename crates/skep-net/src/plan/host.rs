@@ -119,6 +119,7 @@ fn publish(plan: &mut NsPlan, targets: &Targets) {
             protocol: Some(*protocol),
             address: (!ip.is_unspecified()).then_some(*ip),
             port: Some(*port),
+            leads: true,
             backends: target
                 .turns
                 .iter()

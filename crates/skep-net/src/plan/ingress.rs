@@ -43,6 +43,7 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
             protocol: Some(*protocol),
             address: Some(address.addr()),
             port: Some(*port),
+            leads: !mesh.backends.is_empty(),
             backends: mesh.backends.keys().chain(mesh.leaving.keys()).copied().collect(),
         });
         // A port without backends is left alone: the namespace itself then refuses,

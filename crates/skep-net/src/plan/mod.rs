@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// Bytes that VXLAN over IPv4 adds to a packet.
 pub const VXLAN_OVERHEAD: u16 = 50;
@@ -93,6 +94,22 @@ pub struct NsPlan {
     pub rules: Ruleset,
     /// Flows whose remembered translation must agree with the rules.
     pub flows: Vec<Flow>,
+}
+
+impl NsPlan {
+    /// Whether only rules, flows, ports and peers differ: what can be changed one by one.
+    pub fn differs_lightly(&self, other: &Self) -> bool {
+        let vxlans = |plan: &Self| -> Vec<VxlanPlan> {
+            let bare = |v: &VxlanPlan| VxlanPlan { peers: BTreeSet::new(), ..v.clone() };
+            plan.vxlans.iter().map(bare).collect()
+        };
+        self.bridges == other.bridges
+            && self.cables == other.cables
+            && self.routes == other.routes
+            && self.marks == other.marks
+            && self.sysctls == other.sysctls
+            && vxlans(self) == vxlans(other)
+    }
 }
 
 /// A Linux bridge.
@@ -169,17 +186,19 @@ pub struct Flow {
     pub address: Option<Ipv4Addr>,
     /// Original destination port, any when `None`.
     pub port: Option<u16>,
+    /// Whether the rules lead new connections anywhere.
+    pub leads: bool,
     /// Where it may lead, drained ones included.
     pub backends: BTreeSet<Ipv4Addr>,
 }
 
 /// All plans of a host.
-pub type HostPlan = BTreeMap<NsName, NsPlan>;
+pub type HostPlan = BTreeMap<NsName, Arc<NsPlan>>;
 
 /// Works out what every namespace must contain.
 pub fn plan(world: &World) -> HostPlan {
     let services = world.services();
-    let mut plans = HostPlan::new();
+    let mut plans = BTreeMap::<NsName, NsPlan>::new();
     plans.insert(NsName::Host, host::plan(world, &services));
     for network in world.running.overlays.values().filter(|n| world.overlay_in_use(n)) {
         let Some(cluster) = &world.running.cluster else { continue };
@@ -209,7 +228,7 @@ pub fn plan(world: &World) -> HostPlan {
             plan.ports.insert(port);
         }
     }
-    plans
+    plans.into_iter().map(|(name, plan)| (name, Arc::new(plan))).collect()
 }
 
 /// Settings of every namespace but the host's: no IPv6 noise on new interfaces, and

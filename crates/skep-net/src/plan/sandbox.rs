@@ -75,6 +75,7 @@ fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
             protocol: None,
             address: Some(vip),
             port: None,
+            leads: !service.backends.is_empty(),
             backends: service.backends.union(&service.leaving).copied().collect(),
         });
         if service.backends.is_empty() {

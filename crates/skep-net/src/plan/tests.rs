@@ -254,7 +254,7 @@ fn nothing_is_left_of_what_went() {
 
 #[test]
 fn only_nodes_of_the_swarm_may_send_into_overlays() {
-    let host = |world: &World| plan(world).remove(&NsName::Host).expect("a host").rules;
+    let host = |world: &World| plan(world).remove(&NsName::Host).expect("a host").rules.clone();
     let mut world = swarm();
     let alone = host(&world);
     let text = alone.replace();

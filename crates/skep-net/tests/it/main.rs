@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make files as they like")]
 
 mod adoption;
+mod cost;
 mod full_disk;
 mod harness;
 mod local;

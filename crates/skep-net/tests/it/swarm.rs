@@ -4,7 +4,7 @@ use crate::harness::{
     CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp_at, serve_udp_at, try_run, wait,
 };
 use skep_net::{
-    Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId,
+    Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetConfig, NetworkId,
     OverlayNetwork, OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange,
     SandboxAdoption, SandboxId, SandboxMode, ServiceAttachment, ServiceId,
 };
@@ -715,5 +715,61 @@ fn an_overlay_is_made_again_while_the_old_one_is_going() {
         assert_eq!(net.problems(), Vec::<String>::new());
         run(&format!("nsenter --net={} ip link show vxlan0", pin.display()));
         assert_eq!(net.reconcile().await.repairs, 0);
+    });
+}
+
+#[test]
+fn a_broken_namespace_concerns_its_container_only() {
+    on_a_host("swarm::a_broken_namespace_concerns_its_container_only", |host: Host| async move {
+        // `nft` refuses everything in the namespace that a file names.
+        let (broken, program) = (host.dir.path().join("broken"), host.dir.path().join("nft"));
+        let script = format!(
+            "#!/bin/sh\n[ \"$(readlink /proc/self/ns/net)\" = \"$(cat {} 2>/dev/null)\" ] && exit 1\nexec nft \"$@\"\n",
+            broken.display()
+        );
+        std::fs::write(&program, script).expect("program");
+        run(&format!("chmod 755 {}", program.display()));
+        let config = NetConfig { nft: program, ..host.config() };
+        let net = Net::start(config).await.expect("start");
+        join(&net).await;
+        let first = task(&host, &net, 1).await;
+        net.enable_service(&first).await.expect("enable");
+        let second = task(&host, &net, 2).await;
+        net.enable_service(&second).await.expect("enable");
+        client(&host, &net, 3).await;
+        client(&host, &net, 4).await;
+        let edges = |pin: &str| run(&format!("{} nft list table ip skep", host.enter(pin)));
+        wait("both tasks at the edges", || {
+            ["030303030303", "040404040404"].iter().all(|pin| edges(pin).contains("10.0.5.102"))
+        });
+
+        let namespace = run(&format!("{} readlink /proc/self/ns/net", host.enter("030303030303")));
+        std::fs::write(&broken, namespace.trim()).expect("file");
+        net.disable_service(&first).await.expect("the others are whole");
+        assert!(!edges("040404040404").contains("10.0.5.101"), "still sent to");
+        assert!(edges("030303030303").contains("10.0.5.101"), "not broken after all");
+        assert!(net.problems().iter().any(|p| p.contains("030303030303")), "{:?}", net.problems());
+        net.enable_service(&first).await.expect("the others are whole");
+        let remote = EndpointRecord {
+            name: "web.9".to_owned(),
+            service_name: "web".to_owned(),
+            service_id: "svcweb".to_owned(),
+            vip: Some(VIP),
+            endpoint_ip: Ipv4Addr::new(10, 0, 5, 109),
+            ingress_ports: Vec::new(),
+            aliases: Vec::new(),
+            task_aliases: Vec::new(),
+            disabled: false,
+        };
+        let change = RemoteChange::Endpoint(WEB.into(), "remote".into(), Some(remote));
+        net.apply_remote(vec![change]).await.expect_err("this one waits for every container");
+        assert!(edges("040404040404").contains("10.0.5.109"), "not sent to");
+        net.put_overlay(overlay("anotheranotheraaaaaaaaaaa", "another", 6, 4098, 5))
+            .await
+            .expect("none of its business");
+
+        std::fs::remove_file(&broken).expect("file");
+        assert_eq!(net.reconcile().await.failures, 0);
+        assert!(edges("030303030303").contains("10.0.5.109"), "not mended");
     });
 }
