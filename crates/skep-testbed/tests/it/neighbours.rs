@@ -130,7 +130,7 @@ fn skep_starts_beside_docker() -> Result<()> {
     host.sh(&format!("docker {SKEP} run --rm --network more whoami /bin/sh -c true"))?.text()?;
     for asking in [docker, ours] {
         let (good, bad) = asking.stop(&client)?;
-        ensure!(good > 20 && bad == 0, "{good} answers, {bad} failures");
+        ensure!(good > 0 && bad == 0, "{good} answers, {bad} failures");
     }
     ensure!(docker_s(&host)? == before, "{before} became {}", docker_s(&host)?);
     end_skep(&host, skep)
@@ -157,7 +157,7 @@ fn docker_starts_beside_skep() -> Result<()> {
     answers(&client, PORTS[1])?;
     for asking in [docker, ours] {
         let (good, bad) = asking.stop(&client)?;
-        ensure!(good > 20 && bad == 0, "{good} answers, {bad} failures");
+        ensure!(good > 0 && bad == 0, "{good} answers, {bad} failures");
     }
     ensure!(docker_s(&host)? == before, "{before} became {}", docker_s(&host)?);
     let bridge =
