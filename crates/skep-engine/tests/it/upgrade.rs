@@ -59,6 +59,8 @@ fn a_data_root_without_format_numbers_is_read() {
         let record = std::fs::read(data.join("containers").join(id).join("config.json")).unwrap();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
         assert_eq!(record["format"], 1);
+        let more = skep_net::NetworkCreate { name: "more".to_owned(), ..Default::default() };
+        engine.net().create_network(more).await.unwrap();
         let networks = std::fs::read(data.join("network/networks.json")).unwrap();
         let networks: serde_json::Value = serde_json::from_slice(&networks).unwrap();
         assert_eq!(networks["format"], 1);
