@@ -19,7 +19,7 @@ use crate::container::{Execs, Registry};
 use crate::error::{EngineError, Result};
 use crate::events::Bus;
 use crate::provider::NetworkProvider;
-use crate::system::AppArmor;
+use crate::system::apparmor::AppArmor;
 use crate::util;
 use crate::volume::Volumes;
 

@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Lines of every container's hosts file.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
@@ -143,7 +143,7 @@ impl HostResolvConf {
             (m.dev(), m.ino(), m.size(), times.0, times.1)
         });
         let Some(version) = version else { return Arc::default() };
-        let mut last = crate::state::lock(&self.last);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((read, conf)) = &*last
             && *read == version
         {

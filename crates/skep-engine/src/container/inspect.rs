@@ -18,7 +18,7 @@ use super::security;
 use super::watch::Phase;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::system::AppArmor;
+use crate::system::apparmor::AppArmor;
 use crate::util;
 
 impl Engine {
@@ -194,9 +194,9 @@ pub fn exposed_or_published(record: &Record) -> Vec<String> {
 fn apparmor_profile(record: &Record) -> String {
     let host = &record.host_config;
     let options = security::parse(host.security_opt.as_deref().unwrap_or_default());
-    let profile = options
-        .ok()
-        .and_then(|options| AppArmor::host().profile(&options, host.privileged.unwrap_or(false)));
+    let profile = options.ok().and_then(|options| {
+        AppArmor::host().profile(options.apparmor.as_deref(), host.privileged.unwrap_or(false))
+    });
     profile.unwrap_or_default()
 }
 

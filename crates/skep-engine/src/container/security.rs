@@ -1,7 +1,7 @@
 //! `--security-opt`.
 
 use crate::error::{EngineError, Result};
-use crate::system::AppArmor;
+use crate::system::apparmor::AppArmor;
 
 /// Which system call filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Security {
         let ignored = self.ignored.iter().map(|option| {
             format!("--security-opt {option} is not supported here and has no effect")
         });
-        apparmor.warning(self).into_iter().chain(ignored).collect()
+        apparmor.warning(self.apparmor.as_deref()).into_iter().chain(ignored).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use super::security::{self, Seccomp};
 use super::subpath::PrivateBind;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
-use crate::system::AppArmor;
+use crate::system::apparmor::AppArmor;
 
 /// What the spec depends on beside the record.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ pub fn process(
         .set_capabilities(Some(capability_sets(&process_caps(record, privileged)?)?))
         .set_rlimits(Some(rlimits(record, default_ulimits)?))
         .set_no_new_privileges(Some(options.no_new_privileges))
-        .set_apparmor_profile(AppArmor::host().profile(&options, privileged))
+        .set_apparmor_profile(AppArmor::host().profile(options.apparmor.as_deref(), privileged))
         .set_oom_score_adj(
             host.oom_score_adj.and_then(|v| i32::try_from(v).ok()).filter(|v| *v != 0),
         );

@@ -10,7 +10,7 @@ use skep_types::check::{self, Sharing, Text};
 use super::{ports, security};
 use crate::config::EngineConfig;
 use crate::error::{EngineError, Result};
-use crate::system::AppArmor;
+use crate::system::apparmor::AppArmor;
 
 /// Checks the portable half; gives warnings.
 ///

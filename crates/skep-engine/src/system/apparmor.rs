@@ -7,8 +7,6 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
-use crate::container::security::Security;
-
 /// The profile of containers that ask for no other; Docker's name, which users' tools know.
 pub const DEFAULT_PROFILE: &str = "docker-default";
 
@@ -56,9 +54,10 @@ impl AppArmor {
         }
     }
 
-    /// The profile of a container's processes; `None`: the daemon's own, which is none.
-    pub fn profile(&self, security: &Security, privileged: bool) -> Option<String> {
-        match (self, security.apparmor.as_deref()) {
+    /// The profile of a container's processes, given the one that was asked for; `None`: the daemon's own,
+    /// which is none.
+    pub fn profile(&self, asked: Option<&str>, privileged: bool) -> Option<String> {
+        match (self, asked) {
             (Self::Absent, _) | (_, Some("unconfined")) => None,
             (_, Some(name)) => Some(name.to_owned()),
             (Self::Ready, None) if !privileged => Some(DEFAULT_PROFILE.to_owned()),
@@ -66,9 +65,9 @@ impl AppArmor {
         }
     }
 
-    /// What the user has to know of a container's options.
-    pub fn warning(&self, security: &Security) -> Option<String> {
-        match (self, security.apparmor.as_deref()) {
+    /// What the user who asked for a profile has to know.
+    pub fn warning(&self, asked: Option<&str>) -> Option<String> {
+        match (self, asked) {
             (Self::Absent, Some(name)) if name != "unconfined" => Some(format!(
                 "AppArmor is not enabled on this host: --security-opt apparmor={name} has no effect"
             )),
@@ -148,10 +147,6 @@ mod tests {
 
     #[test]
     fn which_profile_a_container_gets() {
-        let asks = |name: Option<&str>| Security {
-            apparmor: name.map(str::to_owned),
-            ..Security::default()
-        };
         let unloaded = || AppArmor::Unloaded(AppArmorError::Refused(String::new()));
         for (host, asked, privileged, profile) in [
             (AppArmor::Ready, None, false, Some("docker-default")),
@@ -164,11 +159,11 @@ mod tests {
             (AppArmor::Absent, None, false, None),
             (AppArmor::Absent, Some("mine"), false, None),
         ] {
-            let given = host.profile(&asks(asked), privileged);
+            let given = host.profile(asked, privileged);
             assert_eq!(given.as_deref(), profile, "{host:?} {asked:?} {privileged}");
-            let silent = host.warning(&asks(asked)).is_none();
+            let silent = host.warning(asked).is_none();
             assert_eq!(silent, !(matches!(host, AppArmor::Absent) && asked.is_some()));
         }
-        assert!(AppArmor::Absent.warning(&asks(Some("unconfined"))).is_none());
+        assert!(AppArmor::Absent.warning(Some("unconfined")).is_none());
     }
 }

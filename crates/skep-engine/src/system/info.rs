@@ -10,7 +10,8 @@ use bollard_stubs::models::{
 };
 use skep_container::cgroup::Layout;
 
-use super::{AppArmor, cpus, hostname, memory_total};
+use super::apparmor::AppArmor;
+use super::{cpus, hostname, memory_total};
 use crate::config::Reloadable;
 use crate::engine::Engine;
 use crate::error::Result;

@@ -1,10 +1,9 @@
 //! The host: facts about it, disk usage, events.
 
-mod apparmor;
+pub mod apparmor;
 mod df;
 mod info;
 
-pub use apparmor::AppArmor;
 pub use info::HostFacts;
 
 use bollard_stubs::models::EventMessage;

@@ -8,16 +8,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::engine::Engine;
 use crate::error::{EngineError, Result};
-use crate::util;
 
 /// Threads that may hang at a time.
 const PLACES: usize = 64;
 /// How long to wait for one that does not.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the end of a container waits for the mounts of its volumes to be taken away.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The places for such work.
 #[derive(Debug)]
@@ -56,7 +52,7 @@ impl Aside {
     }
 
     /// The same for what has to be done in the end: waits for a place as long as it takes.
-    async fn run_in_the_end<T: Send + 'static>(
+    pub async fn run_in_the_end<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
@@ -79,57 +75,6 @@ async fn on_a_thread<T: Send + 'static>(
     thread.map_err(|error| EngineError::system("could not start a thread", error))?;
     done.await
         .map_err(|error| EngineError::system("work on a volume ended before it was done", error))
-}
-
-impl Engine {
-    /// Does work on volumes where it may block: aside if one of them is a mount of its own.
-    ///
-    /// # Errors
-    /// As the work, and [`Aside::run`].
-    pub(crate) async fn with_volumes<T: Send + 'static>(
-        &self,
-        names: Vec<String>,
-        work: impl FnOnce(&Engine) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let this = self.clone();
-        if self.any_mounted(names).await {
-            self.inner.volumes.aside.run(move || work(&this)).await?
-        } else {
-            util::blocking(move || work(&this)).await
-        }
-    }
-
-    /// Lets volumes go at the end of a container. A mount that hangs is left to a thread after some time.
-    pub(crate) async fn let_volumes_go(
-        &self,
-        names: Vec<String>,
-        work: impl FnOnce(&Engine) + Send + 'static,
-    ) {
-        let this = self.clone();
-        if !self.any_mounted(names).await {
-            return util::blocking(move || work(&this)).await;
-        }
-        let done = tokio::spawn(async move {
-            let engine = this.clone();
-            this.inner.volumes.aside.run_in_the_end(move || work(&engine)).await
-        });
-        match tokio::time::timeout(LEAVE_LIMIT, done).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "could not let volumes go"
-                );
-            }
-            Ok(Err(error)) => tracing::warn!(%error, "could not let volumes go"),
-            Err(_) => tracing::warn!("a volume's mount takes its time to go; it is not waited for"),
-        }
-    }
-
-    async fn any_mounted(&self, names: Vec<String>) -> bool {
-        let this = self.clone();
-        util::blocking(move || names.iter().any(|name| this.inner.volumes.has_mount(name))).await
-    }
 }
 
 #[cfg(test)]

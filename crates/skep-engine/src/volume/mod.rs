@@ -11,6 +11,7 @@ mod aside;
 mod content;
 mod mount;
 mod record;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

@@ -17,9 +17,10 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError, Weak},
 };
 
+use crate::root::Root;
 pub use commit::CommitOptions;
 pub use error::RwError;
-pub use mount::{MountOptions, Root};
+pub use mount::MountOptions;
 
 use rustix::fs::{Mode, OFlags};
 use skep_sys::files::{Durability, make_dir, remove_tree, rename, tree_size};

@@ -11,7 +11,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -27,6 +27,7 @@ use rustix::{
 use skep_sys::{files::remove_tree, mounts};
 
 use super::{RwLayer, error::RwError};
+use crate::root::Root;
 
 /// How a container's root is mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,40 +37,6 @@ pub struct MountOptions {
     pub volatile: bool,
     /// SELinux mount label.
     pub label: Option<String>,
-}
-
-/// A container's root file system as a detached mount. It goes with its last holder, or with the
-/// namespace it was attached in.
-#[derive(Debug)]
-pub struct Root {
-    mount: OwnedFd,
-    /// Somebody was given it to attach it, which can be done once.
-    taken: AtomicBool,
-}
-
-impl Root {
-    /// `false` if it was taken before.
-    pub(super) fn take(&self) -> bool {
-        !self.taken.swap(true, Ordering::Relaxed)
-    }
-
-    /// By which this process, and only this one, reaches it.
-    pub fn path(&self) -> PathBuf {
-        // With the dot, the link is followed also where links are not.
-        format!("/proc/self/fd/{}/.", self.mount.as_raw_fd()).into()
-    }
-}
-
-impl From<OwnedFd> for Root {
-    fn from(mount: OwnedFd) -> Self {
-        Self { mount, taken: AtomicBool::new(false) }
-    }
-}
-
-impl AsFd for Root {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mount.as_fd()
-    }
 }
 
 /// Features that would make an upper directory depend on more than itself and the names below it:

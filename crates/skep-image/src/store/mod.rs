@@ -33,7 +33,7 @@ use crate::{
     digest::ChainId,
     error::Result,
     registry::Registry,
-    rw::Root,
+    root::Root,
     settings::{RegistryConfig, Settings},
 };
 

@@ -4,10 +4,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
-
-use super::replace::remove_leftovers;
 
 /// Makes one folder, which must not exist, with exactly `mode`.
 ///
@@ -56,22 +54,6 @@ pub fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// As [`make_dirs`], for a folder that is ours alone, at the start: one that exists gets exactly `mode`, too,
-/// and what a crash left of [`super::replace`] in it goes.
-pub fn own_dir(path: &Path, mode: u32) -> io::Result<()> {
-    make_dirs(path, mode)?;
-    let dir =
-        openat(CWD, path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    // Nothing is written that is right already: the folder may be on a disk that takes no writes.
-    if fstat(&dir)?.st_mode & 0o7777 != mode {
-        fchmod(&dir, Mode::from_raw_mode(mode))?;
-    }
-    match remove_leftovers(path) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
-        done => done,
-    }
-}
-
 /// Makes a file's content last.
 pub fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -110,8 +92,6 @@ mod tests {
         make_dirs(&new, 0o775).unwrap();
         make_dirs(&new, 0o700).unwrap();
         assert_eq!((mode(&old), mode(&old.join("a")), mode(&new)), (0o700, 0o775, 0o775));
-        own_dir(&new, 0o711).unwrap();
-        assert_eq!((mode(&old.join("a")), mode(&new)), (0o775, 0o711));
     }
 
     #[test]

@@ -97,7 +97,8 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
 
     // No space.
     // To the last block: a big file leaves some, and what is preallocated comes back when it is closed.
-    let fill = "cd /var/lib/skep && mkdir ballast && cd ballast && cat /dev/zero > 0 2>/dev/null; sync
+    let fill =
+        "cd /var/lib/skep && mkdir ballast && cd ballast && cat /dev/zero > 0 2>/dev/null; sync
                 i=1; while head -c 4096 /dev/zero > $i 2>/dev/null; do i=$((i+1)); done; true";
     sh(&one, fill)?;
     let lines = one.daemon.log()?.lines().count();
