@@ -290,7 +290,11 @@ impl Worker {
         let dirty: BTreeSet<NsName> = plans
             .keys()
             .chain(self.applied.keys())
-            .filter(|name| plans.get(*name) != self.applied.get(*name))
+            // What failed may be there in part.
+            .chain(self.failed.keys())
+            .filter(|name| {
+                plans.get(*name) != self.applied.get(*name) || self.failed.contains_key(*name)
+            })
             .cloned()
             .collect();
         // What is not to be done any more is not to be tried again.
@@ -301,7 +305,8 @@ impl Worker {
         if verify {
             which.extend(plans.keys().cloned());
             which.extend(dirty.iter().cloned());
-        } else if waiting.is_empty() {
+        } else {
+            // Also while somebody waits for others: else a busy host would never come to these.
             let ripe = dirty.iter().filter(|n| self.failed.get(*n).is_none_or(|at| *at <= now));
             which.extend(ripe.take(SLICE).cloned());
         }

@@ -149,11 +149,15 @@ impl HostResolvConf {
         {
             return Arc::clone(conf);
         }
-        let conf = Arc::new(host_resolv_conf(path).unwrap_or_else(|error| {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "cannot read the host's name servers");
-            ResolvConf::default()
-        }));
+        let conf = match host_resolv_conf(path) {
+            Ok(conf) => Arc::new(conf),
+            // Not kept: it may be readable the next time without having changed.
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot read the host's name servers");
+                return Arc::default();
+            }
+        };
         *last = Some((version, Arc::clone(&conf)));
         conf
     }

@@ -8,9 +8,10 @@ use super::nft::Nft;
 use crate::error::{NetError, Result};
 use crate::plan::{ALIAS, NsName, TABLE};
 use crate::world::Claim;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ const OWNER: &str = "skep of ";
 
 /// The right to manage the network of the calling thread's namespace, for as long as it lives.
 #[derive(Debug)]
-pub struct HostClaim(#[expect(dead_code, reason = "held, not used")] UnixListener);
+pub struct HostClaim(#[expect(dead_code, reason = "held, not used")] Option<UnixListener>);
 
 impl HostClaim {
     /// Fails if another daemon has it.
@@ -35,15 +36,30 @@ impl HostClaim {
         let deadline = Instant::now() + DYING;
         loop {
             match UnixListener::bind_addr(&address) {
-                Ok(listener) => return Ok(Self(listener)),
+                Ok(listener) => return Ok(Self(Some(listener))),
                 Err(e) if e.kind() != std::io::ErrorKind::AddrInUse => {
                     return Err(NetError::HostClaim { source: e });
                 }
                 Err(_) if Instant::now() < deadline => std::thread::sleep(POLL),
-                Err(_) => return Err(NetError::HostManaged),
+                Err(_) if held_by_root(&address) => return Err(NetError::HostManaged),
+                // Any user can take such an address; that must not keep us from starting.
+                Err(_) => {
+                    tracing::warn!(
+                        address = CLAIM,
+                        "somebody who is no daemon holds the claim on this host's network"
+                    );
+                    return Ok(Self(None));
+                }
             }
         }
     }
+}
+
+/// Whether who listens there runs as root. One that is just ending does not answer, and then counts as one.
+fn held_by_root(address: &SocketAddr) -> bool {
+    let peer = UnixStream::connect_addr(address)
+        .and_then(|stream| Ok(getsockopt(&stream, PeerCredentials)?));
+    peer.map_or(true, |peer| peer.uid() == 0)
 }
 
 /// The comment of our table in the host's namespace.
@@ -55,7 +71,15 @@ pub fn owner(data_root: &Path) -> String {
 
 /// Refuses rules on the host that another data root's daemon wrote: its containers may be running.
 pub fn check_rules(nft: &Nft, data_root: &Path) -> Result<()> {
-    let listing = nft.list(&NsName::Host.to_string(), TABLE)?;
+    let listing = match nft.list(&NsName::Host.to_string(), TABLE) {
+        Ok(listing) => listing,
+        // A host without nft, or whose nft fails, is told as such elsewhere.
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot see whose rules this host has");
+            return Ok(());
+        }
+    };
     match comment(&listing) {
         Some(found) if found.starts_with(OWNER) && found != owner(data_root) => {
             Err(NetError::RulesOfAnother { data_root: found[OWNER.len()..].to_owned() })

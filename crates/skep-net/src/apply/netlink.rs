@@ -69,12 +69,21 @@ impl Netlink {
 
     /// Asks for one object.
     pub fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
-        self.send(message, NLM_F_REQUEST)?;
+        // With an acknowledgement, for an answer of a shape unknown to the parser would be waited for in vain.
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK)?;
+        let mut found = None;
         loop {
             for payload in self.receive()? {
                 match payload {
-                    NetlinkPayload::InnerMessage(message) => return Ok(message),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(message) => found = Some(message),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    NetlinkPayload::Error(_) => {
+                        let unread = "the kernel's answer cannot be understood";
+                        return found
+                            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, unread));
+                    }
                     _ => {}
                 }
             }

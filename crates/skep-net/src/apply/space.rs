@@ -40,6 +40,8 @@ pub struct Space {
     flows: Option<Vec<Flow>>,
     /// The bridges for which the way through iptables was last looked at; `None` when that may have changed.
     gate: Option<BTreeSet<String>>,
+    /// Why that look failed, as last told.
+    gate_failure: Option<String>,
     /// The plan that it was last brought to; `None` when not known.
     plan: Option<Arc<NsPlan>>,
     /// Whether meddling is heard of.
@@ -176,6 +178,7 @@ impl Spaces {
             rules,
             flows: None,
             gate: None,
+            gate_failure: None,
             plan: None,
             _heard,
         };
@@ -313,6 +316,10 @@ impl Spaces {
         let known = self.spaces.remove(name).is_some();
         self.adopted.remove(name);
         lock(&self.handles).remove(name);
+        // Without a record it was never ours, whatever the plan wanted there.
+        if !known && !self.places.record(name).exists() {
+            return Ok(false);
+        }
         let path = self.places.pins.join(file);
         let pinned = path.exists();
         unpin(&path, &self.places.nft.traffic)?;
@@ -510,7 +517,7 @@ fn advance(
     }
     changed += write_rules(space, plan, context)?;
     if space.name == NsName::Host {
-        changed += open_gate(space, plan)?;
+        changed += open_gate(space, plan);
     }
     forget_flows(space, plan, context);
     Ok(changed)
@@ -551,7 +558,7 @@ fn settle(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usi
     }
     changed += write_rules(space, plan, context)?;
     if space.name == NsName::Host {
-        changed += open_gate(space, plan)?;
+        changed += open_gate(space, plan);
     }
     for cable in &plan.cables {
         changed += lay(space, cable, context, &mut found)?;
@@ -643,16 +650,26 @@ fn is_port_name(name: &str) -> bool {
         .is_some_and(|rest| rest.len() == 7 && rest.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
-/// Sees to the way through iptables, where bridges or somebody's rules may have changed it.
-fn open_gate(space: &mut Space, plan: &NsPlan) -> Result<usize> {
+/// Sees to the way through iptables, where bridges or somebody's rules may have changed it. An iptables that
+/// cannot be used here, as beside rules that only nft understands, keeps nothing else from being made; it is
+/// tried again with the next comparison.
+fn open_gate(space: &mut Space, plan: &NsPlan) -> usize {
     let bridges: BTreeSet<String> = plan.bridges.iter().map(|b| b.name.clone()).collect();
     if space.gate.as_ref() == Some(&bridges) {
-        return Ok(0);
+        return 0;
     }
     let names = bridges.iter().map(String::as_str).collect();
-    let changed = gate::apply(&space.name.to_string(), &names)?;
+    let applied = gate::apply(&space.name.to_string(), &names);
+    let (changed, failure) = match applied {
+        Ok(changed) => (changed, None),
+        Err(error) => (0, Some(skep_types::report(&error))),
+    };
+    if let Some(error) = failure.as_ref().filter(|_| failure != space.gate_failure) {
+        tracing::warn!(error, "another's FORWARD chain may drop containers' packets");
+    }
+    space.gate_failure = failure;
     space.gate = Some(bridges);
-    Ok(changed)
+    changed
 }
 
 /// Makes our table the planned one. Between two of our own transactions the nftables

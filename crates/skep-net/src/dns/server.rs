@@ -204,10 +204,14 @@ impl Share {
         Some((own, Arc::clone(&self.all).try_acquire_owned().ok()?))
     }
 
-    /// A place, as soon as there is one. One's own first: who has many must not stand in the others' way.
-    async fn take(&self) -> Option<Places> {
-        let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
-        Some((own, Arc::clone(&self.all).acquire_owned().await.ok()?))
+    /// One's own place, as soon as there is one. It comes first: who has many must not stand in the others' way.
+    async fn own_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.own).acquire_owned().await.ok()
+    }
+
+    /// The one among all that belongs to it.
+    async fn common_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.all).acquire_owned().await.ok()
     }
 }
 
@@ -277,12 +281,14 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
 
 async fn serve_tcp(client: Client, listener: Arc<tokio::net::TcpListener>) {
     loop {
-        let Some(places) = client.streams.take().await else { return };
+        // The place among all is for who is there: those who only listen must not use them up.
+        let Some(own) = client.streams.own_place().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Some(place) = client.streams.common_place().await else { return };
                 let client = client.clone();
                 tokio::spawn(async move {
-                    let _places = places;
+                    let _places = (own, place);
                     if let Err(error) = serve_stream(&client, stream).await {
                         tracing::debug!(sandbox = %client.sandbox, %error, "resolver connection");
                     }
@@ -331,8 +337,8 @@ mod tests {
         let second = other.try_take().expect("its second");
         drop((place, second));
         let mut again = Vec::new();
-        again.extend(other.take().await);
-        again.extend(other.take().await);
+        again.extend(other.own_place().await.zip(other.common_place().await));
+        again.extend(other.own_place().await.zip(other.common_place().await));
         assert_eq!(again.len(), 2);
         assert!(other.try_take().is_none());
     }

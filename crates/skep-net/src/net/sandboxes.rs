@@ -137,14 +137,22 @@ impl Net {
 
     /// Takes note of a container's new name.
     pub async fn rename(&self, id: &SandboxId, name: &str) -> Result<()> {
+        let before = self.set_name(id, name)?;
+        // Nothing in the kernel knows names, but the new one must be stored.
+        let stored = self.converge_stored([]).await;
+        if stored.is_err() {
+            self.set_name(id, &before)?;
+        }
+        stored
+    }
+
+    /// The name that it had.
+    fn set_name(&self, id: &SandboxId, name: &str) -> Result<String> {
         self.shared().change(|state| {
             let missing = || NetError::SandboxNotFound(id.to_string());
             let sandbox = state.world.running.sandboxes.get_mut(id).ok_or_else(missing)?;
-            name.clone_into(&mut sandbox.spec.container_name);
-            Ok(())
-        })?;
-        // Nothing in the kernel knows names, but the new one must be stored.
-        self.converge([]).await
+            Ok(std::mem::replace(&mut sandbox.spec.container_name, name.to_owned()))
+        })
     }
 
     /// Duplicates of the resolver's sockets in a sandbox, for a process that

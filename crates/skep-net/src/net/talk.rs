@@ -65,6 +65,8 @@ impl Talk {
             said: BTreeMap::new(),
             own: applied::Own::default(),
             work: JoinSet::new(),
+            stuck: Vec::new(),
+            retry_at: None,
             stale: net.read_world(remembered),
             give_up_at: alone.then(|| Instant::now() + GRACE),
             parting: BTreeMap::new(),
@@ -121,6 +123,14 @@ fn remembered(world: &World) -> BTreeSet<(NetworkId, EndpointId)> {
     running.remote_endpoints.keys().chain(running.remote_peers.keys()).cloned().collect()
 }
 
+/// A change of what other nodes have.
+struct Change {
+    /// Namespaces that have still to take it.
+    names: BTreeSet<NsName>,
+    /// Endpoints whose rotation it is about.
+    places: Vec<(NetworkId, EndpointId)>,
+}
+
 /// This host's side of the conversation.
 struct Host {
     net: WeakNet,
@@ -131,8 +141,11 @@ struct Host {
     /// What was said last.
     said: BTreeMap<EntryId, Vec<u8>>,
     own: applied::Own,
-    /// Changes on their way into the kernel; each ends with the endpoints whose rotation it was about.
-    work: JoinSet<Vec<(NetworkId, EndpointId)>>,
+    /// Changes on their way into the kernel.
+    work: JoinSet<Vec<Change>>,
+    /// Those that some namespace did not take, and when they are tried again.
+    stuck: Vec<Change>,
+    retry_at: Option<Instant>,
     /// What an earlier daemon heard and this one has not heard yet.
     stale: BTreeSet<(NetworkId, EndpointId)>,
     give_up_at: Option<Instant>,
@@ -154,7 +167,7 @@ impl Host {
             let Some(net) = self.net.upgrade() else { return };
             self.say(&net);
             drop(net);
-            let due = self.parting.values().chain(&self.give_up_at).min();
+            let due = self.parting.values().chain(&self.give_up_at).chain(&self.retry_at).min();
             let wait = due.map(|at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 count = events.recv_many(&mut batch, BATCH), if self.work.len() < AT_WORK => {
@@ -168,10 +181,7 @@ impl Host {
                 Some(done) = self.work.join_next() => {
                     let Some(net) = self.net.upgrade() else { return };
                     match done {
-                        Ok(places) => {
-                            self.own.end(&places);
-                            self.answer(&net);
-                        }
+                        Ok(changes) => self.tried(&net, changes),
                         Err(error) => tracing::error!(%error, "gossip: a change was not carried through"),
                     }
                 }
@@ -192,6 +202,11 @@ impl Host {
                     let now = Instant::now();
                     if self.give_up_at.is_some_and(|at| at <= now) {
                         self.give_up(&net);
+                    }
+                    if self.retry_at.is_some_and(|at| at <= now) {
+                        self.retry_at = None;
+                        let stuck = std::mem::take(&mut self.stuck);
+                        self.bring(stuck);
                     }
                     self.part(&net, now);
                 }
@@ -381,27 +396,39 @@ impl Host {
             return;
         }
         self.own.begin(&places);
-        let mut names = net.take_over(changes);
+        let names = net.take_over(changes);
+        self.bring(vec![Change { names, places }]);
+    }
+
+    /// Has changes brought into the kernel. Each comes back with the names that did not take it.
+    fn bring(&mut self, mut changes: Vec<Change>) {
         let weak = self.net.clone();
         self.work.spawn(async move {
-            while let Some(net) = weak.upgrade() {
-                match net.bring(names.clone()).await {
-                    Ok(results) => names.retain(|name| {
-                        !matches!(name, NsName::Sandbox(_))
-                            && matches!(results.get(name), Some(Err(_)))
-                    }),
-                    Err(NetError::Closed) => break,
-                    // Nothing was even begun.
-                    Err(_) => {}
-                }
-                if names.is_empty() {
-                    break;
-                }
-                drop(net);
-                tokio::time::sleep(AGAIN).await;
+            let Some(net) = weak.upgrade() else { return Vec::new() };
+            let all = changes.iter().flat_map(|change| change.names.iter().cloned()).collect();
+            // It fails only at the end.
+            let Ok(results) = net.bring(all).await else { return Vec::new() };
+            for change in &mut changes {
+                change.names.retain(|name| {
+                    !matches!(name, NsName::Sandbox(_)) && matches!(results.get(name), Some(Err(_)))
+                });
             }
-            places
+            changes
         });
+    }
+
+    /// What the kernel took is in force; the rest is tried again together, and keeps nobody from listening.
+    fn tried(&mut self, net: &Net, changes: Vec<Change>) {
+        let (stuck, done): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| !change.names.is_empty());
+        for change in done {
+            self.own.end(&change.places);
+        }
+        if !stuck.is_empty() {
+            self.stuck.extend(stuck);
+            self.retry_at.get_or_insert_with(|| Instant::now() + AGAIN);
+        }
+        self.answer(net);
     }
 
     /// Lets go of what no new life of its owner came back for.

@@ -80,6 +80,9 @@ fn anothers_namespaces_are_left_alone() {
         let refused = net.create_sandbox(host.spec(0xbb, "clash")).await.expect_err("not ours");
         let text = skep_types::report(&refused);
         assert!(text.contains("skep did not make"), "{text}");
+        // Nothing of it is left to be tried again, and what is the other's stays.
+        wait("the failed sandbox to be forgotten", || net.problems().is_empty());
+        net.reconcile().await;
         assert_eq!(host.pins(), [names[0], names[1], "default"]);
         // Those of ours come and go.
         net.create_sandbox(host.spec(0xaa, "ours")).await.expect("sandbox");
@@ -116,6 +119,25 @@ fn two_daemons_do_not_share_a_host() {
         assert!(run("nft list table ip skep").contains("data2"));
         net.shutdown().await;
     });
+}
+
+#[test]
+fn a_firewall_that_iptables_cannot_read_is_no_obstacle() {
+    on_a_host(
+        "neighbours::a_firewall_that_iptables_cannot_read_is_no_obstacle",
+        |host: Host| async move {
+            run("nft add table ip filter");
+            run(
+                "nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy accept; }'",
+            );
+            run("nft add rule ip filter FORWARD fib daddr type multicast drop");
+            try_run("iptables -S").expect_err("or this is no such firewall");
+            let net = host.start().await;
+            published(&host, &net, "ours").await;
+            assert_eq!(net.reconcile().await.failures, 0);
+            assert_eq!(ask(&host), Ok(format!("ours {CLIENT}\n")));
+        },
+    );
 }
 
 #[test]

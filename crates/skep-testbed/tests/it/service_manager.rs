@@ -170,8 +170,8 @@ fn sockets_are_chosen_and_wrong_ones_refused() -> Result<()> {
 fn ready_is_said_when_the_api_answers_and_never_before() -> Result<()> {
     for address in ["/run/notify.sock", "@skep-notify"] {
         let managed = Managed::start(address)?;
-        // Every part must have started: the engine cannot here, and the swarm not there.
-        for obstacle in ["/var/lib/skep/volumes", "/var/lib/skep/swarm/state.json"] {
+        // Every part must have started: the network cannot here, and the images not there.
+        for obstacle in ["/var/lib/skep/network", "/var/lib/skep/image"] {
             managed.host.sh(&format!(
                 "mkdir -p $(dirname {obstacle}) && rm -rf {obstacle} && echo rubbish > {obstacle}"
             ))?.text()?;
