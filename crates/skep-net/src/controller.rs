@@ -321,6 +321,10 @@ impl Worker {
         if let Doubt::Of(names) = doubt {
             which.extend(names.iter().filter(|n| plans.contains_key(*n)).cloned());
         }
+        // A cable needs the bridge at its other end.
+        let far = which.iter().filter_map(|name| plans.get(name)).flat_map(|plan| &plan.cables);
+        let far: Vec<NsName> = far.map(|cable| cable.port_ns.clone()).collect();
+        which.extend(far.into_iter().filter(|name| dirty.contains(name)));
         let results = self.apply(&plans, &which, doubt);
         self.listen(&plans);
         for (interest, reply) in waiting {

@@ -46,6 +46,7 @@ fn a_node_whose_cable_is_cut_keeps_its_tasks_until_it_learns_that_they_moved() -
     three.docker(0, "service create -d --name all --mode global busybox sleep 600")?;
     three.converged("web", "4/4")?;
     three.runs(1, "web", 2)?;
+    three.runs(1, "all", 1)?;
 
     let start = Instant::now();
     three.plug(1, false)?;
