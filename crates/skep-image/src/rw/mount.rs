@@ -49,14 +49,13 @@ pub(super) fn mount(
     links: &[String],
     options: &MountOptions,
 ) -> Result<Root, RwError> {
-    if options.volatile {
-        // Left by an earlier volatile mount; it tells that the upper may be incomplete after a
-        // crash, which for such a container does not matter.
-        let marker = rw.work.join("work/incompat/volatile");
-        if marker.exists() {
-            let marker = rw.work.join("work/incompat");
-            remove_tree(&marker).map_err(RwError::io("remove", &marker))?;
-        }
+    // Left by an earlier volatile mount, also by one that was taken away in order, and in the way of
+    // every later one: an ended container is looked into with an ordinary mount. It tells that the upper
+    // may be incomplete after a crash, which for such a container does not matter.
+    let marker = rw.work.join("work/incompat/volatile");
+    if marker.exists() {
+        let marker = rw.work.join("work/incompat");
+        remove_tree(&marker).map_err(RwError::io("remove", &marker))?;
     }
     static WAYS: Ways = Ways::new();
     WAYS.mount(|| by_context(rw, options), || by_string(root, rw, links, options))
@@ -245,5 +244,32 @@ mod tests {
         let mount = Root::from(by_string(&root, &rw, &links, &options).unwrap());
         assert_eq!(std::fs::read_dir(mount.path()).unwrap().count(), 200);
         assert!(!is_mounted(&rw.merged).unwrap());
+    }
+
+    /// A container that was mounted `volatile` while it ran is copied from when it has ended.
+    #[test]
+    fn what_was_mounted_volatile_can_be_mounted_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let dir = |path: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let rw = RwLayer {
+            container: "c".into(),
+            lowerdirs: vec![dir("layers/one/diff")],
+            upper: dir("rw/c/upper"),
+            work: dir("rw/c/work"),
+            merged: dir("rw/c/merged"),
+        };
+        let volatile = MountOptions { volatile: true, label: None };
+        let ran = mount(&root, &rw, &[], &volatile).unwrap();
+        std::fs::write(ran.path().join("made"), b"x").unwrap();
+        drop(ran);
+        for options in [MountOptions::default(), volatile] {
+            let again = mount(&root, &rw, &[], &options).unwrap();
+            assert_eq!(std::fs::read(again.path().join("made")).unwrap(), b"x");
+        }
     }
 }
