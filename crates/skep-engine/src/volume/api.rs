@@ -82,11 +82,15 @@ impl Engine {
     /// Removes a volume. With `force` a missing one is no error.
     ///
     /// # Errors
-    /// `NoSuchVolume`, `VolumeInUse`.
+    /// `NoSuchVolume`, `VolumeInUse`; `UsesUnknown` while a container is damaged, which may use it.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<()> {
         let owned = name.to_owned();
         let removed = self
-            .with_volumes(vec![name.to_owned()], move |this| this.inner.volumes.remove(&owned))
+            .with_volumes(vec![name.to_owned()], move |this| {
+                this.inner.volumes.get(&owned)?;
+                this.all_uses_known()?;
+                this.inner.volumes.remove(&owned)
+            })
             .await;
         match removed {
             Ok(_) => {

@@ -3,6 +3,7 @@
 use std::io::BufRead;
 use std::process::{Command, Stdio};
 
+use bollard_stubs::models::VolumeCreateRequest;
 use skep_engine::{Engine, EngineError, ListOptions, Phase, RemoveOptions};
 
 use crate::host::{Host, log, on_a_host, script, sh, until};
@@ -161,6 +162,15 @@ fn a_damaged_record_leaves_its_container_alone() {
             assert!(matches!(stop, EngineError::ContainerDamaged { .. }), "{stop}");
             let prune = engine.volume_prune(&Default::default()).await.unwrap_err();
             assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
+            // It may use any volume that no other container names.
+            let spare = VolumeCreateRequest {
+                name: Some("spare".into()),
+                ..VolumeCreateRequest::default()
+            };
+            engine.volume_create(spare).await.unwrap();
+            let volume = engine.volume_remove("spare", true).await.unwrap_err();
+            assert!(matches!(volume, EngineError::UsesUnknown { .. }), "{volume}");
+            engine.volume_remove("none", true).await.unwrap();
             let prune = engine.network_prune(&Default::default()).await.unwrap_err();
             assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
             let prune = engine.image_prune(&Default::default()).await.unwrap_err();
