@@ -303,9 +303,10 @@ impl Volumes {
         let (options, turn) = (entry.record.options.clone(), entry.turn.clone());
         drop(table);
         let _turn = hold(&turn);
-        if self.need(&mut self.lock(), name)?.active.is_empty() {
-            self.mounter.mount(name, &options, &data)?;
-        }
+        // Also if others use it: those that the records say run may have ended with the host, and their
+        // mounts with them. Where it is mounted nothing happens.
+        self.need(&mut self.lock(), name)?;
+        self.mounter.mount(name, &options, &data)?;
         let used = self.lock().get_mut(name).map(|e| e.active.insert(container.to_owned()));
         if used.is_none() {
             self.mounter.unmount(&data)?;

@@ -162,6 +162,8 @@ fn stored_record(text: &str) -> Option<VolumeRecord> {
 struct Server {
     /// What was asked, in order.
     asked: Mutex<Vec<String>>,
+    /// What is mounted.
+    mounted: Mutex<BTreeSet<String>>,
     /// Mounts of volumes of these names hang.
     hangs: Mutex<BTreeSet<String>>,
     changed: std::sync::Condvar,
@@ -183,15 +185,20 @@ impl Server {
 
 impl Mounter for Remote {
     fn mount(&self, name: &str, _: &HashMap<String, String>, _: &Path) -> Result<()> {
+        if self.0.mounted.lock().unwrap().contains(name) {
+            return Ok(());
+        }
         self.0.asked.lock().unwrap().push(format!("mount {name}"));
         let hangs = self.0.hangs.lock().unwrap();
         drop(self.0.changed.wait_while(hangs, |hangs| hangs.contains(name)).unwrap());
+        self.0.mounted.lock().unwrap().insert(name.to_owned());
         Ok(())
     }
 
     fn unmount(&self, data: &Path) -> Result<()> {
         let name = data.parent().unwrap().file_name().unwrap().to_str().unwrap();
         self.0.asked.lock().unwrap().push(format!("unmount {name}"));
+        self.0.mounted.lock().unwrap().remove(name);
         Ok(())
     }
 }
@@ -247,6 +254,25 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
     volumes.deactivate("dead", "c2");
     assert_eq!(server.count("unmount dead"), 1);
     volumes.remove("dead").unwrap();
+}
+
+/// After the host has gone down, the records still say that containers run.
+#[test]
+fn what_the_records_say_is_used_is_mounted_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Arc::new(Server::default());
+    let root = dir.path().join("volumes");
+    let volumes = Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap();
+    let options = [("type", "nfs"), ("device", ":/x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let spec =
+        VolumeSpec { name: "data".into(), options: HashMap::from(options), ..Default::default() };
+    volumes.create(spec, Some("c1")).unwrap();
+    volumes.adopt("data", "c1", true);
+    volumes.adopt("data", "c2", true);
+    for container in ["c1", "c2"] {
+        volumes.activate("data", container).unwrap();
+        assert_eq!(server.count("mount data"), 1);
+    }
 }
 
 /// A container may nest folders deeper than a stack or a descriptor table goes, and a leftover may be in
