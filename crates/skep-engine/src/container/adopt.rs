@@ -144,7 +144,9 @@ impl Engine {
             let entry = entry.map_err(EngineError::file("read", &root))?;
             let (dir, name) = (entry.path(), entry.file_name());
             let name = name.to_string_lossy().into_owned();
-            if !dir.is_dir() {
+            // What cannot be looked at is not gone: what belongs to it stays.
+            all.known.insert(name.clone());
+            if std::fs::metadata(&dir).is_ok_and(|meta| !meta.is_dir()) {
                 continue;
             }
             if name.starts_with(record::MAKING) || name.starts_with(record::REMOVED) {
@@ -158,7 +160,10 @@ impl Engine {
                 }
                 continue;
             }
-            all.known.insert(name);
+            // Of records, which are replaced here.
+            if let Err(error) = files::remove_leftovers(&dir) {
+                tracing::warn!(path = %dir.display(), %error, "could not remove what a crash left");
+            }
             match Record::load(&dir) {
                 Ok(record) => all.whole.push(Container::new(record, dir)),
                 Err(error) => match damaged::container(&dir, &error) {

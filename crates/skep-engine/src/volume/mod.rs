@@ -90,7 +90,8 @@ impl Volumes {
     }
 
     fn open_with(root: PathBuf, mounter: Box<dyn Mounter>) -> Result<Self> {
-        files::own_dir(&root, 0o711)
+        // Users put folders and files here, too.
+        files::dir_of_mode(&root, 0o711)
             .and_then(|()| files::sync_parent(&root))
             .map_err(EngineError::file("create", &root))?;
         for name in names(&root)? {
