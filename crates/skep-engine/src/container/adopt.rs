@@ -409,6 +409,11 @@ async fn fetch_sockets(
     fetched.unwrap_or_else(|_| Err(ControlError::Hung { id: c.id.clone(), op: "fetch" }))
 }
 
+/// Whether an error of reaching a shim says that there is none. Others say nothing about the container.
+pub(super) fn is_lost(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Unknown { .. } | ConnectError::ShimLost { .. })
+}
+
 fn remove_dir(dir: &Path) {
     if let Err(error) = files::remove_tree(dir) {
         tracing::warn!(path = %dir.display(), %error, "could not remove a left bundle");

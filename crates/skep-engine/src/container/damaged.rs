@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bollard_stubs::models::{ContainerConfig, HostConfig};
-use skep_container::{Handle, Status};
+use skep_container::{ControlError, Handle, Status};
 use skep_net::SandboxId;
 
+use super::adopt::is_lost;
 use super::cell::Container;
 use super::names;
 use super::record::{self, Record, State};
@@ -86,25 +87,28 @@ impl Engine {
     /// its record, so the shim is asked.
     ///
     /// # Errors
-    /// `RemoveRunning` without force if its process lives; when the shim or the kernel says no.
+    /// `RemoveRunning` without force unless it is known that its process does not live; when the shim or the kernel says no.
     pub(super) async fn end_damaged(&self, c: &Arc<Container>, force: bool) -> Result<()> {
         let _op = c.op.lock().await;
         let bundle = self.bundle(c);
+        let may_run = || EngineError::RemoveRunning {
+            name: format!("/{}", c.name()),
+            state: "running",
+            hint: "its record is damaged: repair it and restart the daemon, or force remove",
+        };
         match self.inner.runtime.connect(&c.id, &bundle).await {
             Ok(handle) => {
-                let lives = handle
-                    .state()
-                    .await
-                    .is_ok_and(|s| matches!(s.status, Status::Running | Status::Paused));
+                let lives = match handle.state().await {
+                    Ok(state) => matches!(state.status, Status::Running | Status::Paused),
+                    // Without a shim nothing runs for long; of others it is not known.
+                    Err(error) => !matches!(error, ControlError::Gone { .. }),
+                };
                 if lives && !force {
-                    return Err(EngineError::RemoveRunning {
-                        name: format!("/{}", c.name()),
-                        state: "running",
-                        hint: "its record is damaged: repair it and restart the daemon, or force remove",
-                    });
+                    return Err(may_run());
                 }
                 handle.delete().await.map_err(|e| EngineError::system("remove a shim", e))?;
             }
+            Err(error) if !force && !is_lost(&error) => return Err(may_run()),
             Err(_) => self
                 .inner
                 .runtime
