@@ -137,11 +137,16 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => return Err(EngineError::file("remove", &c.dir)(error)),
         };
-        if let Err(error) = self.inner.images.remove_rw(&c.id) {
+        // On disk before anything of it goes: after a crash of the host it is not a container again, without
+        // its root.
+        let gone = files::sync_parent(&c.dir)
+            .map_err(EngineError::file("sync", &c.dir))
+            .and_then(|()| Ok(self.inner.images.remove_rw(&c.id)?));
+        if let Err(error) = gone {
             if moved && let Err(error) = files::rename_new(&grave, &c.dir) {
                 tracing::warn!(container = c.id, %error, "could not put a container's folder back");
             }
-            return Err(error.into());
+            return Err(error);
         }
         let bundle = self.inner.config.bundles_dir().join(&c.id);
         for path in [grave, bundle] {
