@@ -45,15 +45,8 @@ impl Credentials {
         let chain =
             CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<Vec<_>, _>>()?;
         let identity = trust.verify(&chain, now)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(key_pem).map_err(|e| CertError::Key(Box::new(e)))?;
-        let signing = provider()
-            .key_provider
-            .load_private_key(key)
-            .map_err(|e| CertError::Key(Box::new(e)))?;
         let tls_info = tls_info(&chain, &trust)?;
-        let certified = CertifiedKey::new(chain, signing);
-        certified.keys_match().map_err(|_| CertError::KeyMismatch)?;
+        let certified = certified(chain, key_pem)?;
         let pool = Arc::new(trust.pool()?);
         let client_verifier = WebPkiClientVerifier::builder_with_provider(pool, provider())
             .allow_unauthenticated()
@@ -104,6 +97,29 @@ impl Credentials {
 
     pub(crate) fn client_verifier(&self) -> &Arc<dyn ClientCertVerifier> {
         &self.client_verifier
+    }
+}
+
+/// A chain with the key of its leaf.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key_pem: &[u8],
+) -> Result<CertifiedKey, CertError> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|e| CertError::Key(Box::new(e)))?;
+    let signing =
+        provider().key_provider.load_private_key(key).map_err(|e| CertError::Key(Box::new(e)))?;
+    let certified = CertifiedKey::new(chain, signing);
+    certified.keys_match().map_err(|_| CertError::KeyMismatch)?;
+    Ok(certified)
+}
+
+/// Whether the key is that of the chain's leaf, in date or not.
+pub(crate) fn belong_together(certificate_pem: &[u8], key_pem: &[u8]) -> Result<bool, CertError> {
+    let chain = CertificateDer::pem_slice_iter(certificate_pem).collect::<Result<Vec<_>, _>>()?;
+    match certified(chain, key_pem) {
+        Ok(_) => Ok(true),
+        Err(CertError::KeyMismatch) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,6 +7,7 @@ use skep_sys::files::{self, Durability};
 use skep_types::Timestamp;
 use thiserror::Error;
 
+use crate::credentials;
 use crate::sealed_key::{self, SealedKeyError};
 use crate::{CertError, Credentials, TrustRoot};
 
@@ -19,6 +20,9 @@ const NEXT_KEY: &str = "swarm-node.key.next";
 
 /// The same key as in [`KEY`], as it will be there after a change of the lock.
 const RELOCKED_KEY: &str = "swarm-node.key.relocked";
+
+/// What earlier versions wrote keys to before they renamed them. A crash left them there.
+const EARLIER_LEFTOVERS: [&str; 2] = ["swarm-node.key.tmp", "swarm-node.key.next.tmp"];
 
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -63,6 +67,9 @@ pub enum StoreError {
 /// old one first, then the certificate is replaced, then the key. [`Store::load`] finishes a
 /// replacement that was interrupted between the two.
 ///
+/// A change of the lock that was interrupted leaves the key in two forms, either of which counts until the
+/// next [`Store::lock_with`]: only when the raft log has opened it is known which one belongs to it.
+///
 /// A locked manager's key is sealed with the swarm's unlock key, which is on no disk. Clones share what
 /// they know of it, and work one after the other.
 #[derive(Clone)]
@@ -71,8 +78,16 @@ pub struct Store {
     lock: Arc<Mutex<Lock>>,
 }
 
-/// What the key on disk is sealed with; `None`: it is in the clear.
-type Lock = Option<Vec<u8>>;
+/// What a key is sealed with; `None`: it is in the clear.
+type SealedWith = Option<Vec<u8>>;
+
+#[derive(Default)]
+struct Lock {
+    /// The key on disk.
+    sealed_with: SealedWith,
+    /// A change of the lock was begun and not finished: there may be another form of the key.
+    between: bool,
+}
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,8 +111,9 @@ impl Store {
         unlock_key: Option<&[u8]>,
     ) -> Result<Option<Credentials>, StoreError> {
         let mut lock = self.lock();
+        EARLIER_LEFTOVERS.into_iter().try_for_each(|name| self.remove(name))?;
         let (key, certificate, root) = (self.read(KEY)?, self.read(CERTIFICATE)?, self.read(ROOT)?);
-        let next = self.read(NEXT_KEY)?;
+        let (next, relocked) = (self.read(NEXT_KEY)?, self.read(RELOCKED_KEY)?);
         // The certificate is what commits: without one, a key and a root are the remains of a first
         // save that did not finish.
         let Some(certificate) = certificate else {
@@ -110,35 +126,53 @@ impl Store {
         let trust = TrustRoot::from_pem(&root, now)
             .map_err(|source| StoreError::Root { path: self.path(ROOT), source })?;
         let node = |source| StoreError::Node { path: self.path(CERTIFICATE), source };
+        let fitting = |key: &[u8]| match Credentials::new(trust.clone(), &certificate, key, now) {
+            Err(CertError::KeyMismatch) => Ok(None),
+            other => other.map(Some).map_err(node),
+        };
+        let between = relocked.is_some();
+        let mut closed = None;
         if let Some(next) = next {
-            let (next, sealed_with) = self.open(NEXT_KEY, &next, unlock_key)?;
-            match Credentials::new(trust.clone(), &certificate, &next, now) {
-                Ok(credentials) => {
-                    self.rename(NEXT_KEY, KEY)?;
-                    self.remove(RELOCKED_KEY)?;
-                    *lock = sealed_with;
-                    return Ok(Some(credentials));
-                }
-                // It belongs to a certificate that was never written.
-                Err(CertError::KeyMismatch) if key.is_some() => self.remove(NEXT_KEY)?,
-                Err(error) => return Err(node(error)),
+            match self.open(NEXT_KEY, &next, unlock_key) {
+                Ok((next, sealed_with)) => match fitting(&next)? {
+                    Some(credentials) => {
+                        self.rename(NEXT_KEY, KEY)?;
+                        *lock = Lock { sealed_with, between };
+                        return Ok(Some(credentials));
+                    }
+                    // It belongs to a certificate that was never written.
+                    None if key.is_some() => self.remove(NEXT_KEY)?,
+                    None => return Err(node(CertError::KeyMismatch)),
+                },
+                // The same, from before a change of the lock; unless the key does not fit either.
+                Err(error @ (StoreError::Locked | StoreError::WrongKey)) => closed = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        let key = key.ok_or_else(|| StoreError::Missing { path: self.path(KEY) })?;
-        let opened = match self.open(KEY, &key, unlock_key) {
+        let Some(key) = key else {
+            return Err(closed.unwrap_or_else(|| StoreError::Missing { path: self.path(KEY) }));
+        };
+        let (credentials, sealed_with) = match self.open(KEY, &key, unlock_key) {
+            Ok((key, sealed_with)) => (fitting(&key)?, sealed_with),
             // The lock was being changed, and may have been everywhere else.
             Err(error @ (StoreError::Locked | StoreError::WrongKey)) => {
-                let relocked = self.read(RELOCKED_KEY)?.ok_or(error)?;
-                let opened = self.open(RELOCKED_KEY, &relocked, unlock_key)?;
-                self.rename(RELOCKED_KEY, KEY)?;
-                opened
+                let relocked = relocked
+                    .map(|relocked| self.open(RELOCKED_KEY, &relocked, unlock_key))
+                    .transpose();
+                let opened = match relocked {
+                    Err(StoreError::Locked | StoreError::WrongKey) => None,
+                    other => other?,
+                };
+                let Some((relocked, sealed_with)) = opened else { return Err(error) };
+                closed = Some(error);
+                (fitting(&relocked)?, sealed_with)
             }
-            other => other?,
+            Err(error) => return Err(error),
         };
-        self.remove(RELOCKED_KEY)?;
-        let (key, sealed_with) = opened;
-        let credentials = Credentials::new(trust, &certificate, &key, now).map_err(node)?;
-        *lock = sealed_with;
+        let Some(credentials) = credentials else {
+            return Err(closed.unwrap_or_else(|| node(CertError::KeyMismatch)));
+        };
+        *lock = Lock { sealed_with, between };
         Ok(Some(credentials))
     }
 
@@ -147,38 +181,76 @@ impl Store {
         let lock = self.lock();
         self.create_folder()?;
         self.write(ROOT, credentials.trust().pem(), 0o644)?;
-        self.write(NEXT_KEY, &self.sealed(credentials.key_pem(), lock.as_deref())?, 0o600)?;
+        self.write(
+            NEXT_KEY,
+            &self.sealed(credentials.key_pem(), lock.sealed_with.as_deref())?,
+            0o600,
+        )?;
         self.write(CERTIFICATE, credentials.certificate_pem(), 0o644)?;
         self.rename(NEXT_KEY, KEY)
     }
 
-    /// Whether the key is sealed with this unlock key (or with none).
+    /// Whether the key is sealed with this unlock key (or with none), and no other form of it is left.
     pub fn is_locked_with(&self, unlock_key: Option<&[u8]>) -> bool {
-        self.lock().as_deref() == unlock_key
+        let lock = self.lock();
+        !lock.between && lock.sealed_with.as_deref() == unlock_key
     }
 
     /// Seals the key with `unlock_key`, or stores it in the clear again. `between` runs when the new form
     /// is on disk and the old one still counts: what is sealed with the same key elsewhere is changed
     /// there. Whichever of the two keys that uses after a crash, [`Store::load`] takes it too.
     ///
+    /// Call it only when what is sealed elsewhere has been opened with the key that [`Store::load`] had: a
+    /// form that did not fit that key is given up.
+    ///
     /// # Errors
-    /// Those of the disk, and `between`'s: the old form counts on.
+    /// Those of the disk, and `between`'s: which form counts is open until the next call, as `between` may
+    /// have changed something before it failed.
     pub fn lock_with<E: From<StoreError>>(
         &self,
         unlock_key: Option<&[u8]>,
         between: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
         let mut lock = self.lock();
-        let key = self.read(KEY)?.ok_or_else(|| StoreError::Missing { path: self.path(KEY) })?;
-        let (key, _) = self.open(KEY, &key, lock.as_deref())?;
+        self.settle_next(lock.sealed_with.as_deref())?;
+        let key = self.settled_key(lock.sealed_with.as_deref())?;
+        lock.between = true;
         self.write(RELOCKED_KEY, &self.sealed(&key, unlock_key)?, 0o600)?;
-        if let Err(error) = between() {
-            self.remove(RELOCKED_KEY)?;
-            return Err(error);
-        }
+        between()?;
         self.rename(RELOCKED_KEY, KEY)?;
-        *lock = unlock_key.map(<[u8]>::to_vec);
+        *lock = Lock { sealed_with: unlock_key.map(<[u8]>::to_vec), between: false };
         Ok(())
+    }
+
+    /// Finishes or gives up a replacement that failed half-way: its key has the lock of now, and would not
+    /// get the next one.
+    fn settle_next(&self, unlock_key: Option<&[u8]>) -> Result<(), StoreError> {
+        let Some(next) = self.read(NEXT_KEY)? else { return Ok(()) };
+        let certificate = self
+            .read(CERTIFICATE)?
+            .ok_or_else(|| StoreError::Missing { path: self.path(CERTIFICATE) })?;
+        let fits = match self.open(NEXT_KEY, &next, unlock_key) {
+            Ok((next, _)) => credentials::belong_together(&certificate, &next)
+                .map_err(|source| StoreError::Node { path: self.path(CERTIFICATE), source })?,
+            // It was left by an earlier run, which the node's key outlived.
+            Err(StoreError::Locked | StoreError::WrongKey) => false,
+            Err(error) => return Err(error),
+        };
+        if fits { self.rename(NEXT_KEY, KEY) } else { self.remove(NEXT_KEY) }
+    }
+
+    /// The key in the clear. If it was its other form that opened, that takes its place first.
+    fn settled_key(&self, unlock_key: Option<&[u8]>) -> Result<Vec<u8>, StoreError> {
+        let key = self.read(KEY)?.ok_or_else(|| StoreError::Missing { path: self.path(KEY) })?;
+        match self.open(KEY, &key, unlock_key) {
+            Err(error @ (StoreError::Locked | StoreError::WrongKey)) => {
+                let relocked = self.read(RELOCKED_KEY)?.ok_or(error)?;
+                let (key, _) = self.open(RELOCKED_KEY, &relocked, unlock_key)?;
+                self.rename(RELOCKED_KEY, KEY)?;
+                Ok(key)
+            }
+            opened => opened.map(|(key, _)| key),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lock> {
@@ -191,7 +263,7 @@ impl Store {
         name: &'static str,
         pem: &[u8],
         unlock_key: Option<&[u8]>,
-    ) -> Result<(Vec<u8>, Lock), StoreError> {
+    ) -> Result<(Vec<u8>, SealedWith), StoreError> {
         if !sealed_key::is_sealed(pem) {
             return Ok((pem.to_vec(), None));
         }
@@ -216,12 +288,13 @@ impl Store {
     pub fn clear(&self) -> Result<(), StoreError> {
         // The certificate first: without it nothing is there any more.
         let mut lock = self.lock();
-        let results =
-            [CERTIFICATE, KEY, NEXT_KEY, RELOCKED_KEY, ROOT].map(|name| self.remove(name));
+        let names = [CERTIFICATE, KEY, NEXT_KEY, RELOCKED_KEY, ROOT].into_iter();
+        let results: Vec<_> =
+            names.chain(EARLIER_LEFTOVERS).map(|name| self.remove(name)).collect();
         results.into_iter().collect::<Result<Vec<()>, _>>()?;
         files::remove_leftovers(&self.folder)
             .map_err(|source| self.failed("clear", self.folder.clone(), source))?;
-        *lock = None;
+        *lock = Lock::default();
         Ok(())
     }
 

@@ -120,9 +120,12 @@ fn a_locked_key_needs_its_unlock_key_whatever_happens() {
     let store = Store::new(folder.path());
     assert_eq!(store.load(now(), Some(&one)).unwrap().unwrap().identity().node_id.as_str(), "m");
 
-    // Another key; if something else of it fails, the old one stays.
+    // Another key; if something else of it fails, that may be sealed with either.
     store.lock_with(Some(&two), || Err(StoreError::Locked)).unwrap_err();
-    assert!(store.is_locked_with(Some(&one)) && sealed());
+    assert!(!store.is_locked_with(Some(&one)) && !store.is_locked_with(Some(&two)));
+    for opens in [&one, &two] {
+        Store::new(folder.path()).load(now(), Some(opens)).unwrap().unwrap();
+    }
     store.lock_with(Some(&two), done).unwrap();
     assert!(matches!(Store::new(folder.path()).load(now(), Some(&one)), Err(StoreError::WrongKey)));
     store.load(now(), Some(&two)).unwrap().unwrap();
@@ -140,12 +143,65 @@ fn a_locked_key_needs_its_unlock_key_whatever_happens() {
             .unwrap();
         fs::write(path("swarm-node.key"), &old).unwrap();
         fs::write(path("swarm-node.key.relocked"), &new).unwrap();
-        Store::new(folder.path()).load(now(), Some(opens)).unwrap().unwrap();
-        assert!(sealed());
+        // Opening is no choice: the raft log may need the other one.
+        for opens in [&one, &two, opens] {
+            Store::new(folder.path()).load(now(), Some(opens)).unwrap().unwrap();
+        }
+        assert!(matches!(Store::new(folder.path()).load(now(), None), Err(StoreError::Locked)));
+        let store = Store::new(folder.path());
+        store.load(now(), Some(opens)).unwrap().unwrap();
+        assert!(!store.is_locked_with(Some(opens)));
+        store.lock_with(Some(opens), done).unwrap();
+        assert!(sealed() && store.is_locked_with(Some(opens)));
+        let other = if opens == &one { &two } else { &one };
+        let error = Store::new(folder.path()).load(now(), Some(other)).unwrap_err();
+        assert!(matches!(error, StoreError::WrongKey));
+        store.lock_with(Some(&two), done).unwrap();
     }
     let store = Store::new(folder.path());
-    store.load(now(), Some(&one)).unwrap().unwrap();
+    store.load(now(), Some(&two)).unwrap().unwrap();
     store.lock_with(None, done).unwrap();
     assert!(!sealed());
     Store::new(folder.path()).load(now(), None).unwrap().unwrap();
+}
+
+#[test]
+fn what_a_failed_renewal_left_does_not_outlive_a_change_of_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (one, two) = (vec![1; 32], vec![2; 32]);
+    let done = || Ok::<_, StoreError>(());
+    let swarm = Swarm::new();
+    let (old, new) = (swarm.issue("n", NodeRole::Manager), swarm.issue("n", NodeRole::Manager));
+    let store = Store::new(folder.path());
+    store.save(&old).unwrap();
+    store.lock_with(Some(&one), done).unwrap();
+    let (old_key, old_certificate) =
+        (fs::read(path("swarm-node.key")).unwrap(), fs::read(path("swarm-node.crt")).unwrap());
+    store.save(&new).unwrap();
+    let (new_key, new_certificate) =
+        (fs::read(path("swarm-node.key")).unwrap(), fs::read(path("swarm-node.crt")).unwrap());
+
+    // With and without the certificate that was to follow the next key.
+    for (certificate, has) in [(&old_certificate, &old), (&new_certificate, &new)] {
+        fs::write(path("swarm-node.key"), &old_key).unwrap();
+        fs::write(path("swarm-node.crt"), &old_certificate).unwrap();
+        let store = Store::new(folder.path());
+        store.load(now(), Some(&one)).unwrap().unwrap();
+        fs::write(path("swarm-node.key.next"), &new_key).unwrap();
+        fs::write(path("swarm-node.crt"), certificate).unwrap();
+        store.lock_with(Some(&two), done).unwrap();
+        assert!(!path("swarm-node.key.next").exists());
+        let store = Store::new(folder.path());
+        assert_eq!(store.load(now(), Some(&two)).unwrap().unwrap().key_pem(), has.key_pem());
+    }
+
+    // Left by a version that did not settle it: the key in place counts.
+    fs::write(path("swarm-node.key.next"), &old_key).unwrap();
+    fs::write(path("swarm-node.key.tmp"), old.key_pem()).unwrap();
+    let store = Store::new(folder.path());
+    assert_eq!(store.load(now(), Some(&two)).unwrap().unwrap().key_pem(), new.key_pem());
+    assert!(!path("swarm-node.key.tmp").exists());
+    store.lock_with(Some(&two), done).unwrap();
+    assert!(!path("swarm-node.key.next").exists());
 }
