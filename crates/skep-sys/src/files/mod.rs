@@ -3,7 +3,7 @@
 //!
 //! Modes are exact: they do not depend on the process's umask, and what a crash left behind does not keep
 //! its old one. Names that somebody else can shape (a container, an image, another user) are reached by
-//! descriptor only, see [`beneath`]; trees of any depth are walked by [`Walk`], copied by [`copy_tree`] and
+//! descriptor only, see [`open_beneath`]; trees of any depth are walked by [`Walk`], copied by [`copy_tree`] and
 //! removed by [`remove_tree`].
 
 // What clippy.toml forbids everywhere else.

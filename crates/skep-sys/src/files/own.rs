@@ -9,7 +9,7 @@ use super::dir::make_dirs;
 use super::replace::remove_leftovers;
 
 /// As [`make_dirs`], for a folder that is ours alone, at the start: one that exists gets exactly `mode`, too,
-/// and what a crash left of [`super::replace`] in it goes.
+/// and what a crash left of [`super::replace()`] in it goes.
 pub fn own_dir(path: &Path, mode: u32) -> io::Result<()> {
     dir_of_mode(path, mode)?;
     match remove_leftovers(path) {
