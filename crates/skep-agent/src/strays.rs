@@ -58,6 +58,10 @@ async fn sweep(executor: &dyn Executor, worker: &Worker) {
     // In this order: a task is known before its container is made.
     let strays: Vec<TaskId> = found.into_iter().filter(|task| !worker.knows(task)).collect();
     let removals = futures::stream::iter(strays).for_each_concurrent(AT_ONCE, |task| async move {
+        // It may have been assigned while others were removed.
+        if worker.knows(&task) {
+            return;
+        }
         tracing::warn!(%task, "removing the container of a task that is not assigned to this node");
         if let Err(error) = executor.remove_stray(&task).await {
             tracing::warn!(

@@ -7,7 +7,9 @@
 //! order is that of asking; starts and ends do not wait for each other, so that a full host can
 //! always be emptied.
 //!
-//! Whoever waits holds no lock and may give up: its place is then free at once.
+//! Whoever waits may give up: its place is then free at once. A start that waits holds no lock. An end
+//! holds that of its container: it is taken first, since a start that hangs (in a volume's mount) may have
+//! it, and an end that waited for it with a turn would keep others from theirs.
 
 use std::sync::Arc;
 

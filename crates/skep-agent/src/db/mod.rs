@@ -61,7 +61,17 @@ impl DatabaseError {
     fn is_damage(&self) -> bool {
         match self {
             Self::Unusable { source, .. } => {
-                !matches!(**source, redb::Error::Io(_))
+                use redb::Error;
+                matches!(
+                    **source,
+                    Error::Corrupted(_)
+                        | Error::UpgradeRequired(_)
+                        | Error::TableTypeMismatch { .. }
+                        | Error::TableIsMultimap(_)
+                        | Error::TableIsNotMultimap(_)
+                        | Error::TypeDefinitionChanged { .. }
+                        | Error::TableDoesNotExist(_)
+                )
                 // What redb says of a file that is no database, or ends too early.
                 || is_nonsense(source)
             }

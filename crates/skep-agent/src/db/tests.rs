@@ -67,6 +67,16 @@ fn what_cannot_be_read_is_kept_and_made_anew() {
 }
 
 #[test]
+fn what_another_writer_has_open_is_left_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, _) = TaskDb::open(folder.path()).unwrap();
+    db.assign(task("a"));
+    assert!(!TaskDb::open(folder.path()).unwrap_err().is_damage());
+    drop(db);
+    assert_eq!(TaskDb::open(folder.path()).unwrap().1.len(), 1);
+}
+
+#[test]
 fn the_file_is_private() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();

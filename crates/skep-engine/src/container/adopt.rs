@@ -115,8 +115,8 @@ impl Engine {
             // In the background: a daemon that comes up with many dead containers serves meanwhile.
             tokio::spawn(async move {
                 let remove = {
-                    let _turn = this.inner.admission.end().await;
                     let _op = c.op.lock().await;
+                    let _turn = this.inner.admission.end().await;
                     let stopped = c.read(|r| r.stopped_by_user);
                     c.live(|l| l.stopping = stopped);
                     this.clear_up(&c, status, Again::AtStart).await

@@ -100,8 +100,8 @@ impl Engine {
             c.tell(|g| g.ending = true);
         }
         let remove = {
-            let _turn = self.inner.admission.end().await;
             let _op = c.op.lock().await;
+            let _turn = self.inner.admission.end().await;
             if c.live(|l| l.run) != run {
                 return;
             }

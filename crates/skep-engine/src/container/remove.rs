@@ -71,8 +71,8 @@ impl Engine {
         if c.phase() == Phase::Removing {
             return Err(EngineError::RemovalInProgress(c.id.clone()));
         }
-        let _turn = self.inner.admission.end().await;
         let _op = c.op.lock().await;
+        let _turn = self.inner.admission.end().await;
         let refused = |state, hint| EngineError::RemoveRunning {
             name: format!("/{}", c.name()),
             state,

@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use skep_control::{Action, ObjectKey, Store};
 use skep_pki::{JoinToken, NewRoot, Signer, TrustRoot, create_root, issuer_info};
 use skep_types::{
-    Bytes64, CaConfig, Cluster, IssuanceState, JoinTokens, Nanos, Node, RootCa, RootRotation,
-    Timestamp, TlsInfo,
+    Bytes64, CaConfig, Cluster, IssuanceState, JoinTokens, Nanos, Node, NodeState, RootCa,
+    RootRotation, Timestamp, TlsInfo,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -145,8 +145,10 @@ pub(crate) async fn run(
         let written = writer.write(|store, _| Ok::<_, Infallible>(step(store)));
         let (_, left) = written.await?.unwrap_or_else(|never| match never {});
         match left {
-            0 => tracing::info!("the swarm has its new root certificate"),
-            nodes => tracing::info!(nodes, "nodes have no certificate of the new root yet"),
+            Some(0) => tracing::info!("the swarm has its new root certificate"),
+            Some(nodes) => tracing::info!(nodes, "nodes have no certificate of the new root yet"),
+            // It was given up meanwhile, or `step` has said why.
+            None => {}
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -164,30 +166,37 @@ fn concerns(watched: &Watched) -> bool {
     }
 }
 
-/// Asks nodes to renew, or ends the rotation; answers how many nodes are left.
-fn step(store: &Store) -> (Vec<Action>, usize) {
-    let Some(cluster) = store.cluster() else { return (Vec::new(), 0) };
-    let Some(rotation) = &cluster.root_ca.root_rotation else { return (Vec::new(), 0) };
-    let Some(wanted) = tls_info(&cluster.root_ca) else { return (Vec::new(), 0) };
+/// Asks nodes to renew, or ends the rotation; answers how many nodes are left. `None`: there is no rotation,
+/// or it cannot go on.
+fn step(store: &Store) -> (Vec<Action>, Option<usize>) {
+    let nothing = (Vec::new(), None);
+    let Some(cluster) = store.cluster() else { return nothing };
+    let Some(rotation) = &cluster.root_ca.root_rotation else { return nothing };
+    let Some(wanted) = tls_info(&cluster.root_ca) else {
+        tracing::error!("the new root certificate cannot be read");
+        return nothing;
+    };
     let left: Vec<&Node> =
         store.nodes().map(|node| node.as_ref()).filter(|node| !signed_by(node, &wanted)).collect();
     if left.is_empty() {
         let mut cluster = Cluster::clone(cluster);
         cluster.root_ca = finished(rotation, cluster.root_ca.last_forced_rotation);
-        return (vec![Action::Update(cluster.into())], 0);
+        return (vec![Action::Update(cluster.into())], Some(0));
     }
-    let busy = |node: &&&Node| {
+    let asked = |node: &&&Node| {
         let state = node.certificate.state;
         matches!(state, IssuanceState::Rotate | IssuanceState::Renew | IssuanceState::Pending)
     };
+    // One that is away renews when it comes back; it makes no work, and others do not wait for it.
+    let busy = |node: &&&Node| asked(node) && node.status.state == NodeState::Ready;
     let room = AT_ONCE.saturating_sub(left.iter().filter(busy).count());
-    let idle = left.iter().filter(|node| !busy(node)).take(room);
+    let idle = left.iter().filter(|node| !asked(node)).take(room);
     let actions = idle.map(|node| {
         let mut node = Node::clone(node);
         node.certificate.state = IssuanceState::Rotate;
         Action::Update(node.into())
     });
-    (actions.collect(), left.len())
+    (actions.collect(), Some(left.len()))
 }
 
 /// Whether a node says that its certificate is of this issuer.
@@ -289,6 +298,7 @@ mod tests {
         for n in 0..40 {
             let mut node = Node { id: format!("n{n:02}").as_str().into(), ..Node::default() };
             node.certificate.state = IssuanceState::Issued;
+            node.status.state = NodeState::Ready;
             actions.push(Action::Create(node.into()));
         }
         let mut store = Store::default();
@@ -299,7 +309,7 @@ mod tests {
         };
         apply(&mut store, actions);
         let (actions, left) = step(&store);
-        assert_eq!((actions.len(), left), (30, 40));
+        assert_eq!((actions.len(), left), (30, Some(40)));
         apply(&mut store, actions);
         assert_eq!(step(&store).0.len(), 0);
         // Those that have renewed say so, and make room for others.
@@ -317,17 +327,38 @@ mod tests {
         let done = renew(&store);
         apply(&mut store, done);
         let (actions, left) = step(&store);
-        assert_eq!((actions.len(), left), (10, 10));
+        assert_eq!((actions.len(), left), (10, Some(10)));
         apply(&mut store, actions);
         let done = renew(&store);
         apply(&mut store, done);
         let (actions, left) = step(&store);
-        assert_eq!((actions.len(), left), (1, 0));
+        assert_eq!((actions.len(), left), (1, Some(0)));
         apply(&mut store, actions);
         let root = store.cluster().unwrap().root_ca.clone();
         assert_eq!((&root.ca_cert, &root.ca_key), (&new.ca_cert, &new.ca_key));
         let token: JoinToken = root.join_tokens.worker.parse().unwrap();
         assert_eq!(token.digest(), skep_pki::root_digest(&new.ca_cert.0));
         assert!(root.root_rotation.is_none());
+        assert_eq!(step(&store).1, None);
+    }
+
+    #[test]
+    fn nodes_that_are_away_hold_up_only_the_end() {
+        let mut cluster = cluster();
+        let wanted = asks(|ca| ca.force_rotate = 1);
+        cluster.root_ca = changed_root(&cluster, &wanted, now()).unwrap().unwrap();
+        let mut actions = vec![Action::Create(cluster.into())];
+        for n in 0..35 {
+            let mut node = Node { id: format!("n{n:02}").as_str().into(), ..Node::default() };
+            let away = n < 30;
+            node.certificate.state =
+                if away { IssuanceState::Rotate } else { IssuanceState::Issued };
+            node.status.state = if away { NodeState::Down } else { NodeState::Ready };
+            actions.push(Action::Create(node.into()));
+        }
+        let mut store = Store::default();
+        store.apply(1, now(), actions).unwrap();
+        let (actions, left) = step(&store);
+        assert_eq!((actions.len(), left), (5, Some(35)));
     }
 }

@@ -26,6 +26,9 @@ const ID: &str = "id";
 const KEYS: &str = "keys.json";
 const LOG: &str = "log.redb";
 
+/// What earlier versions wrote the keys to before they renamed them. A crash left it there, in the clear.
+const EARLIER_LEFTOVER: &str = "keys.new";
+
 /// Why raft did not start.
 #[derive(Debug, Error)]
 pub enum RaftStartError {
@@ -185,6 +188,9 @@ fn open(dir: &Path, first: bool, unlock_key: Option<&[u8]>) -> Result<Opened, Ra
     }
     files::make_dirs(dir, 0o700)
         .map_err(|source| RaftStartError::Folder { path: dir.to_owned(), source })?;
+    let leftover = dir.join(EARLIER_LEFTOVER);
+    files::remove_file(&leftover, Durability::Volatile)
+        .map_err(|source| RaftStartError::Folder { path: leftover, source })?;
     let id = member_id(&dir.join(ID))?;
     let keys = KeyFile::open(&dir.join(KEYS), unlock_key).map_err(RaftStartError::Keys)?;
     let sealer = Arc::new(keys.sealer().map_err(RaftStartError::Keys)?);

@@ -222,7 +222,11 @@ async fn a_locked_log_opens_with_its_key_only() {
     drop(writer);
     stop(node).await;
 
+    // What an earlier version left has the data keys in the clear.
+    let leftover = dir.path().join("keys.new");
+    std::fs::write(&leftover, "{}").unwrap();
     let locked = start(dir.path(), Begin::Resume, None).await.err().unwrap();
+    assert!(!leftover.exists());
     assert!(matches!(locked, RaftStartError::Keys(KeyFileError::Locked)), "{locked:?}");
     let wrong = start(dir.path(), Begin::Resume, Some(&[8; KEY_LEN])).await.err().unwrap();
     assert!(matches!(wrong, RaftStartError::Keys(KeyFileError::WrongKey)), "{wrong:?}");

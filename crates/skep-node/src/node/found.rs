@@ -188,14 +188,16 @@ impl SwarmNode {
             "" => old.data_path_addr,
             text => resolver.data_path(text)?,
         };
+        let mut unlock_key = None;
         if let Slot::Active(member) = &slot {
+            unlock_key = member.unlock_key().await;
             member.stop().await;
         }
         drop(slot);
         let old_state = old.clone();
         let state = State { listen_addr, advertise_addr, data_path_addr, ..old };
-        let started =
-            Member::resume_as(self, state.clone(), None, ManagerStart::ForceNewCluster).await;
+        let start = ManagerStart::ForceNewCluster;
+        let started = Member::resume_as(self, state.clone(), unlock_key.clone(), start).await;
         match started {
             Ok(member) => {
                 let stored = state.clone();
@@ -204,7 +206,7 @@ impl SwarmNode {
                     // The old one is stopped, and this one must not go on at an address that the next start
                     // would not know.
                     member.stop().await;
-                    self.failed(Some(old_state), skep_types::report(&error), None);
+                    self.failed(Some(old_state), skep_types::report(&error), unlock_key);
                     return Err(error);
                 }
                 let id = member.node_id().clone();
@@ -213,7 +215,7 @@ impl SwarmNode {
                 if leads { Ok(id) } else { Err(NotManager::NoLeader.into()) }
             }
             Err(error) => {
-                self.failed(Some(old_state), skep_types::report(&error), None);
+                self.failed(Some(old_state), skep_types::report(&error), unlock_key);
                 Err(error)
             }
         }

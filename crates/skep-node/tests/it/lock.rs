@@ -53,7 +53,13 @@ async fn autolock_asks_for_the_key_after_a_restart() {
     assert_eq!(rig.node.info().await.local_state, LocalNodeState::Locked);
     assert!(matches!(rig.node.unlock(&key).await, Err(NodeError::WrongUnlockKey)));
     rig.node.unlock(&second).await.unwrap();
+    until("the manager leads", || async { rig.node.control().ok() }).await;
+
+    // One that is unlocked begins a new cluster with the key that it has.
+    let again = InitRequest { force_new_cluster: true, ..InitRequest::default() };
+    rig.node.init(again).await.unwrap();
     let control = until("the manager leads", || async { rig.node.control().ok() }).await;
+    assert_eq!(control.unlock_key().await.unwrap(), second);
 
     let cluster = control.cluster().await.unwrap();
     let mut spec = cluster.spec.clone();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures::future::join_all;
-use skep_engine::{Engine, EngineError, ErrorKind, RemoveOptions};
+use skep_engine::{Engine, EngineError, ErrorKind, Labelled, RemoveOptions};
 use skep_types::TaskId;
 
 const TASK_LABEL: &str = "com.docker.swarm.task.id";
@@ -11,21 +11,23 @@ const TASK_NAME_LABEL: &str = "com.docker.swarm.task.name";
 
 /// The container that an earlier call, or an earlier daemon, made for the task.
 pub fn find(engine: &Engine, task: &TaskId) -> Option<String> {
-    let found = engine.containers_labelled(TASK_LABEL, Some(task.as_str()));
-    found.into_iter().next().map(|container| container.id)
+    of_tasks(engine, Some(task)).into_iter().next().map(|container| container.id)
 }
 
-/// Tasks that have containers here. A container counts only if its name is the one its task gave it
-/// too: labels alone may have been copied to a container of a user's.
+/// Tasks that have containers here.
 pub fn tasks(engine: &Engine) -> Vec<TaskId> {
+    let containers = of_tasks(engine, None).into_iter();
+    containers.map(|container| TaskId::from(container.value.as_str())).collect()
+}
+
+/// The containers of this task, or of all; the value is the task's id. A container counts only if its name
+/// is the one its task gave it too: labels alone may have been copied to a container of a user's.
+fn of_tasks(engine: &Engine, task: Option<&TaskId>) -> Vec<Labelled> {
     let named = engine.containers_labelled(TASK_NAME_LABEL, None);
     let named = named.into_iter().filter(|container| container.name == container.value);
     let ours: HashSet<String> = named.map(|container| container.id).collect();
-    let labelled = engine.containers_labelled(TASK_LABEL, None).into_iter();
-    labelled
-        .filter(|container| ours.contains(&container.id))
-        .map(|container| TaskId::from(container.value.as_str()))
-        .collect()
+    let labelled = engine.containers_labelled(TASK_LABEL, task.map(TaskId::as_str)).into_iter();
+    labelled.filter(|container| ours.contains(&container.id)).collect()
 }
 
 /// Removes a container with its anonymous volumes, running or not. One that is gone is no error.
@@ -39,7 +41,7 @@ pub async fn remove(engine: &Engine, container: &str) -> Result<(), EngineError>
 
 /// Removes every task's container. All are tried; the first failure is returned.
 pub async fn remove_all(engine: &Engine) -> Result<(), EngineError> {
-    let containers = engine.containers_labelled(TASK_LABEL, None);
+    let containers = of_tasks(engine, None);
     let removals = containers.iter().map(|container| remove(engine, &container.id));
     join_all(removals).await.into_iter().collect()
 }
