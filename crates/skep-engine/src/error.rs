@@ -176,6 +176,16 @@ pub enum EngineError {
     /// The container's shim could not be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The shim cannot be reached, and nothing says that the container has ended.
+    #[error(
+        "container {name} runs, but its shim cannot be reached now ({reason}): it is tried again and again; the container can be removed by force"
+    )]
+    ShimUnreached {
+        /// Container's name.
+        name: String,
+        /// The last try's error.
+        reason: String,
+    },
     /// A file operation failed.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -352,7 +362,7 @@ impl EngineError {
             | Self::UsesUnknown { .. }
             | Self::Conflict(_) => ErrorKind::Conflict,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
-            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Unavailable(_) | Self::ShimUnreached { .. } => ErrorKind::Unavailable,
             Self::Image(e) => match e.kind() {
                 skep_image::Kind::NotFound => ErrorKind::NotFound,
                 skep_image::Kind::Conflict => ErrorKind::Conflict,

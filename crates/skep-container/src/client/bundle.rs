@@ -41,10 +41,17 @@ pub(super) async fn read_config(bundle: &Path) -> io::Result<ShimConfig> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// The exit status in a bundle, if it has one.
+/// The exit status in a bundle, if it has one. One that makes no sense is none: it will not get better.
 pub(super) async fn read_exit(bundle: &Path) -> io::Result<Option<ExitStatus>> {
-    match tokio::fs::read(bundle.join(proto::EXIT_FILE)).await {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+    let path = bundle.join(proto::EXIT_FILE);
+    match tokio::fs::read(&path).await {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(status) => Ok(Some(status)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "an exit status makes no sense");
+                Ok(None)
+            }
+        },
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }

@@ -30,19 +30,27 @@ impl ShimProcess {
     /// [`crate::CreateRequest::bundle`]. Blocks for some microseconds for each process of the host.
     ///
     /// # Errors
-    /// When processes cannot be listed.
+    /// When processes cannot be listed or looked at: then it is not known which there are.
     pub fn all_in(folder: &Path) -> io::Result<Vec<ShimProcess>> {
         let mut all = Vec::new();
         for entry in std::fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // One that has just ended is none.
-            if let Some(bundle) = bundle_of(pid).filter(|bundle| bundle.parent() == Some(folder)) {
+            if let Some(bundle) = bundle_of(pid)?.filter(|bundle| bundle.parent() == Some(folder)) {
                 all.push(ShimProcess { pid, bundle });
             }
         }
         Ok(all)
+    }
+
+    /// Whether there is a shim for this bundle, answering or not. Blocks.
+    ///
+    /// # Errors
+    /// As [`ShimProcess::all_in`].
+    pub fn is_there(bundle: &Path) -> io::Result<bool> {
+        let Some(folder) = bundle.parent() else { return Ok(false) };
+        Ok(Self::all_in(folder)?.iter().any(|shim| shim.bundle == bundle))
     }
 
     /// Ends whatever shim there is for this bundle, answering or not. Blocks. The container's
@@ -74,7 +82,7 @@ impl ShimProcess {
             other => other?,
         };
         // The number may be another process's by now; from here on it cannot become one.
-        if bundle_of(self.pid).as_ref() != Some(&self.bundle) {
+        if bundle_of(self.pid)?.as_ref() != Some(&self.bundle) {
             return Ok(());
         }
         match pidfd_send_signal(&process, Signal::KILL) {
@@ -89,17 +97,30 @@ impl ShimProcess {
     }
 }
 
-/// The bundle of a shim of this host; `None` for other processes.
-fn bundle_of(pid: i32) -> Option<PathBuf> {
+/// The bundle of a shim of this host; `None` for other processes, and for one that has just ended.
+///
+/// # Errors
+/// When the process cannot be looked at, for want of descriptors for example.
+fn bundle_of(pid: i32) -> io::Result<Option<PathBuf>> {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    if std::fs::read(process.join("comm")).ok()? != COMM {
-        return None;
+    let read = |file: &str| match std::fs::read(process.join(file)) {
+        Err(error) if has_ended(&error) => Ok(None),
+        other => other.map(Some),
+    };
+    if read("comm")?.as_deref() != Some(COMM) {
+        return Ok(None);
     }
-    let line = std::fs::read(process.join("cmdline")).ok()?;
+    let Some(line) = read("cmdline")? else { return Ok(None) };
     let mut words = line.split(|byte| *byte == 0).skip(1);
-    let (name, bundle) = (words.next()?, words.next()?);
+    let (Some(name), Some(bundle)) = (words.next(), words.next()) else { return Ok(None) };
     let bundle = PathBuf::from(OsStr::from_bytes(bundle));
-    (name == b"shim" && is_of_this_host(&process, &bundle)).then_some(bundle)
+    Ok((name == b"shim" && is_of_this_host(&process, &bundle)).then_some(bundle))
+}
+
+/// Whether an error of `/proc` says that the process is gone.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// Whether its paths mean here what they mean there: another host of this kernel may have a bundle of

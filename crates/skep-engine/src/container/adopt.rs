@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bollard_stubs::models::RestartPolicyNameEnum as Policy;
 use futures::StreamExt;
-use skep_container::{ConnectError, ControlError, ExitStatus, Handle, Status};
+use skep_container::{ConnectError, ControlError, Handle, Status};
 use skep_net::{SandboxAdoption, SandboxId};
 use skep_sys::files;
 
@@ -16,6 +16,7 @@ use super::cell::Container;
 use super::damaged;
 use super::end::{Again, restart_input, wants_restart};
 use super::mounts::MountKind;
+use super::reach::{Alive, Found, STATE_LIMIT, unseen_end};
 use super::record::{self, Record};
 use super::subpath;
 use super::watch::{HealthStatus, Phase};
@@ -23,22 +24,8 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::util;
 
-/// Exit code of a container that nobody saw the end of: lost shim, or the host went down (Docker's).
-const UNKNOWN_END: i32 = 255;
-
-/// How long a shim gets to say how its container is; it takes less than a millisecond.
-const STATE_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
-
 /// How many containers are settled at a time.
 const AT_ONCE: usize = 16;
-
-/// What was found about a container that ran when the last daemon knew.
-enum Found {
-    /// Its shim answers and the process lives; or the shim hangs, and nothing says that it ended.
-    Alive(Box<Handle>, Status, Option<i32>),
-    /// It ended meanwhile.
-    Ended(Option<Box<Handle>>, ExitStatus),
-}
 
 /// What is below the containers' folder.
 #[derive(Default)]
@@ -83,31 +70,33 @@ impl Engine {
             let this = self.clone();
             util::blocking(move || subpath::remove_leftovers(&this.inner.config)).await;
         }
-        // Of what is not running in the records; the others are not to be doubted yet.
-        self.sweep_shims().await;
-
         let mut alive = Vec::new();
+        let mut unreached = Vec::new();
         let mut ended = Vec::new();
         let mut idle = Vec::new();
         let found = futures::future::join_all(loaded.iter().map(|c| self.find_out(c))).await;
         for (c, found) in loaded.iter().zip(found) {
             match found {
-                Some(Found::Alive(handle, status, pid)) => {
-                    alive.push((c.clone(), *handle, status, pid))
-                }
+                Some(Found::Alive(found)) => alive.push((c.clone(), *found)),
+                Some(Found::Unreached(reason)) => unreached.push((c.clone(), reason)),
                 Some(Found::Ended(handle, status)) => ended.push((c.clone(), handle, status)),
-                None => idle.push(c.clone()),
+                Some(Found::Unstarted) | None => idle.push(c.clone()),
             }
         }
-        if let Err(error) = self.adopt_network(&alive, &damaged).await {
+        // Once it is known which containers run.
+        self.sweep_shims().await;
+        if let Err(error) = self.adopt_network(&alive, &unreached, &damaged).await {
             // Its loop goes on trying; a container with half a network is better than none.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "could not take over the network of all containers"
             );
         }
-        for (c, handle, status, pid) in alive {
-            self.adopt_running(&c, handle, status, pid);
+        for (c, found) in alive {
+            self.adopt_running(&c, found);
+        }
+        for (c, reason) in unreached {
+            self.keep_unreached(&c, reason);
         }
         for (c, handle, status) in ended {
             let this = self.clone();
@@ -217,90 +206,96 @@ impl Engine {
         .await;
     }
 
-    /// What has become of a container that the record says ran. `None` when it did not run.
+    /// What has become of a container. `None` when it did not run, whose remains are cleared away.
     async fn find_out(&self, c: &Arc<Container>) -> Option<Found> {
-        if !c.phase().is_running() {
-            // A crash in the middle of a start: the shim may be there, the record knows nothing of it.
-            let bundle = self.inner.config.bundles_dir().join(&c.id);
-            if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-                tracing::warn!(
-                    container = c.id,
-                    error = &error as &dyn std::error::Error,
-                    "could not remove a half-started container"
-                );
-            }
-            let images = self.inner.images.clone();
-            let id = c.id.clone();
-            if let Err(error) = util::blocking(move || images.unmount(&id)).await {
-                tracing::warn!(
-                    container = c.id,
-                    error = &error as &dyn std::error::Error,
-                    "could not unmount a container's root"
-                );
-            }
-            return None;
+        let found = self.ask_shim(c).await;
+        if c.phase().is_running() {
+            return Some(match found {
+                // The record says more than a shim that was only made.
+                Found::Unstarted => Found::Ended(None, unseen_end()),
+                found => found,
+            });
         }
-        let unknown = || ExitStatus {
-            code: UNKNOWN_END,
-            signal: None,
-            oom_killed: false,
-            finished_at: util::now(),
-        };
+        if self.note_unrecorded(c, &found).await {
+            return Some(found);
+        }
+        // A crash in the middle of a start: the shim may be there, the record knows nothing of it.
         let bundle = self.inner.config.bundles_dir().join(&c.id);
-        let handle = match self.inner.runtime.connect(&c.id, &bundle).await {
-            Ok(handle) => handle,
-            Err(error) => {
-                if !matches!(error, ConnectError::Unknown { .. }) {
-                    tracing::warn!(
-                        container = c.id,
-                        error = &error as &dyn std::error::Error,
-                        "a container's shim cannot be reached"
-                    );
-                }
-                return Some(Found::Ended(None, unknown()));
-            }
-        };
-        let as_recorded = |handle| {
-            let (phase, pid) = c.read(|r| (r.state.phase, r.state.pid));
-            let status = if phase == Phase::Paused { Status::Paused } else { Status::Running };
-            Found::Alive(Box::new(handle), status, Some(pid))
-        };
-        // Others do not wait for one that hangs.
-        let state = tokio::time::timeout(STATE_LIMIT, handle.state()).await;
-        let Ok(state) = state else { return Some(as_recorded(handle)) };
-        match state {
-            Err(ControlError::Hung { .. }) => Some(as_recorded(handle)),
-            Ok(state) => Some(match (state.status, state.exit) {
-                (Status::Running | Status::Paused, None) => {
-                    Found::Alive(Box::new(handle), state.status, state.pid)
-                }
-                (_, Some(exit)) => Found::Ended(Some(Box::new(handle)), exit),
-                (_, None) => Found::Ended(Some(Box::new(handle)), unknown()),
-            }),
-            Err(error) => {
-                tracing::warn!(
-                    container = c.id,
-                    error = &error as &dyn std::error::Error,
-                    "a container's shim does not answer"
-                );
-                Some(Found::Ended(Some(Box::new(handle)), unknown()))
-            }
+        if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
+            tracing::warn!(
+                container = c.id,
+                error = &error as &dyn std::error::Error,
+                "could not remove a half-started container"
+            );
         }
+        let images = self.inner.images.clone();
+        let id = c.id.clone();
+        if let Err(error) = util::blocking(move || images.unmount(&id)).await {
+            tracing::warn!(
+                container = c.id,
+                error = &error as &dyn std::error::Error,
+                "could not unmount a container's root"
+            );
+        }
+        None
+    }
+
+    /// Notes a start that did not reach the record, because the disk was full or the daemon was killed: what
+    /// runs was started, and goes on. `false` where nothing says that there was one.
+    async fn note_unrecorded(&self, c: &Arc<Container>, found: &Found) -> bool {
+        let known = c.read(|r| r.state.finished_at);
+        let (phase, pid, started_at) = match (c.phase(), found) {
+            (Phase::Removing | Phase::Dead, _) => return false,
+            (_, Found::Alive(found)) if found.status == Status::Paused => {
+                (Phase::Paused, found.pid, found.started_at)
+            }
+            (_, Found::Alive(found)) => (Phase::Running, found.pid, found.started_at),
+            (_, Found::Unreached(_)) => (Phase::Running, None, None),
+            // Not one that the record has seen, and whose remains could not be removed.
+            (_, Found::Ended(Some(_), exit)) if known.is_none_or(|at| exit.finished_at > at) => {
+                (Phase::Running, None, None)
+            }
+            _ => return false,
+        };
+        tracing::info!(
+            container = c.id,
+            name = c.name(),
+            from = c.phase().as_str(),
+            to = phase.as_str(),
+            "a container was started without a record of it"
+        );
+        let sandbox = self.inner.net.sandbox_of(&c.id);
+        c.change(|r| {
+            r.state.phase = phase;
+            r.state.pid = pid.unwrap_or(0);
+            r.state.started_at = Some(started_at.unwrap_or_else(util::now));
+            r.state.error.clear();
+            r.state.sandbox = sandbox.map(|id| id.to_string());
+        });
+        for volume in c.read(Record::volumes) {
+            self.inner.volumes.adopt(&volume, &c.id, true);
+        }
+        c.save_or_warn().await;
+        true
     }
 
     /// Tells the network room which sandboxes live on; all others go.
     async fn adopt_network(
         &self,
-        alive: &[(Arc<Container>, Handle, Status, Option<i32>)],
+        alive: &[(Arc<Container>, Alive)],
+        unreached: &[(Arc<Container>, String)],
         damaged: &[Arc<Container>],
     ) -> Result<()> {
         let damaged = futures::future::join_all(damaged.iter().map(|c| async move {
             self.find_sandbox(c).await.map(|(id, handle)| (c, id, handle))
         }));
         let damaged = damaged.await.into_iter().flatten();
-        let alive = alive.iter().filter_map(|(c, handle, ..)| {
+        // Whoever holds the sockets of one that cannot be reached, the network room makes others.
+        let alive = alive.iter().map(|(c, found)| (c, Some(found.handle.clone())));
+        let alive = alive.chain(unreached.iter().map(|(c, _)| (c, None)));
+        let alive = alive.filter_map(|(c, handle)| {
             let id = c.read(|r| r.state.sandbox.clone())?;
-            Some((c, SandboxId::new(id), Some(handle.clone())))
+            Some((c, SandboxId::new(id), handle))
         });
         let adoptions = alive.chain(damaged).map(|(c, id, handle)| async move {
             let dns_sockets = match handle {
@@ -330,11 +325,13 @@ impl Engine {
     }
 
     /// Goes on with a running container as if nothing had happened.
-    fn adopt_running(&self, c: &Arc<Container>, handle: Handle, status: Status, pid: Option<i32>) {
+    pub(super) fn adopt_running(&self, c: &Arc<Container>, found: Alive) {
+        let Alive { handle, status, pid, .. } = found;
         let phase = if status == Status::Paused { Phase::Paused } else { Phase::Running };
         let health = self.has_health_check(c);
         let run = c.live(|l| {
             l.handle = Some(handle.clone());
+            l.unreached = None;
             l.run += 1;
             if health {
                 l.health.status = HealthStatus::Starting;

@@ -85,6 +85,7 @@ impl Engine {
         // Under the lock, so that a start is either over or will serve this client.
         let attached = {
             let _op = c.op.lock().await;
+            c.reachable()?;
             match c.handle().filter(|_| c.phase().is_running()) {
                 Some(handle) => Ok(handle.attach(wanted).await?),
                 None => {

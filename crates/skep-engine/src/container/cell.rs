@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::record::Record;
 use super::watch::{Glance, HealthStatus, Phase};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::util;
 
 /// Pause before a record that could not be saved is saved again.
@@ -48,6 +48,8 @@ pub struct Container {
 pub struct Live {
     /// Connection to the shim while there is one.
     pub handle: Option<Handle>,
+    /// Why the shim of the container, which runs for all that is known, cannot be reached now.
+    pub unreached: Option<String>,
     /// Clients that attached before the start; served by it.
     pub pending: Vec<PendingAttach>,
     /// Health as found.
@@ -190,6 +192,17 @@ impl Container {
     /// Connection to the shim while there is one.
     pub fn handle(&self) -> Option<Handle> {
         self.live(|l| l.handle.clone())
+    }
+
+    /// Refuses calls that need a shim which cannot be reached.
+    ///
+    /// # Errors
+    /// `ShimUnreached`.
+    pub fn reachable(&self) -> Result<()> {
+        match self.live(|l| l.unreached.clone()) {
+            Some(reason) => Err(EngineError::ShimUnreached { name: self.name(), reason }),
+            None => Ok(()),
+        }
     }
 
     /// Writes the record as it is when the disk gets to it.

@@ -8,9 +8,11 @@ use skep_container::{ControlError, ExitStatus, Handle};
 use tokio::sync::oneshot;
 
 use super::cell::Container;
+use super::reach::{Pauses, unseen_end};
 use super::record::Record;
 use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
+use crate::error::report;
 use crate::util;
 
 /// First pause before a restart; it doubles up to [`LONGEST_PAUSE`].
@@ -19,8 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A run of this length makes the next pause the first again.
 const GOOD_RUN: time::Duration = time::Duration::seconds(10);
-/// Exit code of a container whose shim was killed: nobody knows better (Docker's).
-const LOST: i32 = 255;
 
 /// Who starts a container again, which decides what becomes of its count of restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,26 +68,34 @@ impl Engine {
     pub(crate) fn watch_end(&self, c: &Arc<Container>, handle: Handle, run: u64) {
         let (this, c) = (self.clone(), c.clone());
         tokio::spawn(async move {
-            let ended = tokio::select! {
-                ended = handle.wait() => ended,
-                () = this.inner.closing.cancelled() => return,
-            };
-            let status = match ended {
-                Ok(status) => status,
-                Err(error) => {
-                    if !matches!(error, ControlError::Gone { .. }) {
-                        tracing::warn!(
-                            container = c.id,
-                            error = &error as &dyn std::error::Error,
-                            "could not learn how a container ended"
-                        );
-                    }
-                    ExitStatus {
-                        code: LOST,
-                        signal: None,
-                        oom_killed: false,
-                        finished_at: util::now(),
-                    }
+            let mut pauses = Pauses::new();
+            let status = loop {
+                let ended = tokio::select! {
+                    ended = handle.wait() => ended,
+                    () = this.inner.closing.cancelled() => return,
+                };
+                let error = match ended {
+                    Ok(status) => break status,
+                    Err(ControlError::Gone { .. }) => break unseen_end(),
+                    Err(error) => error,
+                };
+                // It was cleared up after meanwhile.
+                if c.live(|l| l.run) != run || !c.phase().is_running() {
+                    return;
+                }
+                // Nothing says that it has ended.
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "could not learn whether a container has ended, asking again"
+                );
+                // Its shim is gone, and what that left cannot be read.
+                if matches!(error, ControlError::Io { .. }) {
+                    c.live(|l| l.unreached = Some(report(&error)));
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pauses.next()) => {}
+                    () = this.inner.closing.cancelled() => return,
                 }
             };
             this.ended(&c, run, status).await;
@@ -96,28 +104,38 @@ impl Engine {
 
     /// Clears up after the end of a run, and starts or removes the container if that is due.
     pub(crate) async fn ended(&self, c: &Arc<Container>, run: u64, status: ExitStatus) {
-        if c.live(|l| l.run) == run {
-            c.tell(|g| g.ending = true);
-        }
-        let remove = {
-            let _op = c.op.lock().await;
-            let _turn = self.inner.admission.end().await;
-            if c.live(|l| l.run) != run {
-                return;
-            }
-            if !c.phase().is_running() {
-                c.tell(|g| g.ending = false);
-                return;
-            }
-            self.clear_up(c, status, Again::ByPolicy).await
-        };
-        if remove && let Err(error) = self.remove_container(c, true, true).await {
+        if self.settle_end(c, run, status).await
+            && let Err(error) = self.remove_container(c, true, true).await
+        {
             tracing::warn!(
                 container = c.id,
                 error = &error as &dyn std::error::Error,
                 "could not remove an ended container"
             );
         }
+    }
+
+    /// Clears up after the end of a run, and starts the container if that is due; tells whether it is to be
+    /// removed.
+    pub(super) async fn settle_end(
+        &self,
+        c: &Arc<Container>,
+        run: u64,
+        status: ExitStatus,
+    ) -> bool {
+        if c.live(|l| l.run) == run {
+            c.tell(|g| g.ending = true);
+        }
+        let _op = c.op.lock().await;
+        let _turn = self.inner.admission.end().await;
+        if c.live(|l| l.run) != run {
+            return false;
+        }
+        if !c.phase().is_running() {
+            c.tell(|g| g.ending = false);
+            return false;
+        }
+        self.clear_up(c, status, Again::ByPolicy).await
     }
 
     /// The same with `op` held; tells whether the container is to be removed.
@@ -130,6 +148,7 @@ impl Engine {
         let handle = c.live(|l| {
             l.health_stop = None;
             l.pending.clear();
+            l.unreached = None;
             l.handle.take()
         });
         let record = c.record();

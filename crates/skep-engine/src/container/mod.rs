@@ -24,6 +24,7 @@ mod mounts;
 mod names;
 mod net;
 mod ports;
+mod reach;
 mod record;
 mod registry;
 mod remove;

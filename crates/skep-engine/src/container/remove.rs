@@ -52,6 +52,7 @@ impl Engine {
                         Err(EngineError::Control(ControlError::Hung { .. })) => {
                             this.end_hung(&c).await?;
                         }
+                        Err(EngineError::ShimUnreached { .. }) => this.end_unreached(&c).await?,
                         other => other?,
                     }
                 }

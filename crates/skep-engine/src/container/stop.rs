@@ -32,6 +32,7 @@ impl Engine {
         if !is_up(c.phase()) {
             return Err(EngineError::NotModified(format!("container {} is already stopped", c.id)));
         }
+        c.reachable()?;
         c.change(|r| r.stopped_by_user = true);
         self.stop_and_wait(&c, &options).await?;
         self.container_event(&c, "stop", &[]);
@@ -90,6 +91,7 @@ impl Engine {
         if !c.phase().is_running() {
             return Err(not_running());
         }
+        c.reachable()?;
         if number == SIGKILL || number == self.stop_signal(&c, None)? {
             // The end is wanted: the restart policy must not answer it.
             c.live(|l| l.stopping = true);
@@ -165,6 +167,7 @@ impl Engine {
         if !c.phase().is_running() {
             return Err(not_running());
         }
+        c.reachable()?;
         c.handle().ok_or_else(not_running)
     }
 
@@ -177,13 +180,20 @@ impl Engine {
         let number = self.stop_signal(c, options.signal.as_deref())?;
         let own = c.read(|r| r.config.stop_timeout);
         let seconds = options.timeout.or(own).unwrap_or(self.inner.config.stop_timeout_secs);
+        c.reachable()?;
         c.live(|l| l.stopping = true);
         if c.phase() == Phase::Restarting && self.cancel_restart(c).await? {
             return Ok(());
         }
         let exits = c.watch().borrow().exits;
         if !self.send(c, number).await? {
-            return Ok(());
+            // Its process has ended, which is known to others in a moment.
+            if !c.phase().is_running() || wait_end(c.watch(), exits, Some(KILL_WAIT)).await {
+                return Ok(());
+            }
+            // Not if it cannot be learnt.
+            c.reachable()?;
+            return Err(no_exit_event(c));
         }
         self.container_event(c, "kill", &[("signal", &number.to_string())]);
         let grace = u64::try_from(seconds).ok().map(Duration::from_secs);
@@ -201,10 +211,7 @@ impl Engine {
         if wait_end(c.watch(), exits, Some(KILL_WAIT)).await {
             return Ok(());
         }
-        Err(EngineError::system(
-            format!("cannot stop container: {}", c.id),
-            "tried to kill container, but did not receive an exit event",
-        ))
+        Err(no_exit_event(c))
     }
 
     /// Ends a container whose shim does not answer, by ending the shim.
@@ -270,6 +277,13 @@ impl Engine {
         }
         Ok(!c.phase().is_running())
     }
+}
+
+fn no_exit_event(c: &Container) -> EngineError {
+    EngineError::system(
+        format!("cannot stop container: {}", c.id),
+        "tried to kill container, but did not receive an exit event",
+    )
 }
 
 /// Waits until it has ended more often than `exits`, or is removed. `false` if its process has not

@@ -252,3 +252,121 @@ fn a_shim_that_hangs_keeps_its_container_and_one_without_a_record_goes() {
         assert!(!std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
     });
 }
+
+/// The process of `survivor`, as the record says.
+fn recorded_pid(host: &Host) -> (String, i64) {
+    let folder = host.dir.path().join("data/containers");
+    let id = sh(&format!("ls {}", folder.display())).trim().to_owned();
+    let record = std::fs::read(folder.join(&id).join("config.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    (id, record["state"]["pid"].as_i64().unwrap())
+}
+
+fn lives(pid: i64) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}/exe")).exists()
+}
+
+#[test]
+fn a_shim_that_cannot_be_reached_ends_no_container() {
+    let name = "adoption::a_shim_that_cannot_be_reached_ends_no_container";
+    on_a_host(name, |host: Host| async move {
+        host.engine().await.shutdown().await;
+        let mut child = daemon(&host);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let (id, pid) = recorded_pid(&host);
+        let bundle = host.dir.path().join("exec/containers").join(&id);
+        let (settings, aside) = (bundle.join("shim.json"), bundle.join("aside"));
+        let hide = || {
+            std::fs::rename(&settings, &aside).unwrap();
+            std::fs::create_dir(&settings).unwrap();
+        };
+        hide();
+        let engine = Engine::start(host.config()).await.expect("start");
+        let state = |engine: Engine| async move {
+            engine.container_inspect("survivor", false).await.unwrap().state.unwrap()
+        };
+        assert_eq!(state(engine.clone()).await.pid, Some(pid));
+        assert!(lives(pid));
+        for refused in [
+            engine.container_stop("survivor", Default::default()).await.unwrap_err(),
+            engine.container_kill("survivor", None).await.unwrap_err(),
+            engine.container_top("survivor", "").await.unwrap_err(),
+            engine.container_remove("survivor", RemoveOptions::default()).await.unwrap_err(),
+        ] {
+            let running = matches!(refused, EngineError::RemoveRunning { .. });
+            assert!(running || matches!(refused, EngineError::ShimUnreached { .. }), "{refused}");
+        }
+        // Reached again, it is as it was.
+        std::fs::remove_dir(&settings).unwrap();
+        std::fs::rename(&aside, &settings).unwrap();
+        until("the shim is reached", || async {
+            engine.container_top("survivor", "").await.is_ok()
+        })
+        .await;
+        let now = state(engine.clone()).await;
+        assert_eq!((now.running, now.pid), (Some(true), Some(pid)));
+
+        // The shim goes, and how the container ended cannot be read: nothing says that it has ended.
+        let exit = bundle.join("exit.json");
+        std::fs::create_dir(&exit).unwrap();
+        let [shim] = shims(&host).try_into().unwrap();
+        sh(&format!("kill -9 {shim}"));
+        until("the shim is missed", || async {
+            let top = engine.container_top("survivor", "").await;
+            matches!(top, Err(EngineError::ShimUnreached { .. }))
+        })
+        .await;
+        assert!(lives(pid) && state(engine.clone()).await.running == Some(true));
+        std::fs::remove_dir(&exit).unwrap();
+        until("its end, after which its policy starts it again", || async {
+            let now = state(engine.clone()).await.pid;
+            now != Some(pid) && now > Some(0)
+        })
+        .await;
+        assert!(!lives(pid));
+
+        // By force it goes, whether it can be asked or not.
+        engine.shutdown().await;
+        drop(engine);
+        let pid = recorded_pid(&host).1;
+        hide();
+        let engine = next_engine(&host).await;
+        assert!(lives(pid));
+        let force = RemoveOptions { force: true, ..RemoveOptions::default() };
+        engine.container_remove("survivor", force).await.unwrap();
+        assert!(!lives(pid));
+        assert_eq!(shims(&host), <[String; 0]>::default());
+        assert!(!bundle.exists());
+    });
+}
+
+#[test]
+fn a_start_that_did_not_reach_the_record_is_no_reason_to_end_a_container() {
+    let name = "adoption::a_start_that_did_not_reach_the_record_is_no_reason_to_end_a_container";
+    on_a_host(name, |host: Host| async move {
+        host.engine().await.shutdown().await;
+        let mut child = daemon(&host);
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let (id, pid) = recorded_pid(&host);
+        // As it was when the disk was full.
+        let file = host.dir.path().join("data/containers").join(&id).join("config.json");
+        let mut record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        record["state"] = serde_json::json!({ "phase": "created", "pid": 0, "exit_code": 0 });
+        std::fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
+        let engine = Engine::start(host.config()).await.expect("start");
+        let c = engine.container_inspect("survivor", false).await.unwrap();
+        let state = c.state.unwrap();
+        assert_eq!((state.running, state.pid), (Some(true), Some(pid)));
+        assert!(lives(pid));
+        let settings = c.network_settings.unwrap();
+        assert_eq!(settings.networks.unwrap()["bridge"].ip_address.as_deref(), Some("172.17.0.2"));
+        assert_eq!(recorded_pid(&host).1, pid);
+        let now = skep_engine::StopOptions { timeout: Some(0), signal: None };
+        engine.container_stop("survivor", now).await.unwrap();
+        assert!(!lives(pid));
+        engine.container_remove("survivor", RemoveOptions::default()).await.unwrap();
+    });
+}
