@@ -34,6 +34,19 @@ fn engine_failed(what: &str, source: EngineError) -> ExecError {
     }
 }
 
+/// What comes of stopping or killing a container. One that could not be stopped still runs: the task has not
+/// ended, so it is never given up, whatever the reason. One that is gone, or did not run, is what was wanted.
+fn stopped(what: &str, result: Result<(), EngineError>) -> Result<(), ExecError> {
+    match result {
+        Err(
+            EngineError::NotModified(_)
+            | EngineError::NoSuchContainer(_)
+            | EngineError::NotRunning { .. },
+        ) => Ok(()),
+        other => other.map_err(|source| ExecError::temporary(what, source)),
+    }
+}
+
 impl TaskController {
     pub fn new(host: Arc<Shared>, task: Task, dependencies: Dependencies) -> Self {
         Self { host, task: Mutex::new(task), dependencies, container: Mutex::default() }
@@ -138,12 +151,8 @@ impl TaskController {
     async fn stop(&self, container: &str, grace: Nanos) -> Result<(), ExecError> {
         let timeout = i64::try_from(grace.to_std().as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
         let options = StopOptions { signal: None, timeout: Some(timeout) };
-        match self.host.engine.container_stop(container, options).await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotModified | ErrorKind::NotFound) => {
-                Ok(())
-            }
-            other => other.map_err(|source| engine_failed("stop the task's container", source)),
-        }
+        let result = self.host.engine.container_stop(container, options).await;
+        stopped("stop the task's container", result)
     }
 }
 
@@ -281,12 +290,8 @@ impl Controller for TaskController {
     async fn terminate(&self) -> Result<(), ExecError> {
         let Some(container) = self.container() else { return Ok(()) };
         self.disable(&container).await;
-        match self.host.engine.container_kill(&container, None).await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
-                Ok(())
-            }
-            other => other.map_err(|source| engine_failed("kill the task's container", source)),
-        }
+        let result = self.host.engine.container_kill(&container, None).await;
+        stopped("kill the task's container", result)
     }
 
     async fn remove(&self) -> Result<(), ExecError> {
@@ -368,5 +373,33 @@ impl TaskController {
         let task = self.task();
         let spec = task.spec.container_spec.as_ref();
         spec.and_then(|spec| spec.stop_grace_period).unwrap_or(DEFAULT_GRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_engine::NotRunningText;
+
+    #[test]
+    fn a_container_that_cannot_be_stopped_is_tried_again() {
+        let run = |error| stopped("stop", Err(error));
+        let id = || "c".to_owned();
+        for over in [
+            EngineError::NotModified(id()),
+            EngineError::NoSuchContainer(id()),
+            EngineError::NotRunning { id: id(), kind: NotRunningText::Kill },
+        ] {
+            run(over).unwrap();
+        }
+        for lives in [
+            EngineError::System { what: "cannot stop container".into(), source: "no exit event".into() },
+            EngineError::Unavailable("busy".into()),
+            EngineError::ShimUnreached { name: id(), reason: "no descriptors".into() },
+            EngineError::ContainerDamaged { name: id(), reason: "it is empty".into() },
+        ] {
+            let error = run(lives).unwrap_err();
+            assert!(matches!(error, ExecError::Temporary { .. }), "{error:?}");
+        }
     }
 }
