@@ -6,24 +6,41 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set in the process that runs inside.
-const INSIDE: &str = "SKEP_TEST_OWN_MOUNTS";
+/// Set in the process that runs inside: a file that it makes to say that the test has begun.
+const INSIDE: &str = "SKEP_TEST_INSIDE";
+
+/// Whether this is the process that [`run_inside`] started. The test begins then.
+pub fn is_inside() -> bool {
+    let Some(begun) = std::env::var_os(INSIDE) else { return false };
+    std::fs::write(begun, "").expect("say that the test has begun");
+    true
+}
+
+/// Runs a test again, by starting this executable with `wrapper`, such as `unshare --mount --`. `name` is the
+/// test's path in its crate; it asks [`is_inside`] first. Fails as the test does, and if there is none of this
+/// name: a test that was renamed in one place only would be green for ever.
+pub fn run_inside(name: &str, wrapper: &mut Command) {
+    let begun = std::env::temp_dir().join(format!("skep-begun-{}-{name}", std::process::id()));
+    let status = wrapper
+        .arg(std::env::current_exe().expect("own path"))
+        .args([name, "--exact", "--nocapture"])
+        .env(INSIDE, &begun)
+        .status()
+        .expect("unshare, which needs root");
+    let has_begun = std::fs::remove_file(&begun).is_ok();
+    assert!(status.success(), "{name} failed inside its namespaces");
+    assert!(has_begun, "no test of the name {name} has run inside");
+}
 
 /// Runs a test in a mount namespace of its own, by starting it again there: mounts go with it, whatever
 /// becomes of the test. `name` is the test's path in its crate. Files beyond a limit of size are an error
 /// there and no signal.
 pub fn in_own_mounts(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return test();
     }
-    let status = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec unshare --mount -- \"$@\"", "sh"])
-        .arg(std::env::current_exe().expect("own path"))
-        .args([name, "--exact", "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare, which needs root");
-    assert!(status.success(), "{name} failed in its mount namespace");
+    let unshare = "trap '' XFSZ; exec unshare --mount -- \"$@\"";
+    run_inside(name, Command::new("sh").args(["-c", unshare, "sh"]));
 }
 
 /// How a disk refuses writes.
@@ -111,4 +128,15 @@ impl Drop for Refusing<'_> {
 fn run(command: &mut Command) {
     let status = command.status().expect("a command that needs root");
     assert!(status.success(), "{command:?}: {status}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "no test of the name testing::tests::by_its_old_name has run")]
+    fn a_test_that_does_not_run_is_not_green() {
+        run_inside("testing::tests::by_its_old_name", &mut Command::new("env"));
+    }
 }

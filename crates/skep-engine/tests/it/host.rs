@@ -7,25 +7,16 @@ use std::time::{Duration, Instant};
 use bollard_stubs::models::{ContainerCreateBody, HostConfig};
 use futures::StreamExt;
 use skep_engine::{AttachOptions, Engine, EngineConfig, LogsOptions, StdStream, WaitCondition};
+use skep_sys::testing;
 
-/// Set in the process that runs inside.
-const INSIDE: &str = "SKEP_ENGINE_TEST_INSIDE";
 /// Longest wait for anything; only a failing test takes it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test inside its own host. `name` is the test's full path.
 pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
-    if std::env::var_os(INSIDE).is_none() {
-        let own = std::env::current_exe().expect("own path");
-        let status = Command::new("unshare")
-            .args(["--net", "--mount", "--uts", "--"])
-            .arg(own)
-            .args([name, "--exact", "--nocapture"])
-            .env(INSIDE, "1")
-            .status()
-            .expect("unshare, which needs root");
-        assert!(status.success(), "{name} failed inside its namespaces");
-        return;
+    if !testing::is_inside() {
+        let namespaces = ["--net", "--mount", "--uts", "--"];
+        return testing::run_inside(name, Command::new("unshare").args(namespaces));
     }
     sh("ip link set lo up");
     let runtime = tokio::runtime::Builder::new_multi_thread()
