@@ -99,7 +99,12 @@ impl Engine {
                 let (phase, pid, started_at) =
                     c.read(|r| (r.state.phase, r.state.pid, r.state.started_at));
                 let status = if phase == Phase::Paused { Status::Paused } else { Status::Running };
-                return Found::Alive(Box::new(Alive { handle, status, pid: Some(pid), started_at }));
+                return Found::Alive(Box::new(Alive {
+                    handle,
+                    status,
+                    pid: Some(pid),
+                    started_at,
+                }));
             }
         };
         match (state.status, state.exit) {
@@ -117,7 +122,12 @@ impl Engine {
 
     /// Keeps a container whose shim cannot be reached, and asks again until it is known how it is.
     pub(super) fn keep_unreached(&self, c: &Arc<Container>, reason: String) {
-        tracing::warn!(container = c.id, name = c.name(), reason, "a container's shim cannot be reached");
+        tracing::warn!(
+            container = c.id,
+            name = c.name(),
+            reason,
+            "a container's shim cannot be reached"
+        );
         let health = self.has_health_check(c);
         let health = if health { HealthStatus::Starting } else { HealthStatus::None };
         let run = c.live(|l| {
@@ -167,7 +177,11 @@ impl Engine {
             l.stopping = true;
             l.run
         });
-        tracing::warn!(container = c.id, name = c.name(), "ending a container whose shim cannot be reached");
+        tracing::warn!(
+            container = c.id,
+            name = c.name(),
+            "ending a container whose shim cannot be reached"
+        );
         let bundle = self.inner.config.bundles_dir().join(&c.id);
         // Its settings may be what cannot be read.
         let group = Cgroup::at(&c.read(|r| spec::cgroup_path(r, &self.inner.config)));

@@ -393,7 +393,10 @@ mod tests {
             run(over).unwrap();
         }
         for lives in [
-            EngineError::System { what: "cannot stop container".into(), source: "no exit event".into() },
+            EngineError::System {
+                what: "cannot stop container".into(),
+                source: "no exit event".into(),
+            },
             EngineError::Unavailable("busy".into()),
             EngineError::ShimUnreached { name: id(), reason: "no descriptors".into() },
             EngineError::ContainerDamaged { name: id(), reason: "it is empty".into() },
