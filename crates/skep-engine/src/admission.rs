@@ -7,9 +7,10 @@
 //! order is that of asking; starts and ends do not wait for each other, so that a full host can
 //! always be emptied.
 //!
-//! Whoever waits may give up: its place is then free at once. A start that waits holds no lock. An end
-//! holds that of its container: it is taken first, since a start that hangs (in a volume's mount) may have
-//! it, and an end that waited for it with a turn would keep others from theirs.
+//! Whoever waits may give up: its place is then free at once. A start that waits holds no lock, and who waits
+//! for a lock holds no turn ([`Engine::admit`](crate::Engine)): the lock may be that of a start which waits for
+//! a file server. A start gives its turn back for such a wait and gets in line again after it, with its lock.
+//! An end holds its container's lock and then takes a turn.
 
 use std::sync::Arc;
 

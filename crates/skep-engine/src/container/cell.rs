@@ -31,7 +31,10 @@ pub struct Container {
     /// `<data root>/containers/<id>`
     pub dir: PathBuf,
     /// Serialises start, removal, network changes and the handling of its end.
-    pub op: tokio::sync::Mutex<()>,
+    pub op: Arc<tokio::sync::Mutex<()>>,
+    /// Whose start is next, while it waits for a turn and for `op`: who holds neither cannot take them from
+    /// each other in turn.
+    pub next: tokio::sync::Mutex<()>,
     record: Mutex<Record>,
     /// Its record cannot be read; the one here stands for it and is never written.
     damaged: bool,
@@ -62,6 +65,8 @@ pub struct Live {
     pub stopping: bool,
     /// Its end must not remove it, whatever `--rm` says: a restart is under way.
     pub keep: bool,
+    /// Counts starts, so that the end of one run does not let go of what the next uses.
+    pub starts: u64,
     /// Counts monitors, so that one of an earlier run knows it is out of date.
     pub run: u64,
     /// Pause before the next restart by policy, in milliseconds; 0 means the first.
@@ -119,7 +124,8 @@ impl Container {
         Arc::new(Self {
             id: record.id.clone(),
             dir,
-            op: tokio::sync::Mutex::new(()),
+            op: Arc::default(),
+            next: tokio::sync::Mutex::default(),
             record: Mutex::new(record),
             damaged,
             live: Mutex::new(Live::default()),

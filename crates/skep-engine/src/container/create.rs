@@ -13,11 +13,22 @@ use super::mounts::{self, MountEntry, MountKind};
 use super::record::{Record, State};
 use super::start::join_error;
 use super::{attachments, log_config, merge, names, validate};
+use crate::admission::Turn;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::options::RemoveOptions;
 use crate::util;
 use crate::volume::{self, VolumeSpec};
+
+/// What is to be made.
+struct Plan {
+    id: String,
+    name: String,
+    config: ContainerConfig,
+    host: HostConfig,
+    image: Image,
+    attachments: Vec<Attachment>,
+}
 
 impl Engine {
     /// Creates a container; see `POST /containers/create`.
@@ -61,21 +72,22 @@ impl Engine {
             attachment.spec()?;
         }
 
-        let _turn = self.inner.admission.start().await;
+        let turn = self.inner.admission.start().await;
         let id = util::random_id();
         let name = self.inner.containers.reserve(name.as_deref(), &id)?;
         let (answer, made) = oneshot::channel();
         let this = self.clone();
-        let under_way = tokio::spawn({
-            let id = id.clone();
-            async move {
-                let made = this.build(&id, &name, config, host, &image, attachments).await;
-                if made.is_err() {
-                    this.unmake(&id, &name).await;
-                }
-                if let Err(Ok(())) = answer.send(made) {
-                    this.take_back(&id).await;
-                }
+        let plan = Plan { id: id.clone(), name, config, host, image, attachments };
+        let under_way = tokio::spawn(async move {
+            let (id, name) = (plan.id.clone(), plan.name.clone());
+            let mut volumes = Vec::new();
+            let made = this.build(plan, turn, &mut volumes).await;
+            if made.is_err() {
+                this.unmake(&id, &name, std::mem::take(&mut volumes)).await;
+            }
+            if let Err(Ok(())) = answer.send(made) {
+                this.take_back(&id).await;
+                this.volumes_take_back(volumes).await;
             }
         });
         match made.await {
@@ -128,15 +140,10 @@ impl Engine {
         Ok(image)
     }
 
-    async fn build(
-        &self,
-        id: &str,
-        name: &str,
-        config: ContainerConfig,
-        host: HostConfig,
-        image: &Image,
-        attachments: Vec<Attachment>,
-    ) -> Result<()> {
+    /// Makes it. Volumes that are new are noted in `volumes`, also when something fails.
+    async fn build(&self, plan: Plan, turn: Turn, volumes: &mut Vec<String>) -> Result<()> {
+        let Plan { id, name, config, host, image, attachments } = plan;
+        let id = id.as_str();
         let dir = self.inner.config.containers_dir().join(id);
         log_config::for_shim(
             &host.log_config.clone().unwrap_or_default(),
@@ -145,11 +152,11 @@ impl Engine {
         )?;
         let wanted = self.wanted_mounts(&config, &host)?;
         let rw = self.inner.images.prepare_rw(id, &image.id)?;
-        let mounts = self.make_volumes(id, wanted).await?;
+        let (mounts, _turn) = self.make_volumes(id, wanted, turn, volumes).await?;
         let (path, args) = merge::command(&config);
         let record = Record {
             id: id.to_owned(),
-            name: name.to_owned(),
+            name,
             created: util::now(),
             path,
             args,
@@ -180,8 +187,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes back what a failed create has made.
-    async fn unmake(&self, id: &str, name: &str) {
+    /// Takes back what a failed create has made, and nothing else.
+    async fn unmake(&self, id: &str, name: &str, volumes: Vec<String>) {
         self.inner.containers.release(name, id);
         self.release_volumes(id).await;
         let (this, id) = (self.clone(), id.to_owned());
@@ -195,6 +202,7 @@ impl Engine {
             }
         })
         .await;
+        self.volumes_take_back(volumes).await;
     }
 
     /// All mounts of a create request, by Docker's precedence; volumes are not made yet.
@@ -264,11 +272,17 @@ impl Engine {
     }
 
     /// Makes the volumes that mounts name, holds them for the container, and fills new ones from the
-    /// image.
-    async fn make_volumes(&self, id: &str, mut wanted: Vec<MountEntry>) -> Result<Vec<MountEntry>> {
+    /// image. The turn is given back while that may hang, because a volume is a mount.
+    async fn make_volumes(
+        &self,
+        id: &str,
+        mut wanted: Vec<MountEntry>,
+        mut turn: Turn,
+        made: &mut Vec<String>,
+    ) -> Result<(Vec<MountEntry>, Turn)> {
         let mut fill = Vec::new();
         for entry in wanted.iter_mut().filter(|e| e.kind == MountKind::Volume) {
-            let record = self
+            let (record, new) = self
                 .volume_make(
                     VolumeSpec {
                         name: entry.name.clone(),
@@ -280,6 +294,9 @@ impl Engine {
                 )
                 .await?;
             entry.name = record.name;
+            if new {
+                made.push(entry.name.clone());
+            }
             let data = self.inner.volumes.mountpoint(&entry.name);
             entry.source = data.to_string_lossy().into_owned();
             if !entry.no_copy && entry.subpath.is_empty() {
@@ -288,16 +305,23 @@ impl Engine {
         }
         if !fill.is_empty() {
             let id = id.to_owned();
-            let names = fill.iter().map(|(name, ..)| name.clone()).collect();
-            self.with_volumes(names, move |this| this.fill_volumes(&id, &fill)).await?;
+            let names: Vec<String> = fill.iter().map(|(name, ..)| name.clone()).collect();
+            let may_hang = self.any_mounted(names.clone()).await;
+            if may_hang {
+                drop(turn);
+                self.with_volumes(names, move |this| this.fill_volumes(&id, &fill)).await?;
+                turn = self.inner.admission.start().await;
+            } else {
+                self.with_volumes(names, move |this| this.fill_volumes(&id, &fill)).await?;
+            }
         }
-        Ok(wanted)
+        Ok((wanted, turn))
     }
 
     fn fill_volumes(&self, id: &str, fill: &[(String, String, std::path::PathBuf)]) -> Result<()> {
         let root = self.inner.images.mount(id, skep_image::MountOptions::default())?;
         fill.iter().try_for_each(|(name, destination, data)| {
-            self.inner.volumes.activate(name, id)?;
+            self.inner.volumes.activate(name, id, 0)?;
             let copied = volume::copy_up(&root.path(), destination, data).map_err(|source| {
                 EngineError::File {
                     action: "copy the image's content into",
@@ -305,7 +329,7 @@ impl Engine {
                     source,
                 }
             });
-            self.inner.volumes.deactivate(name, id);
+            self.inner.volumes.deactivate(name, id, 0);
             copied
         })
     }

@@ -189,7 +189,7 @@ impl Engine {
             })
             .await;
         }
-        self.leave_mounts(&record).await;
+        self.leave_mounts(c, &record).await;
         self.forget_execs(c);
 
         let ran =
@@ -254,8 +254,7 @@ impl Engine {
             }
             // The first starts after a restart of the host come before the swarm is back.
             this.networks_at_hand(&c.record()).await;
-            let _turn = this.inner.admission.start().await;
-            let _op = c.op.lock().await;
+            let (turn, _op) = this.admit(&c).await;
             if c.phase() != Phase::Restarting {
                 return;
             }
@@ -264,7 +263,7 @@ impl Engine {
                 Again::ByPolicy => r.restart_count += 1,
                 Again::AtStart => r.restart_count = 0,
             });
-            if let Err(error) = this.start_locked(&c).await {
+            if let Err(error) = this.start_locked(&c, turn).await {
                 // Docker gives up on a container that cannot be started; so does it not loop here.
                 tracing::warn!(
                     container = c.id,

@@ -9,6 +9,7 @@ use skep_container::{CreateRequest, Handle, LogConfig, Size};
 use skep_image::MountOptions;
 use skep_net::SandboxId;
 use skep_sys::files;
+use tokio::sync::OwnedMutexGuard;
 
 use super::cell::Container;
 use super::list::TASK_LABEL;
@@ -18,6 +19,7 @@ use super::record::Record;
 use super::spec::{self, SpecInput};
 use super::subpath::PrivateBind;
 use super::watch::{HealthStatus, Phase};
+use crate::admission::Turn;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::util;
@@ -42,25 +44,39 @@ impl Engine {
     pub async fn container_start(&self, container: &str) -> Result<()> {
         let c = self.inner.containers.find(container)?;
         // Who goes away before its turn wants no start any more.
-        let turn = self.inner.admission.start().await;
+        let (turn, op) = self.admit(&c).await;
         let this = self.clone();
         // Carried through even if the caller goes away: a half-started container helps nobody.
-        tokio::spawn(async move {
-            let _turn = turn;
-            this.start_by_user(&c, true).await
-        })
+        tokio::spawn(async move { this.start_by_user(&c, turn, op, true).await })
         .await
         .map_err(join_error)?
+    }
+
+    /// A turn to start a container, and its lock. Who waits in line holds no lock, so that a container which
+    /// waits for its start can be removed; and who waits for the lock has no turn, since what has the lock may
+    /// be a start that hangs. Cancel safe.
+    pub(crate) async fn admit(&self, c: &Container) -> (Turn, OwnedMutexGuard<()>) {
+        let _next = c.next.lock().await;
+        loop {
+            let turn = self.inner.admission.start().await;
+            if let Ok(op) = c.op.clone().try_lock_owned() {
+                return (turn, op);
+            }
+            drop(turn);
+            drop(c.op.lock().await);
+        }
     }
 
     /// A start that a user asked for; counters of the restart policy begin anew.
     pub(crate) async fn start_by_user(
         &self,
         c: &Arc<Container>,
+        turn: Turn,
+        op: OwnedMutexGuard<()>,
         remove_if_failed: bool,
     ) -> Result<()> {
         let failed = {
-            let _op = c.op.lock().await;
+            let _op = op;
             match c.phase() {
                 Phase::Running => {
                     return Err(EngineError::NotModified(format!(
@@ -89,7 +105,7 @@ impl Engine {
                 r.restart_count = 0;
                 r.stopped_by_user = false;
             });
-            match self.start_locked(c).await {
+            match self.start_locked(c, turn).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             }
@@ -108,10 +124,10 @@ impl Engine {
     }
 
     /// Starts it; `op` is held.
-    pub(crate) async fn start_locked(&self, c: &Arc<Container>) -> Result<()> {
+    pub(crate) async fn start_locked(&self, c: &Arc<Container>, turn: Turn) -> Result<()> {
         let record = c.record();
         let from = record.state.phase;
-        match self.try_start(c, &record).await {
+        match self.try_start(c, &record, turn).await {
             Ok((handle, sandbox)) => {
                 self.now_running(c, handle, sandbox).await;
                 tracing::info!(
@@ -156,7 +172,9 @@ impl Engine {
         &self,
         c: &Arc<Container>,
         record: &Record,
+        turn: Turn,
     ) -> Result<(Handle, Option<SandboxId>)> {
+        let (parts, _turn) = self.use_mounts_in_turn(c, record, turn).await?;
         let root = {
             let (images, id) = (self.inner.images.clone(), c.id.clone());
             // What will be removed at its end, or runs once only, needs no sync at unmount.
@@ -166,7 +184,6 @@ impl Engine {
         };
         let (root, around) = tokio::join!(root, self.surroundings(c, record));
         let (root, around) = (root?, around?);
-        let parts = self.use_mounts(c, record).await?;
 
         let log_path = c.log_path();
         let log = record.host_config.log_config.clone().unwrap_or_default();
@@ -345,6 +362,22 @@ impl Engine {
         let _ = std::fs::remove_dir(&dir);
     }
 
+    /// The same as [`Engine::use_mounts`]. For volumes that are mounts, whose file servers may not answer, the
+    /// turn is given back: others start meanwhile, however many wait so.
+    async fn use_mounts_in_turn(
+        &self,
+        c: &Arc<Container>,
+        record: &Record,
+        turn: Turn,
+    ) -> Result<(Vec<PrivateBind>, Turn)> {
+        if !self.any_mounted(record.volumes()).await {
+            return Ok((self.use_mounts(c, record).await?, turn));
+        }
+        drop(turn);
+        let parts = self.use_mounts(c, record).await?;
+        Ok((parts, self.inner.admission.start().await))
+    }
+
     /// Gets volumes ready and makes missing sources of `-v` binds. Gives the parts of volumes that are
     /// to be mounted.
     async fn use_mounts(&self, c: &Arc<Container>, record: &Record) -> Result<Vec<PrivateBind>> {
@@ -352,12 +385,16 @@ impl Engine {
             return Ok(Vec::new());
         }
         let (id, mounts) = (c.id.clone(), record.mounts.clone());
+        let run = c.live(|l| {
+            l.starts += 1;
+            l.starts
+        });
         self.with_volumes(record.volumes(), move |this| {
             let mut parts = Vec::new();
             for entry in &mounts {
                 match entry.kind {
                     MountKind::Volume => {
-                        let data = this.inner.volumes.activate(&entry.name, &id)?;
+                        let data = this.inner.volumes.activate(&entry.name, &id, run)?;
                         if !entry.subpath.is_empty() {
                             parts.push(PrivateBind::make(
                                 &this.inner.config,
@@ -396,15 +433,15 @@ impl Engine {
         .await
     }
 
-    /// Lets volumes go.
-    pub(crate) async fn leave_mounts(&self, record: &Record) {
-        let (names, id) = (record.volumes(), record.id.clone());
+    /// Lets the volumes of the run that is over go.
+    pub(crate) async fn leave_mounts(&self, c: &Container, record: &Record) {
+        let (names, id, run) = (record.volumes(), record.id.clone(), c.live(|l| l.starts));
         if names.is_empty() {
             return;
         }
         self.let_volumes_go(names.clone(), move |this| {
             for name in names {
-                this.inner.volumes.deactivate(&name, &id);
+                this.inner.volumes.deactivate(&name, &id, run);
                 this.volume_event("unmount", &name, &[("container", &id)]);
             }
         })
@@ -507,7 +544,7 @@ impl Engine {
             }
             this.drop_shared_shm(&owned);
         });
-        tokio::join!(network, disk, self.leave_mounts(record));
+        tokio::join!(network, disk, self.leave_mounts(c, record));
     }
 }
 

@@ -52,8 +52,8 @@ impl Engine {
                 if is_up(c.phase()) {
                     this.stop_and_wait(&c, &options).await?;
                 }
-                let _turn = this.inner.admission.start().await;
-                this.start_by_user(&c, false).await
+                let (turn, op) = this.admit(&c).await;
+                this.start_by_user(&c, turn, op, false).await
             }
             .await;
             c.live(|l| l.keep = false);

@@ -28,22 +28,42 @@ impl Engine {
             options: request.driver_opts.unwrap_or_default(),
             labels: request.labels.unwrap_or_default(),
         };
-        self.volume_make(spec, None).await.map(|record| self.volume_model(&record))
+        self.volume_make(spec, None).await.map(|(record, _)| self.volume_model(&record))
     }
 
-    /// Makes a volume on behalf of a container (or nobody) and tells about it.
+    /// Makes a volume on behalf of a container (or nobody) and tells about it. The flag says whether it is
+    /// new.
     pub(crate) async fn volume_make(
         &self,
         spec: VolumeSpec,
         user: Option<&str>,
-    ) -> Result<VolumeRecord> {
+    ) -> Result<(VolumeRecord, bool)> {
         let (this, user) = (self.clone(), user.map(str::to_owned));
         let (record, new) =
             util::blocking(move || this.inner.volumes.create(spec, user.as_deref())).await?;
         if new {
             self.volume_event("create", &record.name, &[]);
         }
-        Ok(record)
+        Ok((record, new))
+    }
+
+    /// Takes volumes back that were made for a container which could not be.
+    pub(crate) async fn volumes_take_back(&self, names: Vec<String>) {
+        for name in names {
+            let owned = name.clone();
+            let taken = self
+                .with_volumes(vec![name.clone()], move |this| this.inner.volumes.take_back(&owned))
+                .await;
+            match taken {
+                Ok(true) => self.volume_event("destroy", &name, &[]),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    volume = name,
+                    error = &error as &dyn std::error::Error,
+                    "could not take back a volume of a failed create"
+                ),
+            }
+        }
     }
 
     /// Volumes by filter: `name label label! driver dangling`.

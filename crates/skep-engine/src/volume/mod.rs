@@ -49,8 +49,12 @@ struct Entry {
     record: VolumeRecord,
     /// Containers that name it.
     users: BTreeSet<String>,
-    /// Containers that run with it; its own mount is there while there are any.
-    active: BTreeSet<String>,
+    /// Containers that run with it, and which of their runs that is; its own mount is there while there are
+    /// any. An unmount that hangs may end when the next run has begun long since.
+    active: BTreeMap<String, u64>,
+    /// It is not taken back with the create of the container that it was made for: somebody has asked for it
+    /// by itself, or its folder was there before.
+    kept: bool,
     /// Held while its own mount is made or taken away, which may take for ever. The table's lock may be
     /// taken under it, never the other way round.
     turn: Arc<Mutex<()>>,
@@ -75,7 +79,13 @@ fn hold(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
 
 impl Entry {
     fn new(record: VolumeRecord) -> Self {
-        Self { record, users: BTreeSet::new(), active: BTreeSet::new(), turn: Arc::default() }
+        Self {
+            record,
+            users: BTreeSet::new(),
+            active: BTreeMap::new(),
+            kept: true,
+            turn: Arc::default(),
+        }
     }
 }
 
@@ -183,6 +193,7 @@ impl Volumes {
         };
         let hold = |entry: &mut Entry| {
             entry.users.extend(user.map(str::to_owned));
+            entry.kept |= user.is_none();
             entry.record.clone()
         };
         {
@@ -208,7 +219,8 @@ impl Volumes {
                 Ok(None) => files::rename_new(&aside, &dir)
                     .map_err(EngineError::file("create", &dir))
                     .map(|()| {
-                        let entry = table.entry(name).or_insert_with(|| Entry::new(record));
+                        let new = || Entry { kept: false, ..Entry::new(record) };
+                        let entry = table.entry(name).or_insert_with(new);
                         (hold(entry), true)
                     }),
                 Err(error) => Err(error),
@@ -255,7 +267,8 @@ impl Volumes {
             Some(entry) => {
                 entry.users.insert(container.to_owned());
                 if running {
-                    entry.active.insert(container.to_owned());
+                    // The first run that this daemon knows.
+                    entry.active.insert(container.to_owned(), 0);
                 }
             }
             None => {
@@ -276,13 +289,13 @@ impl Volumes {
         self.lock().get(name).is_some_and(|e| mount::needed(&e.record.options))
     }
 
-    /// Gets a volume ready for a container that is about to run; mounts it if it has options. Others
-    /// than those who want the same volume do not wait for that.
+    /// Gets a volume ready for a container that is about to run, for the `run`th time; mounts it if it has
+    /// options. Others than those who want the same volume do not wait for that.
     ///
     /// # Errors
     /// `NoSuchVolume`; a mount the kernel refuses; `VolumeDamaged` if its options are not known and there
     /// is no content either.
-    pub fn activate(&self, name: &str, container: &str) -> Result<PathBuf> {
+    pub fn activate(&self, name: &str, container: &str, run: u64) -> Result<PathBuf> {
         let data = self.mountpoint(name);
         let mut table = self.lock();
         let entry = self.need(&mut table, name)?;
@@ -298,7 +311,7 @@ impl Volumes {
             });
         }
         if !mount::needed(&entry.record.options) {
-            entry.active.insert(container.to_owned());
+            entry.active.insert(container.to_owned(), run);
             return Ok(data);
         }
         let (options, turn) = (entry.record.options.clone(), entry.turn.clone());
@@ -308,7 +321,7 @@ impl Volumes {
         // mounts with them. Where it is mounted nothing happens.
         self.need(&mut self.lock(), name)?;
         self.mounter.mount(name, &options, &data)?;
-        let used = self.lock().get_mut(name).map(|e| e.active.insert(container.to_owned()));
+        let used = self.lock().get_mut(name).map(|e| e.active.insert(container.to_owned(), run));
         if used.is_none() {
             self.mounter.unmount(&data)?;
             return Err(EngineError::NoSuchVolume(name.to_owned()));
@@ -316,13 +329,17 @@ impl Volumes {
         Ok(data)
     }
 
-    /// A container no longer runs; the last one takes a volume's own mount away.
-    pub fn deactivate(&self, name: &str, container: &str) {
+    /// A container's `run`th run is over; the last one takes a volume's own mount away. Nothing happens if the
+    /// container runs again already.
+    pub fn deactivate(&self, name: &str, container: &str, run: u64) {
         let turn = {
             let mut table = self.lock();
             let Some(entry) = table.get_mut(name) else { return };
-            let last = entry.active.remove(container) && entry.active.is_empty();
-            if !last || !mount::needed(&entry.record.options) {
+            if entry.active.get(container) != Some(&run) {
+                return;
+            }
+            entry.active.remove(container);
+            if !entry.active.is_empty() || !mount::needed(&entry.record.options) {
                 return;
             }
             entry.turn.clone()
@@ -345,7 +362,24 @@ impl Volumes {
     /// `NoSuchVolume`, `VolumeInUse`, file errors: it is still there then, but when only freeing the space
     /// failed, which the next start repeats.
     pub fn remove(&self, name: &str) -> Result<VolumeRecord> {
-        let unused = |entry: &Entry| match entry.users.is_empty() {
+        self.remove_if(name, |_| true)
+    }
+
+    /// Takes back a volume that was made for a container which could not be. Gives whether it is gone: it
+    /// stays if somebody else has found it meanwhile.
+    ///
+    /// # Errors
+    /// File errors, as [`Volumes::remove`].
+    pub fn take_back(&self, name: &str) -> Result<bool> {
+        match self.remove_if(name, |entry| !entry.kept) {
+            Ok(_) => Ok(true),
+            Err(EngineError::NoSuchVolume(_) | EngineError::VolumeInUse { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_if(&self, name: &str, may: impl Fn(&Entry) -> bool) -> Result<VolumeRecord> {
+        let unused = |entry: &Entry| match entry.users.is_empty() && may(entry) {
             true => Ok(()),
             false => {
                 let holders = entry.users.iter().cloned().collect();

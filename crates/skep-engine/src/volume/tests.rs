@@ -69,7 +69,7 @@ fn somebodys_folder_is_a_volume_and_is_never_removed() {
     for (name, new) in [("before", false), ("while", false), ("late", false), ("other", true)] {
         let spec = VolumeSpec { name: name.into(), ..Default::default() };
         assert_eq!(volumes.create(spec, None).unwrap().1, new, "{name}");
-        volumes.activate(name, "c").unwrap();
+        volumes.activate(name, "c", 0).unwrap();
     }
     assert_eq!(std::fs::read(root.join("late/_data/t")).unwrap(), b"row");
     assert_eq!(std::fs::read(root.join("before/_data/t")).unwrap(), b"row");
@@ -98,16 +98,16 @@ fn a_damaged_record_takes_nothing_with_it() {
         assert!(found.damage.as_ref().unwrap().contains(says), "{:?}", found.damage);
         let spec = VolumeSpec { name: "full".into(), ..Default::default() };
         assert!(!volumes.create(spec, None).unwrap().1);
-        volumes.activate("full", "c").unwrap();
+        volumes.activate("full", "c", 0).unwrap();
         // Nobody knows whether its content is elsewhere.
-        let refused = volumes.activate("empty", "c").unwrap_err();
+        let refused = volumes.activate("empty", "c", 0).unwrap_err();
         assert!(matches!(refused, EngineError::VolumeDamaged { .. }), "{refused}");
         assert_eq!(std::fs::read_to_string(root.join("full/volume.json")).unwrap(), damage);
         // Repaired, or without a record, it is used at once.
         std::fs::write(root.join("full/volume.json"), &whole).unwrap();
         assert_eq!(volumes.get("full").unwrap().damage, None);
         std::fs::remove_file(root.join("empty/volume.json")).unwrap();
-        volumes.activate("empty", "c").unwrap();
+        volumes.activate("empty", "c", 0).unwrap();
     }
     assert_eq!(std::fs::read(root.join("full/_data/t")).unwrap(), b"row");
     std::fs::write(root.join("full/volume.json"), "").unwrap();
@@ -221,7 +221,7 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
     let waiting: Vec<_> = ["c1", "c2"]
         .map(|container| {
             let volumes = volumes.clone();
-            std::thread::spawn(move || volumes.activate("dead", container).map(drop))
+            std::thread::spawn(move || volumes.activate("dead", container, 0).map(drop))
         })
         .into();
     while server.count("mount dead") == 0 {
@@ -231,9 +231,9 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
     let (done, others) = std::sync::mpsc::channel();
     let all = volumes.clone();
     std::thread::spawn(move || {
-        all.activate("good", "c1").unwrap();
-        all.activate("own", "c1").unwrap();
-        all.deactivate("good", "c1");
+        all.activate("good", "c1", 0).unwrap();
+        all.activate("own", "c1", 0).unwrap();
+        all.deactivate("good", "c1", 0);
         all.create(VolumeSpec::default(), None).unwrap();
         assert_eq!(all.all().len(), 4);
         assert!(all.has_mount("dead") && all.get("dead").is_ok());
@@ -249,9 +249,9 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
         thread.join().unwrap().unwrap();
     }
     assert_eq!(server.count("mount dead"), 1);
-    volumes.deactivate("dead", "c1");
+    volumes.deactivate("dead", "c1", 0);
     assert_eq!(server.count("unmount dead"), 0);
-    volumes.deactivate("dead", "c2");
+    volumes.deactivate("dead", "c2", 0);
     assert_eq!(server.count("unmount dead"), 1);
     volumes.remove("dead").unwrap();
 }
@@ -270,9 +270,53 @@ fn what_the_records_say_is_used_is_mounted_all_the_same() {
     volumes.adopt("data", "c1", true);
     volumes.adopt("data", "c2", true);
     for container in ["c1", "c2"] {
-        volumes.activate("data", container).unwrap();
+        volumes.activate("data", container, 0).unwrap();
         assert_eq!(server.count("mount data"), 1);
     }
+}
+
+/// The unmount after one run may hang until the next has begun.
+#[test]
+fn the_end_of_a_run_does_not_concern_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Arc::new(Server::default());
+    let root = dir.path().join("volumes");
+    let volumes = Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap();
+    let options = [("type", "nfs"), ("device", ":/x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let spec =
+        VolumeSpec { name: "data".into(), options: HashMap::from(options), ..Default::default() };
+    volumes.create(spec, Some("c1")).unwrap();
+    volumes.activate("data", "c1", 1).unwrap();
+    volumes.activate("data", "c1", 2).unwrap();
+    volumes.deactivate("data", "c1", 1);
+    assert_eq!(server.count("unmount data"), 0);
+    volumes.deactivate("data", "c1", 2);
+    assert_eq!(server.count("unmount data"), 1);
+}
+
+#[test]
+fn what_was_made_for_a_container_is_taken_back_unless_somebody_wants_it() {
+    let (dir, volumes) = temp();
+    let root = dir.path().join("volumes");
+    let make = |name: &str, user: Option<&str>| {
+        let spec = VolumeSpec { name: name.into(), ..Default::default() };
+        volumes.create(spec, user).unwrap();
+    };
+    std::fs::create_dir(root.join("folder")).unwrap();
+    make("before", None);
+    for name in ["before", "folder", "own", "shared", "asked"] {
+        make(name, Some("c1"));
+    }
+    make("shared", Some("c2"));
+    make("asked", None);
+    volumes.release("c1");
+    for (name, gone) in
+        [("before", false), ("folder", false), ("own", true), ("shared", false), ("asked", false)]
+    {
+        assert_eq!(volumes.take_back(name).unwrap(), gone, "{name}");
+        assert_eq!(root.join(name).exists(), !gone, "{name}");
+    }
+    assert!(!volumes.take_back("none").unwrap());
 }
 
 /// A container may nest folders deeper than a stack or a descriptor table goes, and a leftover may be in

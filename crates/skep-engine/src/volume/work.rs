@@ -54,7 +54,11 @@ impl Engine {
         }
     }
 
-    async fn any_mounted(&self, names: Vec<String>) -> bool {
+    /// Whether one of these volumes is a mount of its own, so that what is done with it may hang.
+    pub(crate) async fn any_mounted(&self, names: Vec<String>) -> bool {
+        if names.is_empty() {
+            return false;
+        }
         let this = self.clone();
         util::blocking(move || names.iter().any(|name| this.inner.volumes.has_mount(name))).await
     }

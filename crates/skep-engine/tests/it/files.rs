@@ -210,6 +210,43 @@ fn copies_in_and_out() {
     });
 }
 
+#[test]
+fn a_create_that_fails_leaves_the_volumes_as_they_were() {
+    let name = "files::a_create_that_fails_leaves_the_volumes_as_they_were";
+    on_a_host(name, |host: Host| async move {
+        let engine = host.engine().await;
+        let before = VolumeCreateRequest { name: Some("before".into()), ..Default::default() };
+        engine.volume_create(before).await.unwrap();
+        // One that the image's content does not go into.
+        let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "nr_inodes=1")];
+        let options = options.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let driver = bollard_stubs::models::MountVolumeOptionsDriverConfig {
+            name: None,
+            options: Some(options),
+        };
+        let small = Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some("small".into()),
+            target: Some("/data".into()),
+            volume_options: Some(bollard_stubs::models::MountVolumeOptions {
+                driver_config: Some(driver),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let body = script_with("true", HostConfig {
+            mounts: Some(vec![small]),
+            ..binds(&["before:/before", "new:/data/new"])
+        });
+        let error = engine.container_create(Some("copy"), None, body).await.unwrap_err();
+        assert!(error.report().contains("copy the image's content"), "{}", error.report());
+        let volumes = engine.volume_list(&Filters::new()).await.unwrap().volumes.unwrap();
+        assert_eq!(volumes.into_iter().map(|v| v.name).collect::<Vec<_>>(), ["before"]);
+        let folder = host.dir.path().join("data/volumes");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+    });
+}
+
 fn part(volume: &str, subpath: &str) -> HostConfig {
     let mount = Mount {
         typ: Some(MountType::VOLUME),

@@ -8,6 +8,7 @@
 mod adoption;
 mod durable;
 mod files;
+mod hang;
 mod host;
 mod life;
 mod network;
