@@ -82,7 +82,10 @@ impl Engine {
         for dir in [&config.data_root, &config.exec_root] {
             files::make_dirs(dir, 0o711).map_err(EngineError::file("create", dir))?;
         }
-        for dir in [&config.containers_dir(), &config.bundles_dir(), &config.root_point()] {
+        // Users put folders and files beside those of containers, too.
+        let dir = config.containers_dir();
+        files::dir_of_mode(&dir, 0o711).map_err(EngineError::file("create", &dir))?;
+        for dir in [&config.bundles_dir(), &config.root_point()] {
             files::own_dir(dir, 0o711).map_err(EngineError::file("create", dir))?;
         }
         match util::blocking(AppArmor::host).await {

@@ -149,12 +149,15 @@ impl Engine {
                 }
                 continue;
             }
-            // Of records, which are replaced here.
-            if let Err(error) = files::remove_leftovers(&dir) {
-                tracing::warn!(path = %dir.display(), %error, "could not remove what a crash left");
-            }
             match Record::load(&dir) {
-                Ok(record) => all.whole.push(Container::new(record, dir)),
+                Ok(record) => {
+                    // Of records, which are replaced here. A damaged container's may be of use to its user,
+                    // and other folders are not ours.
+                    if let Err(error) = files::remove_leftovers(&dir) {
+                        tracing::warn!(path = %dir.display(), %error, "could not remove what a crash left");
+                    }
+                    all.whole.push(Container::new(record, dir));
+                }
                 Err(error) => match damaged::container(&dir, &error) {
                     Some(c) => all.damaged.push(c),
                     None => tracing::warn!(path = %dir.display(), "this folder is no container's"),

@@ -73,7 +73,16 @@ fn what_ended_meanwhile_is_noticed() {
         let record: serde_json::Value = serde_json::from_str(&record).unwrap();
         let pid = record["state"]["pid"].as_i64().unwrap();
         sh(&format!("kill -9 {pid}"));
+        // What a crash left of a record goes; what looks like it and is somebody's does not.
+        let containers = host.dir.path().join("data/containers");
+        std::fs::create_dir(containers.join("backup")).unwrap();
+        let left = containers.join(record["id"].as_str().unwrap()).join("config.json.7.new");
+        let others = ["notes.7.new", "backup/notes.7.new"].map(|name| containers.join(name));
+        for path in others.iter().chain([&left]) {
+            std::fs::write(path, "x").unwrap();
+        }
         let engine = Engine::start(host.config()).await.expect("start");
+        assert!(!left.exists() && others.iter().all(|path| path.exists()));
         until("the restart", || async {
             let c = engine.container_inspect("survivor", false).await.unwrap();
             // A daemon that starts counts from nought.
@@ -88,13 +97,12 @@ fn what_ended_meanwhile_is_noticed() {
         // What an earlier daemon was making or removing goes; what somebody else put there does not.
         engine.shutdown().await;
         drop(engine);
-        let containers = host.dir.path().join("data/containers");
-        for name in [".making-1", ".removed-1", "backup"] {
+        for name in [".making-1", ".removed-1"] {
             std::fs::create_dir(containers.join(name)).unwrap();
             std::fs::write(containers.join(name).join("notes"), "x").unwrap();
         }
         next_engine(&host).await;
-        assert_eq!(sh(&format!("ls -A {}", containers.display())), "backup\n");
+        assert_eq!(sh(&format!("ls -A {}", containers.display())), "backup\nnotes.7.new\n");
     });
 }
 

@@ -12,7 +12,7 @@ use bollard_stubs::models::{
 };
 use skep_engine::Filters;
 
-use crate::host::{Host, on_a_host, run, script, script_with, sh, until};
+use crate::host::{Host, PATIENCE, on_a_host, run, script, script_with, sh, until};
 
 /// A resolver of this host that says nothing, until it says that there is no such name. Who looks a name up
 /// waits for it in the C library, as who mounts waits in the kernel for a server that is away.
@@ -91,7 +91,9 @@ fn starts_and_creates_that_hang_stop_no_others() {
         let mut starts = Vec::new();
         for n in 0..many {
             let body = script_with("true", far(format!("start{n}"), true));
-            let id = engine.container_create(None, None, body).await.unwrap().id;
+            let create = engine.container_create(None, None, body);
+            let create = tokio::time::timeout(PATIENCE, create).await;
+            let id = create.expect("a create waits for no start").unwrap().id;
             let engine = engine.clone();
             starts.push(tokio::spawn(async move {
                 (engine.container_start(&id).await.unwrap_err(), id)
