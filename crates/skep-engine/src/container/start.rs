@@ -48,8 +48,8 @@ impl Engine {
         let this = self.clone();
         // Carried through even if the caller goes away: a half-started container helps nobody.
         tokio::spawn(async move { this.start_by_user(&c, turn, op, true).await })
-        .await
-        .map_err(join_error)?
+            .await
+            .map_err(join_error)?
     }
 
     /// A turn to start a container, and its lock. Who waits in line holds no lock, so that a container which

@@ -234,10 +234,10 @@ fn a_create_that_fails_leaves_the_volumes_as_they_were() {
             }),
             ..Default::default()
         };
-        let body = script_with("true", HostConfig {
-            mounts: Some(vec![small]),
-            ..binds(&["before:/before", "new:/data/new"])
-        });
+        let body = script_with(
+            "true",
+            HostConfig { mounts: Some(vec![small]), ..binds(&["before:/before", "new:/data/new"]) },
+        );
         let error = engine.container_create(Some("copy"), None, body).await.unwrap_err();
         assert!(error.report().contains("copy the image's content"), "{}", error.report());
         let volumes = engine.volume_list(&Filters::new()).await.unwrap().volumes.unwrap();

@@ -109,10 +109,8 @@ fn starts_and_creates_that_hang_stop_no_others() {
             .collect();
         until("all creates hang", || async { server.waiting() == 2 * many }).await;
         // Several want to start one that hangs already.
-        let hangs = engine.container_list(skep_engine::ListOptions {
-            all: true,
-            ..Default::default()
-        });
+        let hangs =
+            engine.container_list(skep_engine::ListOptions { all: true, ..Default::default() });
         let hangs = hangs.await.unwrap()[0].id.clone().unwrap();
         let again: Vec<_> = (0..many)
             .map(|_| {
