@@ -226,19 +226,24 @@ impl Engine {
             c.change(|r| r.attachments.retain(|kept| *kept != attachment));
             if let (true, Some(sandbox)) = (record.state.phase.is_running(), &record.state.sandbox)
             {
-                let sandbox = SandboxId::new(sandbox.clone());
-                if let Err(error) = self.inner.net.disconnect(&sandbox, name).await {
-                    tracing::warn!(
-                        container = c.id,
-                        network = name,
-                        error = &error as &dyn std::error::Error,
-                        "could not take back a connection"
-                    );
-                }
+                self.take_back_connection(&c, &SandboxId::new(sandbox.clone()), name).await;
                 self.release_grants(&c).await;
             }
         }
         saved
+    }
+
+    /// Undoes a connection of which a later step failed.
+    async fn take_back_connection(&self, c: &Container, sandbox: &SandboxId, network: &str) {
+        match self.inner.net.disconnect(sandbox, network).await {
+            Ok(()) => self.network_event("disconnect", network, network, None, &c.id),
+            Err(error) => tracing::warn!(
+                container = c.id,
+                network,
+                error = &error as &dyn std::error::Error,
+                "could not take back a connection"
+            ),
+        }
     }
 
     async fn connect_running(
@@ -248,7 +253,8 @@ impl Engine {
         attachment: &Attachment,
     ) -> Result<()> {
         let specs = self.endpoint_specs(c, std::slice::from_ref(attachment)).await?;
-        for made in self.inner.net.connect(sandbox, specs).await? {
+        let all = self.inner.net.connect(sandbox, specs).await?;
+        for made in &all {
             self.network_event(
                 "connect",
                 made.network_id.as_str(),
@@ -257,7 +263,13 @@ impl Engine {
                 &c.id,
             );
         }
-        self.announce_names(c, sandbox).await
+        let announced = self.announce_names(c, sandbox).await;
+        if announced.is_err() {
+            for made in all {
+                self.take_back_connection(c, sandbox, made.network_id.as_str()).await;
+            }
+        }
+        announced
     }
 
     /// A network, if it is known on this host.
@@ -302,7 +314,24 @@ impl Engine {
         match (&net, &record.state.sandbox) {
             (Some(net), Some(sandbox)) if record.state.phase.is_running() => {
                 let sandbox = SandboxId::new(sandbox.clone());
-                self.inner.net.disconnect(&sandbox, net.id.as_str()).await?;
+                let is_on = || {
+                    let endpoints = self.inner.net.sandbox(&sandbox).map(|s| s.endpoints);
+                    endpoints.is_ok_and(|all| all.iter().any(|e| e.network_id == net.id))
+                };
+                let was_on = is_on();
+                if let Err(error) = self.inner.net.disconnect(&sandbox, net.id.as_str()).await {
+                    if !was_on || is_on() {
+                        return Err(error.into());
+                    }
+                    // It is off the network for everybody; the kernel is made to follow, and the rest is not
+                    // worth an answer which says that it is still on.
+                    tracing::warn!(
+                        container = c.id,
+                        network = name,
+                        error = &error as &dyn std::error::Error,
+                        "not all that a disconnection takes could be done"
+                    );
+                }
                 self.network_event("disconnect", net.id.as_str(), name, Some(net), &c.id);
             }
             _ if place.is_none() => {

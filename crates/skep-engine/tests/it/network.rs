@@ -172,3 +172,30 @@ fn connect_and_disconnect() {
         run(&engine, script("true")).await;
     });
 }
+
+/// A network is left or it is not, whatever of it fails.
+#[test]
+fn a_disconnection_that_fails_half_way_is_finished() {
+    let name = "network::a_disconnection_that_fails_half_way_is_finished";
+    on_a_host(name, |host: Host| async move {
+        let engine = host.engine().await;
+        let lan = NetworkCreateRequest { name: "lan".into(), ..Default::default() };
+        engine.network_create(lan).await.unwrap();
+        let body = script_with("sleep 60", on("lan"));
+        let id = engine.container_create(Some("c1"), None, body).await.unwrap().id;
+        engine.container_start("c1").await.unwrap();
+        // The container's name cannot be taken out of its file.
+        let hosts = host.dir.path().join("data/containers").join(&id).join("hosts");
+        std::fs::remove_file(&hosts).unwrap();
+        std::fs::create_dir(&hosts).unwrap();
+        let gone = NetworkDisconnectRequest { container: "c1".into(), force: None };
+        engine.network_disconnect("lan", gone.clone()).await.unwrap();
+        let settings = engine.container_inspect("c1", false).await.unwrap().network_settings;
+        assert!(settings.unwrap().networks.unwrap().is_empty());
+        let again = engine.network_disconnect("lan", gone).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Forbidden);
+        engine.network_remove("lan").await.unwrap();
+        let force = RemoveOptions { force: true, ..Default::default() };
+        engine.container_remove("c1", force).await.unwrap();
+    });
+}
