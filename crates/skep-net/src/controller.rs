@@ -11,11 +11,12 @@
 use crate::apply::{Sign, Spaces, links, mtu_of};
 use crate::error::{NetError, Result};
 use crate::host_routes;
-use crate::model::{BlockedPort, BlockedPorts, Protocol};
+use crate::model::{BlockedPort, BlockedPorts};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
 use crate::state::{Shared, lock};
 use crate::storing::Storing;
 use crate::world::MeshPort;
+use skep_types::Protocol;
 use skep_types::Repeated;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! What can go wrong, sorted so that the door can choose a status code.
 
 use crate::cidr::Cidr;
-use crate::model::Protocol;
+use skep_types::Protocol;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;

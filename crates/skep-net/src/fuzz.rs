@@ -6,11 +6,12 @@ use crate::dns::core::{Transport, Verdict, decide, encode, failure};
 use crate::gossip::{Others, tables};
 use crate::ids::NetworkId;
 use crate::model::{Cluster, EndpointRecord, OverlayNetwork, OverlaySubnet, PeerRecord};
-use crate::model::{LocalRecords, Protocol, PublishedPort};
+use crate::model::{LocalRecords, PublishedPort};
 use crate::plan;
 use crate::world::{Facts, NetworkNames, World};
 use hickory_proto::op::{Message, ResponseCode};
 use skep_gossip::{EntryId, NodeName};
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

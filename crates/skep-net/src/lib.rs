@@ -57,9 +57,9 @@ pub use ids::{EndpointId, NetworkId, SandboxId, ServiceId, hex_id};
 pub use model::{
     BlockedPort, BlockedPorts, Cluster, Driver, EndpointInfo, EndpointRecord, EndpointSpec,
     ExtraHost, IpamSpec, LocalRecords, Network, NetworkContainer, NetworkCreate, NetworkInspect,
-    NetworkPeer, OverlayNetwork, OverlaySubnet, PeerRecord, PortBinding, PortSpec, Protocol,
-    PublishedPort, RemoteChange, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec, Scope,
-    ServiceAttachment, Subnet, option_keys,
+    NetworkPeer, OverlayNetwork, OverlaySubnet, PeerRecord, PortBinding, PortSpec, PublishedPort,
+    RemoteChange, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec, Scope, ServiceAttachment,
+    Subnet, option_keys,
 };
 pub use net::{Net, ReconcileReport};
 pub use trace::{

@@ -5,12 +5,13 @@
 
 use crate::error::{NetError, Result};
 use crate::ids::SandboxId;
-use crate::model::{PortBinding, PortSpec, Protocol};
+use crate::model::{PortBinding, PortSpec};
 use crate::world::MeshPort;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
     sockopt,
 };
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use axum::extract::State;
 use skep_manager::{Control, NodeFilter, ServiceFilter};
 use skep_net::{KnownPort, KnownService, TraceQuery};
-use skep_types::{Protocol, PublishMode, Service, ServiceId};
+use skep_types::{PublishMode, Service, ServiceId};
 
 use crate::backend::{App, Backend};
 use crate::http::{ApiError, ApiResult, Params, json};
@@ -73,11 +73,7 @@ fn ports(service: &Service) -> Vec<KnownPort> {
         .iter()
         .filter_map(|config| {
             Some(KnownPort {
-                protocol: match config.protocol {
-                    Protocol::Tcp => skep_net::Protocol::Tcp,
-                    Protocol::Udp => skep_net::Protocol::Udp,
-                    Protocol::Sctp => skep_net::Protocol::Sctp,
-                },
+                protocol: config.protocol,
                 target: port(config.target_port)?,
                 published: port(config.published_port)?,
                 host_mode: config.publish_mode == PublishMode::Host,

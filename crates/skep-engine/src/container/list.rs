@@ -123,7 +123,7 @@ impl Engine {
             if let Some(bad) = filters
                 .get(name)
                 .iter()
-                .find(|v| ports::filter_matches(v, 1, skep_net::Protocol::Tcp).is_none())
+                .find(|v| ports::filter_matches(v, 1, skep_types::Protocol::Tcp).is_none())
             {
                 return Err(EngineError::Invalid(format!("invalid filter '{name}={bad}'")));
             }
@@ -297,7 +297,7 @@ fn volume_fits(filters: &Filters, r: &Record) -> bool {
 }
 
 fn port_fits(filters: &Filters, r: &Record, engine: &Engine) -> bool {
-    let any = |name: &str, ports: &[(u16, skep_net::Protocol)]| {
+    let any = |name: &str, ports: &[(u16, skep_types::Protocol)]| {
         let wanted = filters.get(name);
         wanted.is_empty()
             || ports.iter().any(|(port, protocol)| {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bollard_stubs::models::{PortBinding as ApiBinding, PortMap, PortSummary, PortSummaryTypeEnum};
-use skep_net::{PortBinding, PortSpec, Protocol};
+use skep_net::{PortBinding, PortSpec};
+use skep_types::Protocol;
 
 use crate::error::{EngineError, Result};
 
@@ -14,16 +15,9 @@ use crate::error::{EngineError, Result};
 /// `Invalid` with Docker's texts.
 pub fn parse_port(text: &str) -> Result<(u16, Protocol)> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = match protocol.to_ascii_lowercase().as_str() {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        "sctp" => Protocol::Sctp,
-        _ => {
-            return Err(EngineError::Invalid(format!(
-                "invalid port specification: {text:?}: invalid protocol"
-            )));
-        }
-    };
+    let protocol = protocol.parse().map_err(|_| {
+        EngineError::Invalid(format!("invalid port specification: {text:?}: invalid protocol"))
+    })?;
     match number.parse::<u16>() {
         Ok(port) if port > 0 => Ok((port, protocol)),
         _ => Err(EngineError::Invalid(format!("invalid port specification: {text:?}"))),

@@ -12,10 +12,10 @@
 use super::frame::{self, NESTED, REQUEST_ACK, REQUEST_DUMP};
 use super::nfnetlink::{Nfnetlink, Request};
 use super::traffic::Traffic;
-use crate::model::Protocol;
 use crate::plan::Flow;
 use crate::trace::FlowKey;
 use nix::ifaddrs::getifaddrs;
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;

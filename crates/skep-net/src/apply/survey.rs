@@ -6,7 +6,6 @@ use super::nft::Nft;
 use super::{conntrack, peers, refused, routes};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
-use crate::model::Protocol;
 use crate::trace::{
     Entry, Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind,
     Switching, Tables,
@@ -21,6 +20,7 @@ use rtnetlink::packet_route::neighbour::{
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use skep_types::Protocol;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a listening TCP socket's state is in `/proc/net/tcp`.

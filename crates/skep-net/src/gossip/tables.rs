@@ -1,11 +1,10 @@
 //! Between the network room's records and the entries that travel.
 
 use crate::ids::{EndpointId, NetworkId};
-use crate::model::{
-    EndpointRecord, LocalRecords, PeerRecord, Protocol, PublishedPort, RemoteChange,
-};
+use crate::model::{EndpointRecord, LocalRecords, PeerRecord, PublishedPort, RemoteChange};
 use skep_gossip::EntryId;
 use skep_gossip::records::{self as wire, ENDPOINT_TABLE, PEER_TABLE, Record as _};
+use skep_types::Protocol;
 use std::collections::BTreeMap;
 
 /// What this node has to say, by place, as it travels.

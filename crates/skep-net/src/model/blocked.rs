@@ -1,7 +1,7 @@
 //! Ports of the routing mesh that this host does not serve.
 
 use crate::ids::ServiceId;
-use crate::model::Protocol;
+use skep_types::Protocol;
 use std::collections::BTreeMap;
 
 /// A port of the routing mesh that something else on this host holds. Other hosts may serve it.

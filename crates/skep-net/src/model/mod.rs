@@ -16,6 +16,5 @@ pub use network::{
 };
 pub use record::{EndpointRecord, LocalRecords, PeerRecord, PublishedPort, RemoteChange};
 pub use sandbox::{
-    ExtraHost, PortBinding, PortSpec, Protocol, SandboxAdoption, SandboxInfo, SandboxMode,
-    SandboxSpec,
+    ExtraHost, PortBinding, PortSpec, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec,
 };

@@ -3,8 +3,8 @@
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{EndpointId, NetworkId};
-use crate::model::Protocol;
 use serde::{Deserialize, Serialize};
+use skep_types::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A port of the routing mesh.

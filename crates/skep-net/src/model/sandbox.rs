@@ -4,7 +4,7 @@ use crate::config::DnsOptions;
 use crate::ids::SandboxId;
 use crate::model::EndpointInfo;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use skep_types::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -26,35 +26,6 @@ pub struct ExtraHost {
     pub name: String,
     /// Its address; `None` for `host-gateway`.
     pub address: Option<IpAddr>,
-}
-
-/// Transport protocols that ports have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP
-    Tcp,
-    /// UDP
-    Udp,
-    /// SCTP
-    Sctp,
-}
-
-impl Protocol {
-    /// `tcp`, `udp` or `sctp`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// A port to publish.

@@ -2,8 +2,9 @@
 //! isolation between networks, the routing mesh's entrance, and who may send into overlays.
 
 use super::{BridgePlan, Flow, NsPlan, tunnel, turns};
-use crate::model::{Driver, Network, Protocol};
+use crate::model::{Driver, Network};
 use crate::world::{Services, World};
+use skep_types::Protocol;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 

@@ -20,9 +20,10 @@ pub use ruleset::{Ruleset, TABLE};
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
-use crate::model::{Protocol, SandboxMode};
+use crate::model::SandboxMode;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

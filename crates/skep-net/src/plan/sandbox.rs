@@ -6,8 +6,9 @@ use super::{
     turns,
 };
 use crate::cidr::{Cidr, Mac};
-use crate::model::{OverlayNetwork, Protocol};
+use crate::model::OverlayNetwork;
 use crate::world::{Endpoint, Sandbox, Services, World};
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

@@ -1,9 +1,10 @@
 use super::*;
 use crate::model::{
-    Cluster, EndpointRecord, EndpointSpec, OverlayNetwork, OverlaySubnet, PeerRecord, Protocol,
+    Cluster, EndpointRecord, EndpointSpec, OverlayNetwork, OverlaySubnet, PeerRecord,
     PublishedPort, ServiceAttachment,
 };
 use crate::world::tests::{counter, spec, world};
+use skep_types::Protocol;
 
 fn rules(lines: &[(&str, &[&str])]) -> Ruleset {
     let mut rules = Ruleset::default();

@@ -8,9 +8,9 @@ use super::scene::Scene;
 use super::walk::{Flow, Stop, Walker};
 use crate::dns::look_up;
 use crate::ids::SandboxId;
-use crate::model::Protocol;
 use crate::plan::{NsName, RESOLVER};
 use crate::world::NameIndex;
+use skep_types::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 
 impl<'a> Walker<'a> {

@@ -4,8 +4,8 @@
 use super::live::Live;
 use super::packet::{Packet, Place};
 use super::rules::{Chain, Rule, Table};
-use crate::model::Protocol;
 use serde_json::Value;
+use skep_types::Protocol;
 use std::net::Ipv4Addr;
 
 /// Chains that call each other deeper than the kernel allows.

@@ -2,7 +2,7 @@
 
 use super::rules::Tables;
 use crate::cidr::{Cidr, Mac};
-use crate::model::Protocol;
+use skep_types::Protocol;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,7 +1,7 @@
 //! The packet that is followed: the first one of a connection.
 
 use crate::cidr::Mac;
-use crate::model::Protocol;
+use skep_types::Protocol;
 use std::net::Ipv4Addr;
 
 /// What rules and routes may look at.

@@ -4,8 +4,8 @@ use super::report::OriginKind;
 use super::scene::{KnownPort, Scene};
 use crate::error::NetError;
 use crate::ids::SandboxId;
-use crate::model::Protocol;
 use crate::world::Sandbox;
+use skep_types::Protocol;
 use std::net::Ipv4Addr;
 
 /// A request for a trace, as it comes in.
@@ -65,10 +65,10 @@ impl Question {
     pub fn read(query: &TraceQuery, scene: &Scene<'_>) -> Result<Self, NetError> {
         let start = start(query, scene)?;
         let (rest, protocol) = match query.target.rsplit_once('/') {
-            Some((rest, "tcp")) => (rest, Some(Protocol::Tcp)),
-            Some((rest, "udp")) => (rest, Some(Protocol::Udp)),
-            Some((rest, "sctp")) => (rest, Some(Protocol::Sctp)),
-            Some(_) => return Err(invalid(query, "the protocol is none of tcp, udp and sctp")),
+            Some((rest, protocol)) => match protocol.parse() {
+                Ok(protocol) => (rest, Some(protocol)),
+                Err(_) => return Err(invalid(query, "the protocol is none of tcp, udp and sctp")),
+            },
             None => (query.target.as_str(), None),
         };
         let (name, port) = match rest.rsplit_once(':') {

@@ -1,8 +1,8 @@
 //! What a trace says. The JSON form of these types is a promise: fields are added,
 //! never renamed or removed, while [`Trace::VERSION`] stays.
 
-use crate::model::Protocol;
 use serde::{Deserialize, Serialize};
+use skep_types::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The way of a connection's first packet.

@@ -2,9 +2,10 @@
 
 use super::live::{Live, LiveLink};
 use super::report::{Interface, Role};
-use crate::model::{BlockedPorts, EndpointRecord, Protocol};
+use crate::model::{BlockedPorts, EndpointRecord};
 use crate::plan::{HostPlan, NsName};
 use crate::world::{Services, World};
+use skep_types::Protocol;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 

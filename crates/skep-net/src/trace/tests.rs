@@ -1,11 +1,12 @@
 use super::eval::{Evaluation, Event, Manner, Ruling};
 use super::packet::{Connection, Packet, Place};
 use super::*;
-use crate::model::{BlockedPorts, Cluster, Protocol};
+use crate::model::{BlockedPorts, Cluster};
 use crate::plan::{self, HostPlan};
 use crate::world::World;
 use crate::world::tests::{counter, world};
 use serde_json::{Value, json};
+use skep_types::Protocol;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 

@@ -11,8 +11,8 @@ use super::report::{
     Candidate, Hop, Interface, Outcome, PacketView, Reason, RemoteNode, Role, Step, Verdict,
 };
 use super::scene::Scene;
-use crate::model::Protocol;
 use crate::plan::{NsName, TABLE};
+use skep_types::Protocol;
 use std::net::Ipv4Addr;
 
 /// Hops after which a packet goes in circles.

@@ -5,8 +5,8 @@ use super::live::Live;
 use super::packet::Packet;
 use super::report::{Hop, Interface, Outcome, Reason, Role, Step};
 use super::walk::{Flow, Stop, Walker};
-use crate::model::Protocol;
 use crate::plan::{CablePlan, NsName};
+use skep_types::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 
 impl<'a> Walker<'a> {

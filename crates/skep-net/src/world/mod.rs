@@ -22,11 +22,12 @@ use crate::cidr::{Cidr, Mac};
 use crate::config::AddressPool;
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::model::{
-    Cluster, EndpointRecord, Network, OverlayNetwork, PeerRecord, PortBinding, Protocol,
-    SandboxSpec, ServiceAttachment,
+    Cluster, EndpointRecord, Network, OverlayNetwork, PeerRecord, PortBinding, SandboxSpec,
+    ServiceAttachment,
 };
 use serde::{Deserialize, Serialize};
 use skep_types::HostRoute;
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

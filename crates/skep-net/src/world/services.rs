@@ -2,7 +2,8 @@
 
 use super::World;
 use crate::ids::NetworkId;
-use crate::model::{EndpointRecord, Protocol};
+use crate::model::EndpointRecord;
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

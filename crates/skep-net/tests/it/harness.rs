@@ -1,9 +1,8 @@
 //! A host in a namespace, an outside client, and servers that say who called.
 
-use skep_net::{
-    EndpointSpec, Net, NetConfig, PortSpec, Protocol, SandboxId, SandboxMode, SandboxSpec,
-};
+use skep_net::{EndpointSpec, Net, NetConfig, PortSpec, SandboxId, SandboxMode, SandboxSpec};
 use skep_sys::netns::NetNs;
+use skep_types::Protocol;
 use std::future::Future;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -3,7 +3,8 @@
 use crate::harness::{
     CLIENT, HOST, Host, curl, on, on_a_host, run, serve_dns, serve_tcp, serve_udp, tcp, try_run,
 };
-use skep_net::{ErrorKind, IpamSpec, NetError, NetworkCreate, PortSpec, Protocol, SandboxId};
+use skep_net::{ErrorKind, IpamSpec, NetError, NetworkCreate, PortSpec, SandboxId};
+use skep_types::Protocol;
 
 fn network(name: &str) -> NetworkCreate {
     NetworkCreate { name: name.to_owned(), ..NetworkCreate::default() }

@@ -5,9 +5,10 @@ use crate::harness::{
 };
 use skep_net::{
     Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetConfig, NetworkId,
-    OverlayNetwork, OverlaySubnet, PeerRecord, Protocol, PublishedPort, RemoteChange,
-    SandboxAdoption, SandboxId, SandboxMode, ServiceAttachment, ServiceId,
+    OverlayNetwork, OverlaySubnet, PeerRecord, PublishedPort, RemoteChange, SandboxAdoption,
+    SandboxId, SandboxMode, ServiceAttachment, ServiceId,
 };
+use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 

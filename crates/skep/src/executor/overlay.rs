@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 use skep_agent::ExecError;
 use skep_engine::Attachment;
 use skep_net::{Cidr, OverlayNetwork, OverlaySubnet, PublishedPort, ServiceAttachment};
-use skep_types::{
-    Network, NetworkId, Node, PREDEFINED_LABEL, Protocol, PublishMode, Task, VXLAN_ID_LIST,
-};
+use skep_types::{Network, NetworkId, Node, PREDEFINED_LABEL, PublishMode, Task, VXLAN_ID_LIST};
 
 /// This node's load-balancer address on a network, once a manager has given it one.
 pub fn balancer_address(node: &Node, network: &NetworkId) -> Option<Ipv4Addr> {
@@ -130,11 +128,7 @@ fn published(port: &skep_types::PortConfig) -> Result<PublishedPort, ExecError> 
     };
     Ok(PublishedPort {
         name: port.name.clone(),
-        protocol: match port.protocol {
-            Protocol::Tcp => skep_net::Protocol::Tcp,
-            Protocol::Udp => skep_net::Protocol::Udp,
-            Protocol::Sctp => skep_net::Protocol::Sctp,
-        },
+        protocol: port.protocol,
         target: number(port.target_port)?,
         published: number(port.published_port)?,
     })

@@ -49,7 +49,7 @@ pub async fn announce(engine: Engine, end: CancellationToken) {
     }
 }
 
-type Key = (skep_net::Protocol, u16);
+type Key = (skep_types::Protocol, u16);
 
 /// Free ports come first: another service may have taken over the port.
 fn news<'a>(
@@ -74,7 +74,7 @@ mod tests {
             service_name: service.to_owned(),
             reason: "held by nginx".to_owned(),
         };
-        BTreeMap::from([((skep_net::Protocol::Tcp, port), port_of)])
+        BTreeMap::from([((skep_types::Protocol::Tcp, port), port_of)])
     }
 
     #[test]
