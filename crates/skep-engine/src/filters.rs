@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use skep_types::moment::moment;
+use time::OffsetDateTime;
 
 use crate::error::{EngineError, Result};
+use crate::util;
 
 /// Filters by name; values of one name are alternatives, names are all to be met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +96,20 @@ impl Filters {
         }
     }
 
+    /// The `until` filter: a span of time before now (`1h30m`), a date or a unix time.
+    ///
+    /// # Errors
+    /// `Invalid` for others, and for several.
+    pub fn until(&self) -> Result<Option<OffsetDateTime>> {
+        match self.get("until") {
+            [] => Ok(None),
+            [one] => moment(one, util::now())
+                .map(Some)
+                .ok_or_else(|| EngineError::Invalid(format!("invalid filter 'until={one}'"))),
+            _ => Err(EngineError::invalid("more than one until filter specified")),
+        }
+    }
+
     /// A filter that is `true`/`1` or `false`/`0`; `default` when absent.
     ///
     /// # Errors
@@ -174,6 +191,18 @@ mod tests {
         for bad in ["[]", "{", r#"{"a":1}"#, r#"{"a":[1]}"#, r#"{"a":{"b":2}}"#] {
             assert!(Filters::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn until_is_one_point_in_time() {
+        let until = |values: &[&str]| {
+            let f = values.iter().fold(Filters::new(), |f, value| f.with("until", value));
+            f.until().map(|at| at.map(OffsetDateTime::unix_timestamp)).map_err(|e| e.to_string())
+        };
+        assert_eq!(until(&[]), Ok(None));
+        assert_eq!(until(&["1970-01-02"]), Ok(Some(86400)));
+        assert_eq!(until(&["5x"]), Err("invalid filter 'until=5x'".to_owned()));
+        assert!(until(&["1h", "2h"]).unwrap_err().contains("more than one until filter"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use bollard_stubs::models::{
 use skep_net::{Cidr, IpamSpec, NetError, Network, NetworkCreate, SandboxId};
 use time::OffsetDateTime;
 
-use crate::container::{Attachment, Container, Phase, Record, until};
+use crate::container::{Attachment, Container, Phase, Record};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::filters::Filters;
@@ -359,7 +359,7 @@ impl Engine {
     /// `Invalid` for filters other than `label label! until`; `UsesUnknown` while a container is damaged.
     pub async fn network_prune(&self, filters: &Filters) -> Result<NetworkPruneResponse> {
         filters.validate(&["label", "label!", "until", "dangling"])?;
-        let until = until(filters)?;
+        let until = filters.until()?;
         self.all_uses_known()?;
         let used = self.networks_in_use();
         let owned = filters.clone();

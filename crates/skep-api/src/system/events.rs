@@ -3,6 +3,7 @@ use bollard_stubs::models::EventMessage;
 use futures::StreamExt as _;
 use serde_json::{Value, json as value};
 use skep_engine::EventsOptions;
+use skep_types::moment;
 use time::OffsetDateTime;
 
 use crate::backend::App;
@@ -70,22 +71,8 @@ pub(crate) fn event_time(query: &Params, key: &str) -> ApiResult<Option<OffsetDa
     }
 }
 
-/// Seconds since 1970 with up to nine decimals, or RFC 3339.
-pub(crate) fn parse_time(text: &str) -> Option<OffsetDateTime> {
-    unix_time(text).or_else(|| {
-        OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
-    })
-}
-
-fn unix_time(text: &str) -> Option<OffsetDateTime> {
-    let (secs, decimals) = text.split_once('.').unwrap_or((text, ""));
-    let secs: i64 = secs.parse().ok()?;
-    if decimals.len() > 9 || !decimals.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let nanos: i128 =
-        if decimals.is_empty() { 0 } else { format!("{decimals:0<9}").parse().ok()? };
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(secs) * 1_000_000_000 + nanos).ok()
+fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    moment::unix_time(text).or_else(|| moment::date(text))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod version;
 use axum::Router;
 use axum::routing::{get, post};
 
-pub(crate) use events::{event_time, parse_time};
+pub(crate) use events::event_time;
 
 use crate::backend::App;
 

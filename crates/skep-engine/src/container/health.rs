@@ -7,6 +7,7 @@ use bollard_stubs::models::{Health, HealthConfig, HealthStatusEnum, HealthcheckR
 use futures::StreamExt;
 use oci_spec::runtime::Process;
 use skep_container::{AttachOptions, ExecRequest, Handle};
+use skep_types::Nanos;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -215,7 +216,7 @@ impl Engine {
                 }
                 Ok((
                     TIMED_OUT,
-                    format!("Health check exceeded timeout ({})", go_duration(check.timeout)),
+                    format!("Health check exceeded timeout ({})", Nanos::from(check.timeout)),
                 ))
             }
         };
@@ -265,17 +266,6 @@ pub fn to_api(c: &Container) -> Option<Health> {
     })
 }
 
-/// Go's notation, for whole seconds and milliseconds.
-fn go_duration(length: Duration) -> String {
-    match (length.as_secs(), length.subsec_millis()) {
-        (0, ms) => format!("{ms}ms"),
-        (s, 0) if s < 60 => format!("{s}s"),
-        (s, 0) if s < 3600 => format!("{}m{}s", s / 60, s % 60),
-        (s, 0) => format!("{}h{}m{}s", s / 3600, s / 60 % 60, s % 60),
-        _ => format!("{}s", length.as_secs_f64()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,7 +298,5 @@ mod tests {
         let shell = of(words(&["CMD-SHELL", "a | b"])).unwrap();
         assert_eq!(shell.command, ["/bin/sh", "-c", "a | b"]);
         assert_eq!((shell.interval, shell.retries), (Duration::from_secs(30), 3));
-        assert_eq!(go_duration(Duration::from_millis(500)), "500ms");
-        assert_eq!(go_duration(Duration::from_secs(90)), "1m30s");
     }
 }

@@ -51,5 +51,4 @@ pub use list::Labelled;
 pub use names::generate as random_name;
 pub(crate) use record::Record;
 pub(crate) use registry::Registry;
-pub(crate) use remove::until;
 pub use watch::{Glance, HealthStatus, Phase};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bollard_stubs::models::ContainerPruneResponse;
 use skep_container::ControlError;
 use skep_sys::files;
-use time::OffsetDateTime;
 
 use super::cell::Container;
 use super::mounts::MountKind;
@@ -178,7 +177,7 @@ impl Engine {
     /// `Invalid` for filters other than `label label! until`.
     pub async fn container_prune(&self, filters: &Filters) -> Result<ContainerPruneResponse> {
         filters.validate(&["label", "label!", "until"])?;
-        let until = until(filters)?;
+        let until = filters.until()?;
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for c in self.inner.containers.all() {
             let record = c.record();
@@ -225,84 +224,5 @@ impl Engine {
             containers_deleted: Some(deleted),
             space_reclaimed: Some(i64::try_from(reclaimed).unwrap_or(i64::MAX)),
         })
-    }
-}
-
-/// The `until` filter: a unix time, an RFC 3339 time, or a length of time before now (`10m`, `1h30m`).
-///
-/// # Errors
-/// `Invalid` for others, and for several.
-pub(crate) fn until(filters: &Filters) -> Result<Option<OffsetDateTime>> {
-    match filters.get("until") {
-        [] => Ok(None),
-        [one] => parse_time(one, util::now())
-            .map(Some)
-            .ok_or_else(|| EngineError::Invalid(format!("invalid filter 'until={one}'"))),
-        _ => Err(EngineError::invalid("more than one until filter specified")),
-    }
-}
-
-/// Reads a point in time as Docker's filters take it.
-pub(crate) fn parse_time(text: &str, now: OffsetDateTime) -> Option<OffsetDateTime> {
-    if let Ok(at) = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339) {
-        return Some(at);
-    }
-    if let Some(length) = parse_duration(text) {
-        return now.checked_sub(length);
-    }
-    let (seconds, nanos) = text.split_once('.').unwrap_or((text, "0"));
-    let seconds: i64 = seconds.parse().ok()?;
-    let nanos: i64 = format!("{nanos:0<9}").get(..9)?.parse().ok()?;
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()?
-        .checked_add(time::Duration::nanoseconds(nanos))
-}
-
-/// Reads Go's notation of lengths of time: `1h30m`, `10s`, `100ms`.
-fn parse_duration(text: &str) -> Option<time::Duration> {
-    let mut rest = text;
-    let mut total = time::Duration::ZERO;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let seconds = match &rest[..unit] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total = total.checked_add(time::Duration::checked_seconds_f64(number * seconds)?)?;
-        rest = &rest[unit..];
-    }
-    Some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        let now = OffsetDateTime::UNIX_EPOCH + time::Duration::days(2);
-        for (text, want) in [
-            ("86400", Some(86400)),
-            ("86400.5", Some(86400)),
-            ("1970-01-02T00:00:00Z", Some(86400)),
-            ("24h", Some(86400)),
-            ("23h60m", Some(86400)),
-            ("x", None),
-            ("", None),
-            ("5x", None),
-        ] {
-            assert_eq!(parse_time(text, now).map(|t| t.unix_timestamp()), want, "{text}");
-        }
     }
 }

@@ -9,7 +9,6 @@ use bollard_stubs::models::{
 use skep_image::{Image, ImageUsage, ListFilter, RunConfig};
 
 use super::{ImageListOptions, labels};
-use crate::container::until;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::util;
@@ -31,7 +30,7 @@ impl Engine {
             without_labels: labels(f, "label!"),
             before: f.get("before").to_vec(),
             since: f.get("since").to_vec(),
-            until: until(f)?,
+            until: f.until()?,
             references: f.get("reference").to_vec(),
         };
         let images = self.inner.images.list(&filter)?;

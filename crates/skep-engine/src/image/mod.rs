@@ -11,7 +11,7 @@ use bollard_stubs::models::{
 };
 use skep_image::{Credentials, ImageId, ImageUser, LabelFilter, PruneFilter, Reference, Removed};
 
-use crate::container::{Phase, until};
+use crate::container::Phase;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::filters::Filters;
@@ -108,7 +108,7 @@ impl Engine {
         filters.validate(&["dangling", "label", "label!", "until"])?;
         let filter = PruneFilter {
             dangling: filters.flag("dangling", true)?,
-            until: until(filters)?,
+            until: filters.until()?,
             labels: labels(filters, "label"),
             without_labels: labels(filters, "label!"),
         };

@@ -3,6 +3,7 @@
 use super::error::{ChangeError, bad};
 use super::words::list;
 use crate::config::HealthConfig;
+use skep_types::Nanos;
 
 pub(super) fn parse(rest: &str) -> Result<HealthConfig, ChangeError> {
     const NAME: &str = "HEALTHCHECK";
@@ -45,29 +46,6 @@ pub(super) fn parse(rest: &str) -> Result<HealthConfig, ChangeError> {
 
 /// Nanoseconds of a Go duration such as `1m30s`. Below a millisecond only 0 is allowed.
 fn duration(text: &str) -> Option<i64> {
-    if text == "0" {
-        return Some(0);
-    }
-    let mut rest = text;
-    let mut sum = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..unit_end] {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        sum += number * unit;
-        rest = &rest[unit_end..];
-    }
-    let valid = !text.is_empty() && (sum == 0.0 || (1e6..9e18).contains(&sum));
-    #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
-    valid.then_some(sum as i64)
+    let Nanos(span) = text.parse().ok()?;
+    (span == 0 || Nanos(span) >= Nanos::from_millis(1)).then_some(span)
 }
