@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use skep_types::defaults;
+
 use skep_net::{AddressPool, DefaultBridge};
 
 /// Settings of one host's engine, at its start: [`Reloadable`] names those that may change later.
@@ -86,10 +88,10 @@ impl EngineConfig {
             log_driver: "json-file".to_owned(),
             log_options: Vec::new(),
             cgroup_parent: "/docker".to_owned(),
-            default_shm_size: 64 << 20,
+            default_shm_size: defaults::SHM_SIZE,
             default_ulimits: Vec::new(),
             init: false,
-            stop_timeout_secs: 10,
+            stop_timeout_secs: defaults::STOP_GRACE.0 / 1_000_000_000,
             debug: false,
         }
     }

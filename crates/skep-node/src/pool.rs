@@ -1,18 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use skep_types::HostRoute;
+use skep_types::defaults::{ADDRESS_POOL, DATA_PATH_PORTS, MAX_SUBNET_SIZE, SUBNET_SIZE};
 
 use crate::NodeError;
-
-/// Largest prefix length of the networks cut from a pool: a network needs room for its gateway, a
-/// VIP and a task.
-const MAX_SUBNET_SIZE: u32 = 29;
-/// VXLAN's own port.
-pub(crate) const DEFAULT_DATA_PATH_PORT: u32 = 4789;
-pub(crate) const DEFAULT_SUBNET_SIZE: u32 = 24;
-const DEFAULT_POOL: &str = "10.0.0.0/8";
-/// Of VXLAN; below are reserved ports, above are the host's ephemeral ones.
-const DATA_PATH_PORTS: std::ops::RangeInclusive<u32> = 1024..=49151;
 
 /// Checks `--data-path-port`; 0 means the default.
 pub(crate) fn check_data_path_port(port: u32) -> Result<(), NodeError> {
@@ -30,7 +21,7 @@ pub(crate) fn check_pools(
     pools: &[String],
     subnet_size: u32,
 ) -> Result<(Vec<String>, u32), NodeError> {
-    let size = if subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { subnet_size };
+    let size = if subnet_size == 0 { SUBNET_SIZE } else { subnet_size };
     let mut nets: Vec<(u32, u32)> = Vec::new();
     let mut texts = Vec::new();
     for text in pools {
@@ -72,7 +63,7 @@ pub(crate) fn check_pool_routes(
     subnet_size: u32,
     routes: &[HostRoute],
 ) -> Result<(), NodeError> {
-    let default = [DEFAULT_POOL.to_owned()];
+    let default = [ADDRESS_POOL.to_owned()];
     let pools = if pools.is_empty() { &default } else { pools };
     let size = u8::try_from(subnet_size).unwrap_or(u8::MAX);
     let mut first = None;

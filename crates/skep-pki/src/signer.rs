@@ -16,8 +16,7 @@ use x509_parser::prelude::*;
 use crate::identity::unit_of;
 use crate::{CA_SERVER_NAME, CertError};
 
-/// Validity of node certificates unless a cluster says otherwise: 90 days.
-pub const DEFAULT_NODE_EXPIRY: Nanos = Nanos::from_secs(90 * 24 * 3600);
+pub use skep_types::defaults::NODE_CERT_EXPIRY as DEFAULT_NODE_EXPIRY;
 
 /// Shorter settings fall back to [`DEFAULT_NODE_EXPIRY`].
 pub const MIN_NODE_EXPIRY: Nanos = Nanos::from_secs(3600);

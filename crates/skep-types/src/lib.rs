@@ -13,6 +13,7 @@ pub mod check;
 mod cluster;
 mod config;
 mod container;
+pub mod defaults;
 mod duration;
 mod id;
 mod meta;

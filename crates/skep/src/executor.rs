@@ -21,7 +21,7 @@ use skep_agent::{Controller, Dependencies, ExecError, Executor, ManagerAddress};
 use skep_engine::Engine;
 use skep_net::{Cluster, GossipKey, GossipSettings, NetError, OverlayNetwork};
 use skep_node::{Host, HostError, Membership, SwarmNode};
-use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task, TaskId};
+use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task, TaskId, defaults};
 use tokio::sync::watch;
 
 use attachable::Arrivals;
@@ -30,7 +30,6 @@ use controller::TaskController;
 use files::TaskFiles;
 pub use ports::announce as announce_ports;
 
-const DEFAULT_VXLAN_PORT: u16 = 4789;
 /// Which of the swarm's keys are for gossip.
 const GOSSIP_SUBSYSTEM: &str = "networking:gossip";
 
@@ -139,7 +138,7 @@ impl EngineExecutor {
                 vxlan_port: u16::try_from(port)
                     .ok()
                     .filter(|port| *port != 0)
-                    .unwrap_or(DEFAULT_VXLAN_PORT),
+                    .unwrap_or(defaults::DATA_PATH_PORT),
             }
         };
         self.host.engine.net().set_cluster(Some(cluster)).await

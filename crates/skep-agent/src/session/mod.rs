@@ -15,7 +15,7 @@ use skep_pki::{Credentials, MANAGER_SERVER_NAME, TlsHandle};
 use skep_proto::v1::dispatcher_client::DispatcherClient;
 use skep_proto::v1::{HeartbeatRequest, SessionMessage, SessionRequest, WeightedPeer};
 use skep_proto::{ConvertError, MAX_RESPONSE_BYTES};
-use skep_types::{EncryptionKey, Node, NodeDescription, Repeated};
+use skep_types::{EncryptionKey, Node, NodeDescription, Repeated, defaults};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -33,9 +33,6 @@ type Dispatcher = DispatcherClient<Channel>;
 
 /// How often this node looks whether it still is what it told the manager.
 const DESCRIBE_EVERY: Duration = Duration::from_secs(20);
-
-/// A manager that names no period gets a heartbeat this often.
-const HEARTBEAT_PERIOD: Duration = Duration::from_secs(5);
 
 /// Managers have at least this time to answer a heartbeat.
 const SHORTEST_BEAT_LIMIT: Duration = Duration::from_secs(2);
@@ -269,7 +266,7 @@ async fn heartbeat(mut dispatcher: Dispatcher, id: &str) -> Result<Infallible, S
         let period = (beat.await?.into_inner().period)
             .and_then(|period| Duration::try_from(period).ok())
             .filter(|period| !period.is_zero())
-            .unwrap_or(HEARTBEAT_PERIOD);
+            .unwrap_or_else(|| defaults::HEARTBEAT_PERIOD.to_std());
         limit = (period * 2).clamp(SHORTEST_BEAT_LIMIT, CALL_TIMEOUT);
         tokio::time::sleep(period).await;
     }

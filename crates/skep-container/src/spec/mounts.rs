@@ -2,8 +2,7 @@
 
 use oci_spec::runtime::Mount;
 
-/// Size of /dev/shm unless told otherwise, in bytes.
-pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+pub use skep_types::defaults::SHM_SIZE as DEFAULT_SHM_SIZE;
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     let mut mount = Mount::default();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use skep_types::{
     Annotations, Cluster, ClusterId, ClusterSpec, Driver, IpamOptions, Nanos, Network, NetworkSpec,
-    PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version,
+    PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version, defaults,
 };
 
 use super::{ControlError, check_version, keys, task_spec};
@@ -11,11 +11,7 @@ use crate::{Action, Draft, Rng, Store, below, new_id};
 
 /// The cluster object's name.
 const CLUSTER_NAME: &str = "default";
-const DEFAULT_POOL: &str = "10.0.0.0/8";
-const DEFAULT_SUBNET_SIZE: u32 = 24;
-const MAX_SUBNET_SIZE: u32 = 29;
 const MIN_CERT_EXPIRY: Nanos = Nanos::from_secs(3600);
-const DEFAULT_CERT_EXPIRY: Nanos = Nanos::from_secs(90 * 24 * 3600);
 const DEFAULT_HEARTBEAT_TICK: i64 = 1;
 const DEFAULT_ELECTION_TICK: i64 = 10;
 
@@ -66,7 +62,7 @@ pub fn create_cluster(
     let mut spec = seed.spec;
     set_defaults(&mut spec);
     check_spec(store, &spec, None)?;
-    let subnet_size = if seed.subnet_size == 0 { DEFAULT_SUBNET_SIZE } else { seed.subnet_size };
+    let subnet_size = if seed.subnet_size == 0 { defaults::SUBNET_SIZE } else { seed.subnet_size };
     let pools = check_pools(&seed.default_addr_pool, subnet_size)?;
     check_data_path_port(seed.data_path_port)?;
     let mut cluster = Cluster {
@@ -156,10 +152,10 @@ fn set_defaults(spec: &mut ClusterSpec) {
         }
     }
     if spec.dispatcher.heartbeat_period == Nanos(0) {
-        spec.dispatcher.heartbeat_period = Nanos::from_secs(5);
+        spec.dispatcher.heartbeat_period = defaults::HEARTBEAT_PERIOD;
     }
     if spec.ca_config.node_cert_expiry == Nanos(0) {
-        spec.ca_config.node_cert_expiry = DEFAULT_CERT_EXPIRY;
+        spec.ca_config.node_cert_expiry = defaults::NODE_CERT_EXPIRY;
     }
 }
 
@@ -215,13 +211,14 @@ fn check_raft(raft: &RaftConfig, old: Option<&RaftConfig>) -> Result<(), Control
 }
 
 fn check_pools(pools: &[String], subnet_size: u32) -> Result<Vec<String>, ControlError> {
-    if subnet_size > MAX_SUBNET_SIZE {
+    if subnet_size > defaults::MAX_SUBNET_SIZE {
         return Err(ControlError::invalid(format!(
-            "subnet size is out of range: {subnet_size}, must be at most {MAX_SUBNET_SIZE}"
+            "subnet size is out of range: {subnet_size}, must be at most {}",
+            defaults::MAX_SUBNET_SIZE
         )));
     }
     if pools.is_empty() {
-        return Ok(vec![DEFAULT_POOL.to_owned()]);
+        return Ok(vec![defaults::ADDRESS_POOL.to_owned()]);
     }
     let mut nets: Vec<Ipv4Net> = Vec::new();
     for pool in pools {
@@ -244,7 +241,7 @@ fn check_pools(pools: &[String], subnet_size: u32) -> Result<Vec<String>, Contro
 }
 
 fn check_data_path_port(port: u32) -> Result<(), ControlError> {
-    if port == 0 || (1024..=49151).contains(&port) {
+    if port == 0 || defaults::DATA_PATH_PORTS.contains(&port) {
         Ok(())
     } else {
         Err(ControlError::invalid(format!(

@@ -16,7 +16,6 @@ use super::slot::{self, Slot, SlotKey, age, is_wanted, want};
 use crate::scheduler::constraint;
 use crate::{Draft, Rng, Store};
 
-const DEFAULT_DELAY: Nanos = Nanos::from_secs(5);
 /// A replacement starts after this time even if the old task has not stopped.
 const OLD_TASK_WAIT: Nanos = Nanos::from_secs(60);
 
@@ -140,5 +139,9 @@ fn delay(store: &Store, task: &Task, predecessor: Option<&Arc<Task>>) -> Nanos {
             return Nanos(0);
         }
     }
-    task.spec.restart_policy.as_ref().and_then(|policy| policy.delay).unwrap_or(DEFAULT_DELAY)
+    task.spec
+        .restart_policy
+        .as_ref()
+        .and_then(|policy| policy.delay)
+        .unwrap_or(skep_types::defaults::RESTART_DELAY)
 }

@@ -111,17 +111,13 @@ mod defaults {
     //! What `service inspect` shows for values that the user left open; Docker's defaults.
 
     use skep_types::{
-        EndpointSpec, FailureAction, Nanos, ReplicatedService, RestartCondition, RestartPolicy,
-        ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder,
+        EndpointSpec, FailureAction, ReplicatedService, RestartCondition, RestartPolicy,
+        ServiceMode, ServiceSpec, UpdateConfig, UpdateOrder, defaults,
     };
-
-    const GRACE: Nanos = Nanos::from_secs(10);
-    const RESTART_DELAY: Nanos = Nanos::from_secs(5);
-    const MONITOR: Nanos = Nanos::from_secs(5);
 
     pub(super) fn fill(spec: &mut ServiceSpec) {
         if let Some(container) = &mut spec.task_template.container_spec {
-            container.stop_grace_period.get_or_insert(GRACE);
+            container.stop_grace_period.get_or_insert(defaults::STOP_GRACE);
             container.dns_config.get_or_insert_default();
         }
         spec.task_template.resources.get_or_insert_default();
@@ -129,7 +125,7 @@ mod defaults {
             condition: RestartCondition::Any,
             ..RestartPolicy::default()
         });
-        restart.delay.get_or_insert(RESTART_DELAY);
+        restart.delay.get_or_insert(defaults::RESTART_DELAY);
         restart.max_attempts.get_or_insert(0);
         spec.task_template.placement.get_or_insert_default();
         if let ServiceMode::Replicated(ReplicatedService { replicas }) = &mut spec.mode {
@@ -137,12 +133,12 @@ mod defaults {
         }
         for config in [&mut spec.update_config, &mut spec.rollback_config] {
             let config = config.get_or_insert_with(|| UpdateConfig {
-                parallelism: 1,
+                parallelism: defaults::UPDATE_PARALLELISM,
                 failure_action: FailureAction::Pause,
                 order: UpdateOrder::StopFirst,
                 ..UpdateConfig::default()
             });
-            config.monitor.get_or_insert(MONITOR);
+            config.monitor.get_or_insert(defaults::UPDATE_MONITOR);
         }
         spec.endpoint_spec.get_or_insert_with(EndpointSpec::default);
     }

@@ -4,8 +4,10 @@ use skep_control::Store;
 
 use crate::chance;
 
-/// Docker's default of the swarm's heartbeat period.
-const DEFAULT_PERIOD: Duration = Duration::from_secs(5);
+fn default_period() -> Duration {
+    skep_types::defaults::HEARTBEAT_PERIOD.to_std()
+}
+
 /// Beats in one period of the swarm's settings.
 const BEATS: u32 = 5;
 
@@ -29,7 +31,7 @@ impl Pulse {
     /// As the swarm is set.
     pub fn of(store: &Store) -> Self {
         let set = store.cluster().map(|c| c.spec.dispatcher.heartbeat_period.to_std());
-        Self::of_period(set.filter(|period| !period.is_zero()).unwrap_or(DEFAULT_PERIOD))
+        Self::of_period(set.filter(|period| !period.is_zero()).unwrap_or_else(default_period))
     }
 
     fn of_period(period: Duration) -> Self {
@@ -49,13 +51,13 @@ mod tests {
 
     #[test]
     fn five_beats_fit_into_every_limit() {
-        for period in [Duration::from_millis(100), DEFAULT_PERIOD, Duration::from_secs(60)] {
+        for period in [Duration::from_millis(100), default_period(), Duration::from_secs(60)] {
             let pulse = Pulse::of_period(period);
             assert!(pulse.limit > period && pulse.limit < period * 3);
             for _ in 0..100 {
                 assert!(pulse.next_beat() * 5 < pulse.limit, "{pulse:?}");
             }
         }
-        assert_eq!(Pulse::of_period(DEFAULT_PERIOD).limit, Duration::from_secs(6));
+        assert_eq!(Pulse::of_period(default_period()).limit, Duration::from_secs(6));
     }
 }

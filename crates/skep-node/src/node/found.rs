@@ -17,7 +17,7 @@ use super::SwarmNode;
 use super::clock::now;
 use super::member::{Member, bind, internal};
 use super::slot::Slot;
-use crate::pool::{DEFAULT_DATA_PATH_PORT, check_data_path_port, check_pool_routes, check_pools};
+use crate::pool::{check_data_path_port, check_pool_routes, check_pools};
 use crate::state::{Folder, Phase, State};
 use crate::{InitRequest, NodeError, NotManager};
 
@@ -100,7 +100,7 @@ impl SwarmNode {
         let mut spec = request.spec;
         spec.encryption_config.auto_lock_managers |= request.autolock;
         let port = if request.data_path_port == 0 {
-            DEFAULT_DATA_PATH_PORT
+            u32::from(skep_types::defaults::DATA_PATH_PORT)
         } else {
             request.data_path_port
         };

@@ -8,16 +8,13 @@ use skep_agent::{Controller, Dependencies, ExecError, LogOptions, LogStream};
 use skep_engine::{
     Attachment, CreateExtras, EngineError, ErrorKind, Glance, HealthStatus, Phase, StopOptions,
 };
-use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task};
+use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task, defaults};
 use tokio::sync::watch;
 
 use super::{Shared, attachable, body, logs, overlay, ports, workload};
 
 /// How long a task waits for the addresses that a manager gives its node. Source: Docker's executor.
 const ATTACHMENT_LIMIT: Duration = Duration::from_secs(30);
-
-/// Grace between the stop signal and the end, where the spec names none.
-const DEFAULT_GRACE: Nanos = Nanos::from_secs(10);
 
 pub struct TaskController {
     host: Arc<Shared>,
@@ -372,7 +369,7 @@ impl TaskController {
     fn grace(&self) -> Nanos {
         let task = self.task();
         let spec = task.spec.container_spec.as_ref();
-        spec.and_then(|spec| spec.stop_grace_period).unwrap_or(DEFAULT_GRACE)
+        spec.and_then(|spec| spec.stop_grace_period).unwrap_or(defaults::STOP_GRACE)
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use skep_types::{
     FailureAction, Nanos, RestartCondition, Service, ServiceId, Task, TaskId, TaskState, Timestamp,
-    UpdateConfig, UpdateOrder, UpdateState,
+    UpdateConfig, UpdateOrder, UpdateState, defaults,
 };
 
 use super::Wake;
@@ -20,8 +20,6 @@ use super::slot::{self, Slot, SlotKey, want};
 use crate::{Draft, Rng};
 use progress::{Progress, look};
 use status::{begin, complete, is_rollback, started_at, stop};
-
-const DEFAULT_MONITOR: Nanos = Nanos::from_secs(5);
 
 /// What is noted about one run of an update or rollback.
 #[derive(Debug, Default)]
@@ -71,7 +69,7 @@ impl Updater {
             *run = UpdateRun { started_at: started, ..UpdateRun::default() };
         }
         let config = config_of(&service);
-        let monitor = config.monitor.unwrap_or(DEFAULT_MONITOR);
+        let monitor = config.monitor.unwrap_or(defaults::UPDATE_MONITOR);
         run.note(&service, &slots, monitor);
         if let Some(culprit) = run.too_many_failures(&progress, &config) {
             let rolls_back = stop(draft, &service, &config, &culprit);
@@ -221,7 +219,10 @@ fn config_of(service: &Service) -> UpdateConfig {
     } else {
         &service.spec.update_config
     };
-    config.clone().unwrap_or(UpdateConfig { parallelism: 1, ..UpdateConfig::default() })
+    config.clone().unwrap_or(UpdateConfig {
+        parallelism: defaults::UPDATE_PARALLELISM,
+        ..UpdateConfig::default()
+    })
 }
 
 /// Whether the task ended in a way that its service does not want.
