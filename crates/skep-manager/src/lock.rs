@@ -42,7 +42,7 @@ pub(crate) async fn keep_locked(
             if !as_wanted {
                 let certificates = certificates.clone();
                 let stored = tokio::task::spawn_blocking(move || {
-                    let stored = lock(&mut node, &certificates, key.as_deref());
+                    let stored = lock(&node, &certificates, key.as_deref());
                     (node, key.is_some(), stored)
                 });
                 match stored.await {
@@ -77,7 +77,7 @@ pub(crate) async fn keep_locked(
 
 /// The raft log's keys are what counts: the node's key follows them, before or after.
 fn lock(
-    node: &mut RaftNode,
+    node: &RaftNode,
     certificates: &skep_pki::Store,
     key: Option<&[u8]>,
 ) -> Result<(), LockError> {

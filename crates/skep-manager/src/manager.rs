@@ -95,6 +95,7 @@ pub struct Manager {
     shared: Arc<Shared>,
     raft_id: u64,
     log_closed: watch::Receiver<()>,
+    unlock_key: watch::Receiver<Option<Vec<u8>>>,
     /// Why the remote API ended, if it did by itself.
     api_ended: watch::Receiver<Option<String>>,
     tasks: Vec<JoinHandle<()>>,
@@ -135,7 +136,7 @@ impl Manager {
             leading: watch::Sender::new(false),
             stop: CancellationToken::new(),
         });
-        let (raft_id, log_closed) = (node.id(), node.log_closed());
+        let (raft_id, log_closed, unlock_key) = (node.id(), node.log_closed(), node.unlock_key());
         let (api, api_ended) = watch::channel(None);
         let tasks = vec![
             tokio::spawn(leader::supervise(shared.clone(), raft_id)),
@@ -143,7 +144,7 @@ impl Manager {
             tokio::spawn(keep_short(shared.clone())),
             tokio::spawn(keep_locked(shared.clone(), node, config.certificates)),
         ];
-        let manager = Self { shared, raft_id, log_closed, api_ended, tasks };
+        let manager = Self { shared, raft_id, log_closed, unlock_key, api_ended, tasks };
         if let Some(new_swarm) = new_swarm {
             manager.found(*new_swarm).await?;
         }
@@ -244,10 +245,10 @@ impl Manager {
         }
     }
 
-    /// What the raft log's keys are to be locked with, as last agreed on.
+    /// What the raft log's keys on disk are locked with. It lags behind what the swarm agreed on as long as
+    /// that could not be written.
     pub fn unlock_key(&self) -> Option<Vec<u8>> {
-        let store = self.read();
-        store.cluster().and_then(|cluster| cluster.unlock_keys.first()).map(|key| key.key.0.clone())
+        self.unlock_key.borrow().clone()
     }
 
     /// Stops serving, working and raft, in this order. The log can be opened again when this returns.

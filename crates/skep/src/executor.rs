@@ -22,7 +22,7 @@ use skep_engine::Engine;
 use skep_net::{Cluster, GossipKey, GossipSettings, NetError, OverlayNetwork};
 use skep_node::{Host, HostError, Membership, SwarmNode};
 use skep_types::{EncryptionKey, NetworkId, Node, NodeDescription, Task, TaskId, defaults};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use attachable::Arrivals;
 pub use attachable::SwarmNetworks;
@@ -53,6 +53,9 @@ pub(crate) struct Shared {
     /// Places on networks for containers that no service made, as their tasks are prepared.
     pub arrivals: Arrivals,
     place: Mutex<Place>,
+    /// Held while the network is told about the place: what was read before the swarm was left is not told
+    /// after it.
+    telling: AsyncMutex<()>,
 }
 
 impl Shared {
@@ -118,8 +121,9 @@ impl EngineExecutor {
         let arrivals = Arrivals::default();
         let gossip_name = GossipSettings::new_name();
         let place = Mutex::default();
+        let telling = AsyncMutex::default();
         let files = TaskFiles::new(files);
-        Self { host: Arc::new(Shared { engine, files, gossip_name, node, arrivals, place }) }
+        Self { host: Arc::new(Shared { engine, files, gossip_name, node, arrivals, place, telling }) }
     }
 
     /// The swarm's networks for the engine's own containers.
@@ -128,6 +132,7 @@ impl EngineExecutor {
     }
 
     async fn tell_cluster(&self) -> Result<(), NetError> {
+        let _telling = self.host.telling.lock().await;
         let cluster = {
             let place = self.host.place();
             let Some(membership) = &place.membership else { return Ok(()) };
@@ -202,6 +207,7 @@ impl Host for EngineExecutor {
         host.engine.withdraw_network_grants().await?;
         host.arrivals.send_replace(BTreeMap::new());
         host.files.remove_all()?;
+        let _telling = host.telling.lock().await;
         *host.place() = Place::default();
         host.node.send_replace(None);
         host.engine.net().stop_gossip().await;
@@ -239,6 +245,7 @@ impl Executor for EngineExecutor {
         managers: &[ManagerAddress],
     ) -> Result<(), ExecError> {
         self.host.engine.adopted().await;
+        let _telling = self.host.telling.lock().await;
         let settings = {
             let place = self.host.place();
             // Left meanwhile.

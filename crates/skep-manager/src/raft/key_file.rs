@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use skep_sys::files::{self, Durability};
 use skep_types::{Bytes64, stored};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use super::seal::{KEY_LEN, KeyId, SealError, Sealer};
 
@@ -68,7 +69,7 @@ pub(crate) struct KeyFile {
     path: PathBuf,
     keys: Keys,
     /// What the file is sealed with now.
-    unlock_key: Option<Vec<u8>>,
+    unlock_key: watch::Sender<Option<Vec<u8>>>,
 }
 
 impl KeyFile {
@@ -94,7 +95,7 @@ impl KeyFile {
                 (stored::decode(FORMAT, &plain).map_err(format)?, Some(key.to_vec()))
             }
         };
-        Ok(Self { path: path.to_owned(), keys, unlock_key })
+        Ok(Self { path: path.to_owned(), keys, unlock_key: watch::Sender::new(unlock_key) })
     }
 
     fn create(path: &Path) -> Result<Self, KeyFileError> {
@@ -103,13 +104,13 @@ impl KeyFile {
         let mut key = [0u8; KEY_LEN];
         random.fill(&mut key).map_err(|_| bad(SealError::Cipher))?;
         let keys = Keys { active: 1, keys: vec![(1, Bytes64(key.to_vec()))] };
-        let mut file = Self { path: path.to_owned(), keys, unlock_key: None };
+        let file = Self { path: path.to_owned(), keys, unlock_key: watch::Sender::new(None) };
         file.store(None)?;
         Ok(file)
     }
 
     /// Writes the file: sealed with `unlock_key`, or in the clear.
-    pub fn store(&mut self, unlock_key: Option<&[u8]>) -> Result<(), KeyFileError> {
+    pub fn store(&self, unlock_key: Option<&[u8]>) -> Result<(), KeyFileError> {
         let format = |source| KeyFileError::Format {
             path: self.path.clone(),
             source: stored::Unreadable::Damaged(source),
@@ -130,12 +131,17 @@ impl KeyFile {
         files::replace(&self.path, &bytes, 0o600, Durability::Lasting).map_err(|source| {
             KeyFileError::Io { action: "write", path: self.path.clone(), source }
         })?;
-        self.unlock_key = unlock_key.map(<[u8]>::to_vec);
+        self.unlock_key.send_replace(unlock_key.map(<[u8]>::to_vec));
         Ok(())
     }
 
     pub fn is_stored_with(&self, unlock_key: Option<&[u8]>) -> bool {
-        self.unlock_key.as_deref() == unlock_key
+        self.unlock_key.borrow().as_deref() == unlock_key
+    }
+
+    /// What the file is sealed with, as it changes.
+    pub fn unlock_key(&self) -> watch::Receiver<Option<Vec<u8>>> {
+        self.unlock_key.subscribe()
     }
 
     pub fn sealer(&self) -> Result<Sealer, KeyFileError> {

@@ -165,8 +165,13 @@ impl RaftNode {
         self.keys.is_stored_with(unlock_key)
     }
 
+    /// What the data keys on disk are sealed with, as it changes.
+    pub fn unlock_key(&self) -> watch::Receiver<Option<Vec<u8>>> {
+        self.keys.unlock_key()
+    }
+
     /// Seals the data keys with the unlock key, or stores them in the clear again. Blocks.
-    pub fn lock_with(&mut self, unlock_key: Option<&[u8]>) -> Result<(), KeyFileError> {
+    pub fn lock_with(&self, unlock_key: Option<&[u8]>) -> Result<(), KeyFileError> {
         self.keys.store(unlock_key)
     }
 }

@@ -214,11 +214,19 @@ async fn a_lost_majority_can_be_given_up() {
 async fn a_locked_log_opens_with_its_key_only() {
     let dir = tempfile::tempdir().unwrap();
     let key = [9; KEY_LEN];
-    let mut node = start(dir.path(), Begin::Alone, None).await.unwrap();
+    let node = start(dir.path(), Begin::Alone, None).await.unwrap();
     let writer = lead(&node).await;
     writer.propose(vec![secret("a")]).await.unwrap();
     node.lock_with(Some(&key)).unwrap();
     assert!(node.is_locked_with(Some(&key)));
+    // Another key that could not be stored opens nothing.
+    let (keys, aside) = (dir.path().join("keys.json"), dir.path().join("aside"));
+    std::fs::rename(&keys, &aside).unwrap();
+    std::fs::create_dir(&keys).unwrap();
+    node.lock_with(Some(&[8; KEY_LEN])).unwrap_err();
+    assert_eq!(node.unlock_key().borrow().as_deref(), Some(&key[..]));
+    std::fs::remove_dir(&keys).unwrap();
+    std::fs::rename(&aside, &keys).unwrap();
     drop(writer);
     stop(node).await;
 
@@ -230,7 +238,7 @@ async fn a_locked_log_opens_with_its_key_only() {
     assert!(matches!(locked, RaftStartError::Keys(KeyFileError::Locked)), "{locked:?}");
     let wrong = start(dir.path(), Begin::Resume, Some(&[8; KEY_LEN])).await.err().unwrap();
     assert!(matches!(wrong, RaftStartError::Keys(KeyFileError::WrongKey)), "{wrong:?}");
-    let mut node = start(dir.path(), Begin::Resume, Some(&key)).await.unwrap();
+    let node = start(dir.path(), Begin::Resume, Some(&key)).await.unwrap();
     let writer = lead(&node).await;
     assert!(node.cell.read().secret(&"a".into()).is_some());
     node.lock_with(None).unwrap();

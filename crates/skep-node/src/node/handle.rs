@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct SwarmNode {
     slot: RwLock<Slot>,
     /// Starts that fail, and managers that end by themselves.
     trouble: SyncMutex<Repeated>,
+    /// Numbers the tries that are put off: only the last one counts.
+    tries: AtomicU64,
     this: Weak<Self>,
 }
 
@@ -64,6 +67,7 @@ impl SwarmNode {
             change: Mutex::new(()),
             slot: RwLock::new(Slot::Inactive),
             trouble: SyncMutex::default(),
+            tries: AtomicU64::new(0),
             this: this.clone(),
         });
         let change = node.change.lock().await;
@@ -149,11 +153,15 @@ impl SwarmNode {
     /// or is left.
     fn retry_later(&self, unlock_key: Option<Vec<u8>>) {
         let node = self.this.clone();
-        let pause = RETRY_PAUSE;
+        // Changes of the number, like those of the slot, are made with the change lock held.
+        let this_try = self.tries.fetch_add(1, Ordering::Relaxed) + 1;
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
             let Some(node) = node.upgrade() else { return };
             let _change = node.change.lock().await;
+            if node.tries.load(Ordering::Relaxed) != this_try {
+                return;
+            }
             if let Slot::Failed { state, .. } = node.slot()
                 && let Err(error) = node.resume(unlock_key.clone()).await
             {
