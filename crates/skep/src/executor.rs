@@ -123,7 +123,9 @@ impl EngineExecutor {
         let place = Mutex::default();
         let telling = AsyncMutex::default();
         let files = TaskFiles::new(files);
-        Self { host: Arc::new(Shared { engine, files, gossip_name, node, arrivals, place, telling }) }
+        Self {
+            host: Arc::new(Shared { engine, files, gossip_name, node, arrivals, place, telling }),
+        }
     }
 
     /// The swarm's networks for the engine's own containers.
