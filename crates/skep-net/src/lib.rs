@@ -49,7 +49,7 @@ mod world;
 
 pub use apply::TrafficCounts;
 pub use checks::Check;
-pub use cidr::{Cidr, Mac, ParseCidrError, ParseMacError};
+pub use cidr::{Mac, ParseMacError};
 pub use config::{AddressPool, DefaultBridge, DnsOptions, NetConfig};
 pub use error::{ErrorKind, NetError, Result};
 pub use gossip::{GossipKey, GossipSettings};
@@ -62,6 +62,7 @@ pub use model::{
     Subnet, option_keys,
 };
 pub use net::{Net, ReconcileReport};
+pub use skep_types::{Cidr, ParseCidrError};
 pub use trace::{
     Branch as TraceBranch, Candidate as TraceCandidate, Hop as TraceHop,
     Interface as TraceInterface, KnownPort, KnownService, Origin as TraceOrigin,

@@ -1,7 +1,7 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv6Addr;
 
-use skep_types::HostRoute;
 use skep_types::defaults::{ADDRESS_POOL, DATA_PATH_PORTS, MAX_SUBNET_SIZE, SUBNET_SIZE};
+use skep_types::{Cidr, HostRoute};
 
 use crate::NodeError;
 
@@ -22,38 +22,32 @@ pub(crate) fn check_pools(
     subnet_size: u32,
 ) -> Result<(Vec<String>, u32), NodeError> {
     let size = if subnet_size == 0 { SUBNET_SIZE } else { subnet_size };
-    let mut nets: Vec<(u32, u32)> = Vec::new();
-    let mut texts = Vec::new();
+    let mut nets: Vec<Cidr> = Vec::new();
     for text in pools {
-        let (start, len) = parse(text)?;
+        let net = parse(text)?;
         if size > MAX_SUBNET_SIZE {
             return Err(NodeError::Invalid(format!(
                 "subnet size is out of range: {size}: must be at most {MAX_SUBNET_SIZE}"
             )));
         }
-        if len > size {
+        if u32::from(net.prefix()) > size {
             return Err(NodeError::Invalid(format!(
                 "invalid CIDR: \"{text}\". Subnet size is too small for pool: {size}"
             )));
         }
-        let end = last(start, len);
-        for (i, &(other, other_len)) in nets.iter().enumerate() {
-            if start <= last(other, other_len) && other <= end {
-                let other: &String = &texts[i];
-                return Err(NodeError::Invalid(format!(
-                    "invalid CIDR: \"{text}\" overlaps with \"{other}\""
-                )));
-            }
+        if let Some(other) = nets.iter().find(|other| other.overlaps(&net)) {
+            return Err(NodeError::Invalid(format!(
+                "invalid CIDR: \"{text}\" overlaps with \"{other}\""
+            )));
         }
-        nets.push((start, len));
-        texts.push(format!("{}/{len}", std::net::Ipv4Addr::from(start)));
+        nets.push(net);
     }
     if size > MAX_SUBNET_SIZE {
         return Err(NodeError::Invalid(format!(
             "subnet size is out of range: {size}: must be at most {MAX_SUBNET_SIZE}"
         )));
     }
-    Ok((texts, size))
+    Ok((nets.iter().map(Cidr::to_string).collect(), size))
 }
 
 /// Refuses pools (canonical; none for the default) of which this host's routes leave no piece: the
@@ -68,11 +62,10 @@ pub(crate) fn check_pool_routes(
     let size = u8::try_from(subnet_size).unwrap_or(u8::MAX);
     let mut first = None;
     for pool in pools {
-        let (start, len) = parse(pool)?;
+        let pool = parse(pool)?;
         // A pool smaller than its pieces is refused elsewhere.
-        for number in 0..subnet_size.checked_sub(len).map_or(0, |bits| 1_u32 << bits) {
-            let piece = Ipv4Addr::from(start + (number << (32 - subnet_size)));
-            match routes.iter().find(|route| route.reserves(piece, size)) {
+        for piece in (0..).map_while(|number| pool.subnet(size, number)) {
+            match routes.iter().find(|route| route.reserves(piece.addr(), size)) {
                 None => return Ok(()),
                 Some(route) => first = first.or(Some(route)),
             }
@@ -86,25 +79,16 @@ pub(crate) fn check_pool_routes(
     )))
 }
 
-fn parse(text: &str) -> Result<(u32, u32), NodeError> {
-    let bad = || NodeError::Invalid(format!("invalid CIDR address: {text}"));
-    let (ip, len) = text.split_once('/').ok_or_else(bad)?;
-    let len: u32 = len.parse().map_err(|_| bad())?;
-    match ip.parse::<IpAddr>().map_err(|_| bad())? {
-        IpAddr::V4(_) if len > 32 => Err(bad()),
-        IpAddr::V4(ip) => Ok((u32::from(ip) & mask(len), len)),
-        IpAddr::V6(_) => Err(NodeError::Invalid(format!(
+/// The network that a text names, host bits cleared.
+fn parse(text: &str) -> Result<Cidr, NodeError> {
+    let address = text.split_once('/').map(|(address, _)| address);
+    if address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+        return Err(NodeError::Invalid(format!(
             "invalid CIDR: \"{text}\". IPv6 default address pools are not supported"
-        ))),
+        )));
     }
-}
-
-fn mask(len: u32) -> u32 {
-    u32::MAX.checked_shl(32 - len).unwrap_or(0)
-}
-
-fn last(start: u32, len: u32) -> u32 {
-    start | !mask(len)
+    let cidr = text.parse::<Cidr>().map_err(|error| NodeError::Invalid(error.to_string()))?;
+    Ok(cidr.network())
 }
 
 #[cfg(test)]

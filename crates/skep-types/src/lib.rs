@@ -10,6 +10,7 @@
 mod annotations;
 mod bytes;
 pub mod check;
+mod cidr;
 mod cluster;
 mod config;
 mod container;
@@ -35,6 +36,7 @@ mod timestamp;
 
 pub use annotations::Annotations;
 pub use bytes::Bytes64;
+pub use cidr::{Cidr, ParseCidrError};
 pub use cluster::*;
 pub use config::*;
 pub use container::*;

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use crate::Cidr;
+
 /// Routes with shorter prefixes are ways out and not destinations: the default route, its halves
 /// `0.0.0.0/1` and `128.0.0.0/1`, and what else a VPN that takes everything cuts the world into.
 const SHORTEST: u8 = 8;
@@ -39,9 +41,9 @@ pub enum RouteKind {
 impl HostRoute {
     /// Whether a subnet has addresses in common with the route's destination. Never with a way out.
     pub fn touches(&self, subnet: Ipv4Addr, prefix: u8) -> bool {
-        let common = self.prefix.min(prefix);
-        let mask = u32::MAX.checked_shl(32 - u32::from(common.min(32))).unwrap_or(0);
-        self.prefix >= SHORTEST && (u32::from(self.destination) ^ u32::from(subnet)) & mask == 0
+        let common = |address| Cidr::new(address, self.prefix.min(prefix));
+        let both = common(self.destination).zip(common(subnet));
+        self.prefix >= SHORTEST && both.is_some_and(|(own, other)| own.overlaps(&other))
     }
 
     /// Whether a subnet may not be used because of the route: it covers the whole destination, or

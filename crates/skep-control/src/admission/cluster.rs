@@ -1,9 +1,8 @@
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
 use skep_types::{
-    Annotations, Cluster, ClusterId, ClusterSpec, Driver, IpamOptions, Nanos, Network, NetworkSpec,
-    PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version, defaults,
+    Annotations, Cidr, Cluster, ClusterId, ClusterSpec, Driver, IpamOptions, Nanos, Network,
+    NetworkSpec, PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version, defaults,
 };
 
 use super::{ControlError, check_version, keys, task_spec};
@@ -220,24 +219,24 @@ fn check_pools(pools: &[String], subnet_size: u32) -> Result<Vec<String>, Contro
     if pools.is_empty() {
         return Ok(vec![defaults::ADDRESS_POOL.to_owned()]);
     }
-    let mut nets: Vec<Ipv4Net> = Vec::new();
+    let mut nets: Vec<Cidr> = Vec::new();
     for pool in pools {
-        let net: Ipv4Net = pool
+        let net: Cidr = pool
             .parse()
             .map_err(|_| ControlError::invalid(format!("invalid default address pool {pool}")))?;
-        if u32::from(net.prefix_len()) > subnet_size {
+        if u32::from(net.prefix()) > subnet_size {
             return Err(ControlError::invalid(format!(
                 "default address pool {pool} is smaller than the subnet size {subnet_size}"
             )));
         }
-        if let Some(other) = nets.iter().find(|other| overlap(other, &net)) {
+        if let Some(other) = nets.iter().find(|other| other.overlaps(&net)) {
             return Err(ControlError::invalid(format!(
                 "default address pools {other} and {pool} overlap"
             )));
         }
         nets.push(net);
     }
-    Ok(nets.iter().map(|net| net.trunc().to_string()).collect())
+    Ok(nets.iter().map(|net| net.network().to_string()).collect())
 }
 
 fn check_data_path_port(port: u32) -> Result<(), ControlError> {
@@ -248,10 +247,6 @@ fn check_data_path_port(port: u32) -> Result<(), ControlError> {
             "invalid data path port {port}: must be between 1024 and 49151 (0: the default 4789)"
         )))
     }
-}
-
-pub(super) fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
 }
 
 fn ingress_network(rng: &mut dyn Rng) -> Network {

@@ -1,8 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
-use skep_types::{IpamConfig, Network};
+use skep_types::{Cidr, IpamConfig, Network};
 
 use super::{AllocError, Allocator};
 use crate::{Draft, Store};
@@ -92,13 +91,13 @@ fn pools(network: &Network) -> impl Iterator<Item = Pool> + '_ {
     network.ipam.iter().flat_map(|ipam| &ipam.configs).filter_map(Pool::new)
 }
 
-fn highest_in_use(store: &Store, network: &Network, subnet: &Ipv4Net) -> Option<Ipv4Addr> {
-    store.addresses(&network.id).map(|(address, _)| address).filter(|a| subnet.contains(a)).max()
+fn highest_in_use(store: &Store, network: &Network, subnet: &Cidr) -> Option<Ipv4Addr> {
+    store.addresses(&network.id).map(|(address, _)| address).filter(|a| subnet.contains(*a)).max()
 }
 
 /// The addresses one subnet can give.
 struct Pool {
-    subnet: Ipv4Net,
+    subnet: Cidr,
     /// Inclusive; without network and broadcast address.
     first: u32,
     last: u32,
@@ -108,14 +107,14 @@ struct Pool {
 
 impl Pool {
     fn new(config: &IpamConfig) -> Option<Self> {
-        let subnet: Ipv4Net = config.subnet.parse().ok()?;
-        let range: Ipv4Net =
+        let subnet: Cidr = config.subnet.parse().ok()?;
+        let range: Cidr =
             if config.range.is_empty() { subnet } else { config.range.parse().ok()? };
         let taken = config.reserved.values().chain([&config.gateway]);
         Some(Self {
             subnet,
-            first: u32::from(range.network()).max(u32::from(subnet.network()) + 1),
-            last: u32::from(range.broadcast()).min(u32::from(subnet.broadcast()).checked_sub(1)?),
+            first: range.first().max(subnet.first() + 1),
+            last: range.last().min(subnet.last().checked_sub(1)?),
             taken: taken.filter_map(|address| address.parse().ok()).collect(),
         })
     }
@@ -147,13 +146,13 @@ impl Pool {
 
     /// Whether the address is one that may be given on request; the range only bounds free choice.
     fn may_give(&self, address: Ipv4Addr) -> bool {
-        self.subnet.contains(&address)
-            && address != self.subnet.network()
+        self.subnet.contains(address)
+            && u32::from(address) != self.subnet.first()
             && address != self.subnet.broadcast()
             && !self.taken.contains(&address)
     }
 
     fn text(&self, address: Ipv4Addr) -> String {
-        format!("{address}/{}", self.subnet.prefix_len())
+        self.subnet.with_addr(address).to_string()
     }
 }

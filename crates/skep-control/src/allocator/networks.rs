@@ -2,9 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
 use skep_types::{
-    Driver, HostRoute, IpamConfig, IpamOptions, Network, NetworkId, StringMap, VXLAN_ID_LIST,
+    Cidr, Driver, HostRoute, IpamConfig, IpamOptions, Network, NetworkId, StringMap, VXLAN_ID_LIST,
 };
 
 use super::{AllocError, Allocator};
@@ -44,7 +43,7 @@ impl Allocator {
         let wanted = network.spec.ipam.as_ref().map_or(&[][..], |ipam| &ipam.configs);
         let mut configs = Vec::new();
         for config in wanted.iter().filter(|config| !config.subnet.is_empty()) {
-            let subnet: Ipv4Net =
+            let subnet: Cidr =
                 config.subnet.parse().map_err(|_| AllocError::NetworkNotAllocated(name.clone()))?;
             if in_use.overlaps(&subnet) {
                 return Err(AllocError::SubnetInUse(name.clone(), config.subnet.clone()));
@@ -82,13 +81,13 @@ impl Allocator {
         in_use: &InUse,
         routes: &[HostRoute],
         name: &str,
-    ) -> Result<Ipv4Net, AllocError> {
+    ) -> Result<Cidr, AllocError> {
         let none = || AllocError::NoSubnet(name.to_owned());
         let cluster = store.cluster().ok_or_else(none)?;
         let size = u8::try_from(cluster.subnet_size).map_err(|_| none())?;
-        let pools: Vec<Ipv4Net> =
+        let pools: Vec<Cidr> =
             cluster.default_addr_pool.iter().filter_map(|pool| pool.parse().ok()).collect();
-        let total: u64 = pools.iter().map(|pool| pieces(pool, size)).sum();
+        let total: u64 = pools.iter().map(|pool| pool.subnets(size)).sum();
         let last = self
             .last_subnet
             .or_else(|| in_use.subnets.iter().filter_map(|net| number_of(&pools, size, net)).max());
@@ -96,7 +95,7 @@ impl Allocator {
         let free = |avoid: fn(&HostRoute, Ipv4Addr, u8) -> bool| {
             (start..total).chain(0..start.min(total)).find_map(|number| {
                 let net = piece(&pools, size, number)?;
-                let routed = |route| avoid(route, net.network(), net.prefix_len());
+                let routed = |route| avoid(route, net.addr(), net.prefix());
                 (!in_use.overlaps(&net) && !routes.iter().any(routed)).then_some((number, net))
             })
         };
@@ -144,7 +143,7 @@ pub(crate) fn needs_allocation(network: &Network) -> bool {
 
 /// Subnets and VXLAN ids of all networks, those included that are gone while tasks still use them.
 struct InUse {
-    subnets: BTreeSet<Ipv4Net>,
+    subnets: BTreeSet<Cidr>,
     vnis: BTreeSet<u32>,
 }
 
@@ -169,36 +168,29 @@ impl InUse {
         }
     }
 
-    fn overlaps(&self, net: &Ipv4Net) -> bool {
-        self.subnets
-            .iter()
-            .any(|other| other.contains(&net.network()) || net.contains(&other.network()))
+    fn overlaps(&self, net: &Cidr) -> bool {
+        self.subnets.iter().any(|other| other.overlaps(net))
     }
 }
 
 /// The config as it is in use: with a gateway, by default the first address.
-fn complete(subnet: Ipv4Net, mut config: IpamConfig) -> IpamConfig {
+fn complete(subnet: Cidr, mut config: IpamConfig) -> IpamConfig {
     config.subnet = subnet.to_string();
     if config.gateway.is_empty() {
-        let first = subnet.hosts().find(|a| !config.reserved.values().any(|r| *r == a.to_string()));
+        let mut hosts = (subnet.first().saturating_add(1)..subnet.last()).map(Ipv4Addr::from);
+        let first = hosts.find(|a| !config.reserved.values().any(|r| *r == a.to_string()));
         config.gateway = first.map(|address| address.to_string()).unwrap_or_default();
     }
     config
 }
 
-fn pieces(pool: &Ipv4Net, size: u8) -> u64 {
-    size.checked_sub(pool.prefix_len()).map_or(0, |bits| 1 << bits)
-}
-
 /// The subnet with a number, counted through all pools.
-fn piece(pools: &[Ipv4Net], size: u8, number: u64) -> Option<Ipv4Net> {
+fn piece(pools: &[Cidr], size: u8, number: u64) -> Option<Cidr> {
     let mut rest = number;
     for pool in pools {
-        let count = pieces(pool, size);
+        let count = pool.subnets(size);
         if rest < count {
-            let offset = u32::try_from(rest << (32 - size)).ok()?;
-            let base = u32::from(pool.network()).checked_add(offset)?;
-            return Ipv4Net::new(base.into(), size).ok();
+            return pool.subnet(size, rest);
         }
         rest -= count;
     }
@@ -206,14 +198,14 @@ fn piece(pools: &[Ipv4Net], size: u8, number: u64) -> Option<Ipv4Net> {
 }
 
 /// The number of a subnet that was cut from the pools.
-fn number_of(pools: &[Ipv4Net], size: u8, net: &Ipv4Net) -> Option<u64> {
+fn number_of(pools: &[Cidr], size: u8, net: &Cidr) -> Option<u64> {
     let mut before = 0;
     for pool in pools {
-        if net.prefix_len() == size && pool.contains(net) {
-            let offset = u32::from(net.network()) - u32::from(pool.network());
+        if net.prefix() == size && pool.covers(net) {
+            let offset = net.first() - pool.first();
             return Some(before + (u64::from(offset) >> (32 - size)));
         }
-        before += pieces(pool, size);
+        before += pool.subnets(size);
     }
     None
 }

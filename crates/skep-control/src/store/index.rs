@@ -4,10 +4,9 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
 use skep_types::{
-    Network, NetworkAttachment, NetworkId, Node, NodeId, Protocol, PublishMode, Service, ServiceId,
-    Task, TaskId, TaskState, VXLAN_ID_LIST,
+    Cidr, Network, NetworkAttachment, NetworkId, Node, NodeId, Protocol, PublishMode, Service,
+    ServiceId, Task, TaskId, TaskState, VXLAN_ID_LIST,
 };
 
 use super::{Kind, Object, ObjectKey};
@@ -122,7 +121,7 @@ pub(crate) fn vnis(network: &Network) -> impl Iterator<Item = u32> + '_ {
 
 /// The address in `10.0.1.3/24`; `None` for IPv6, which is not allocated.
 pub(crate) fn host_part(address: &str) -> Option<Ipv4Addr> {
-    match address.parse::<Ipv4Net>() {
+    match address.parse::<Cidr>() {
         Ok(net) => Some(net.addr()),
         Err(_) => address.parse().ok(),
     }

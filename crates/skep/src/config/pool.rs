@@ -1,6 +1,5 @@
-use std::net::Ipv4Addr;
-
 use serde::Deserialize;
+use skep_types::Cidr;
 
 use super::ConfigError;
 
@@ -37,14 +36,9 @@ impl AddressPool {
 
     pub fn check(&self) -> Result<(), ConfigError> {
         let whole = format!("{},{}", self.base, self.size);
-        let (address, prefix) = self
-            .base
-            .split_once('/')
-            .ok_or_else(|| refuse(&whole, "the base has no prefix length"))?;
-        address.parse::<Ipv4Addr>().map_err(|_| refuse(&whole, "the base is no IPv4 network"))?;
-        let prefix: u8 =
-            prefix.parse().map_err(|_| refuse(&whole, "the base has no prefix length"))?;
-        if prefix > 32 || self.size < prefix || self.size > 30 {
+        let base = self.base.parse::<Cidr>();
+        let base = base.map_err(|_| refuse(&whole, "the base is no IPv4 network"))?;
+        if self.size < base.prefix() || self.size > 30 {
             return Err(refuse(&whole, "the size must be between the base's prefix length and 30"));
         }
         Ok(())
