@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use skep_types::NetworkId;
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
@@ -44,10 +46,6 @@ name!(
     /// Name of one life of a gossip node: 12 hex digits, new at every start, no node id of the
     /// swarm. A new name at a known address therefore means a restart.
     NodeName
-);
-name!(
-    /// Id of a network, as the swarm gives it.
-    NetworkId
 );
 name!(
     /// Name of a table; see [`crate::records`].

@@ -1,7 +1,8 @@
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Length of an object id in characters.
 pub const ID_LEN: usize = 25;
@@ -29,18 +30,24 @@ pub fn id_from_random(mut bytes: [u8; 17]) -> String {
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        // Shared text: ids are copied far more often than made.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
-            pub fn new(text: impl Into<String>) -> Self {
+            /// Takes any text: who made it chose the format.
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
             /// A fresh id from 17 random bytes.
             pub fn from_random(bytes: [u8; 17]) -> Self {
-                Self(id_from_random(bytes))
+                Self(id_from_random(bytes).into())
+            }
+
+            /// The first `n` characters, or the whole id where it is shorter.
+            pub fn short(&self, n: usize) -> &str {
+                self.0.get(..n).unwrap_or(&self.0)
             }
 
             pub fn as_str(&self) -> &str {
@@ -72,19 +79,31 @@ macro_rules! ids {
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text)
+                Self(text.into())
             }
         }
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::from)
             }
         }
     )*};
@@ -99,6 +118,10 @@ ids! {
     TaskId
     /// A swarm network; local networks have 64 hexadecimal digits instead.
     NetworkId
+    /// A network namespace of a host with its names and ports, for one container: 64 hexadecimal digits.
+    SandboxId
+    /// One attachment of a sandbox to a network: 64 hexadecimal digits.
+    EndpointId
     SecretId
     ConfigId
     /// A dispatcher's session with one agent.
@@ -108,6 +131,24 @@ ids! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_their_text() {
+        // Text; what is left of it at 4 characters.
+        for (text, short) in
+            [("", ""), ("abc", "abc"), ("abcdef", "abcd"), ("\u{e4}\u{f6}\u{fc}", "\u{e4}\u{f6}")]
+        {
+            let id = NetworkId::from(text);
+            assert_eq!(
+                (id.as_str(), id.to_string(), id.is_empty()),
+                (text, text.to_owned(), text.is_empty())
+            );
+            assert_eq!(id.short(4), short);
+            let json = serde_json::to_string(&id).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<NetworkId>(&json).unwrap(), id);
+        }
+    }
 
     #[test]
     fn ids_have_25_base36_characters_for_any_chance() {

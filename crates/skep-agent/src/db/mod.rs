@@ -228,7 +228,7 @@ impl Queue {
 
 impl Row {
     fn decode(self) -> Result<StoredTask, DatabaseError> {
-        let entry = |source| DatabaseError::Entry { task: TaskId::new(&self.id), source };
+        let entry = |source| DatabaseError::Entry { task: TaskId::new(self.id.as_str()), source };
         let mut task: Task = serde_json::from_slice(&self.task).map_err(entry)?;
         if let Some(status) = &self.status {
             task.status = serde_json::from_slice(status).map_err(entry)?;

@@ -195,7 +195,7 @@ mod tests {
         for name in ["x", "y", "z"] {
             let entries = entries(&node(name), &[a.clone(), b.clone()].into());
             for (id, value) in entries {
-                let network = NetworkId::new(id.network.as_str());
+                let network = id.network.clone();
                 assert!(others.take(&network, &node(id.key.as_str()), Some(&value)));
             }
         }

@@ -21,7 +21,7 @@ pub fn entries(records: &LocalRecords) -> BTreeMap<EntryId, Vec<u8>> {
 /// What another node's entry means to this one; `None` as value when it is gone. `None` for tables
 /// that are not about endpoints; an error, for people, for a value that cannot be read.
 pub fn change(id: &EntryId, value: Option<&[u8]>) -> Option<Result<RemoteChange, String>> {
-    let network = NetworkId::new(id.network.as_str());
+    let network = id.network.clone();
     let endpoint = EndpointId::new(id.key.as_str());
     match id.table.as_str() {
         ENDPOINT_TABLE => Some(

@@ -224,7 +224,7 @@ impl Host {
             self.runner.wish(Wish::Join(network.as_str().into()));
         }
         let mut wanted = tables::entries(&records);
-        wanted.retain(|id, _| networks.contains(&NetworkId::new(id.network.as_str())));
+        wanted.retain(|id, _| networks.contains(&id.network));
         wanted.extend(applied::entries(&self.name, &networks));
         for id in self.said.keys().filter(|id| !wanted.contains_key(*id)) {
             self.runner.wish(Wish::Delete(id.clone()));
@@ -307,7 +307,7 @@ impl Host {
                 }
                 Event::LeaveDone => continue,
             };
-            let network = NetworkId::new(id.network.as_str());
+            let network = id.network.clone();
             if id.table.as_str() == applied::TABLE {
                 net.acknowledgements(|others| {
                     if !others.take(&network, &owner, value.as_deref()) {
@@ -376,7 +376,7 @@ impl Host {
         });
         let soon = Instant::now() + GRACE;
         for (id, at) in &mut self.parting {
-            let key = (NetworkId::new(id.network.as_str()), EndpointId::new(id.key.as_str()));
+            let key = (id.network.clone(), EndpointId::new(id.key.as_str()));
             if back.contains(&key) {
                 *at = soon.min(*at);
             }
