@@ -52,7 +52,7 @@ impl Engine {
         for endpoint in &endpoints {
             self.network_event(
                 "connect",
-                &endpoint.network_id.to_string(),
+                endpoint.network_id.as_str(),
                 &endpoint.network_name,
                 None,
                 &record.id,
