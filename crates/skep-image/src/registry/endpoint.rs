@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use http::Uri;
+use ipnet::IpNet;
 
 use super::error::RegistryError;
 use crate::{reference::DEFAULT_DOMAIN, settings::RegistryConfig};
@@ -33,14 +34,7 @@ impl Endpoint {
 pub(super) struct Rules {
     mirrors: Vec<Endpoint>,
     names: Vec<String>,
-    blocks: Vec<Block>,
-}
-
-/// A CIDR block.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    address: IpAddr,
-    bits: u8,
+    blocks: Vec<IpNet>,
 }
 
 impl Rules {
@@ -51,13 +45,12 @@ impl Rules {
             if value.contains("://") {
                 return Err(bad("use host[:port] or a CIDR block, without a scheme"));
             }
-            match value.split_once('/') {
-                Some((address, bits)) => {
-                    let block = Block::new(address, bits).ok_or_else(|| bad("no CIDR block"))?;
-                    rules.blocks.push(block);
+            match value.as_str() {
+                "" => return Err(bad("it is empty")),
+                block if block.contains('/') => {
+                    rules.blocks.push(block.parse().map_err(|_| bad("no CIDR block"))?);
                 }
-                None if value.is_empty() => return Err(bad("it is empty")),
-                None => rules.names.push(value.to_ascii_lowercase()),
+                _ => rules.names.push(value.to_ascii_lowercase()),
             }
         }
         for value in &config.mirrors {
@@ -119,7 +112,7 @@ impl Rules {
             || literal
                 .iter()
                 .chain(addresses)
-                .any(|address| self.blocks.iter().any(|block| block.has(address)))
+                .any(|address| self.blocks.iter().any(|block| block.contains(address)))
     }
 }
 
@@ -128,25 +121,6 @@ fn host_of(authority: &str) -> &str {
     match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => authority.split(':').next().unwrap_or(authority),
-    }
-}
-
-impl Block {
-    fn new(address: &str, bits: &str) -> Option<Self> {
-        let (address, bits): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
-        (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some(Self { address, bits })
-    }
-
-    fn has(&self, address: &IpAddr) -> bool {
-        let same = |a: u128, b: u128, width: u32| {
-            let shift = width - u32::from(self.bits);
-            a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
-        };
-        match (self.address, address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(*b).into(), 32),
-            (IpAddr::V6(a), IpAddr::V6(b)) => same(a.into(), (*b).into(), 128),
-            _ => false,
-        }
     }
 }
 
@@ -181,6 +155,19 @@ mod tests {
             assert_eq!(rules.is_insecure(authority, &[]), want, "{authority}");
         }
         assert!(rules.is_insecure("named.lan", &["10.1.1.1".parse().unwrap()]));
+        for (block, authority, want) in [
+            ("10.3.4.5/8", "10.9.8.7", true),
+            ("0.0.0.0/0", "11.9.8.7", true),
+            ("0.0.0.0/0", "[fd00::1]", false),
+            ("fd00::/8", "[fd01::1]:5000", true),
+            ("fd00::/8", "[fe80::1]", false),
+            ("::/0", "[fe80::1]", true),
+            ("11.9.8.7/32", "11.9.8.7:1", true),
+            ("11.9.8.7/32", "11.9.8.8", false),
+        ] {
+            let rules = self::rules(&[block], &[]).unwrap();
+            assert_eq!(rules.is_insecure(authority, &[]), want, "{block} {authority}");
+        }
     }
 
     #[tokio::test]
@@ -209,7 +196,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        for bad in ["http://a", "1.2.3.4/33", "a/b", ""] {
+        for bad in ["http://a", "1.2.3.4/33", "::1/129", "a/b", ""] {
             assert!(rules(&[bad], &[]).is_err(), "{bad}");
         }
         for bad in ["a", "ftp://a", "https://u@a", "https://a?x"] {
