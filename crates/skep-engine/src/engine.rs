@@ -218,7 +218,7 @@ fn net_config(config: &EngineConfig) -> NetConfig {
 /// but who tells hosts apart by it.
 fn engine_id(config: &EngineConfig) -> Result<String> {
     let path = config.data_root.join("engine-id");
-    let found = files::read(&path).map_err(EngineError::file("read", &path))?;
+    let found = files::read_own(&path, 0o600).map_err(EngineError::file("read", &path))?;
     let id = found.as_deref().map(|bytes| str::from_utf8(bytes).map_or("", str::trim));
     match id {
         Some(id) if is_id(id) => return Ok(id.to_owned()),

@@ -48,7 +48,7 @@ impl VolumeRecord {
             return Ok(None);
         }
         let path = dir.join(FILE);
-        let damage = match files::read(&path) {
+        let damage = match files::read_own(&path, 0o600) {
             Ok(Some(bytes)) => match stored::decode::<Self>(FORMAT, &bytes) {
                 // The folder's name is the volume's: a copy of a volume is one of its own.
                 Ok(record) => return Ok(Some(Self { name: name.to_owned(), ..record })),

@@ -25,7 +25,7 @@ mod walk;
 pub use beneath::{Beneath, names, open_beneath, open_file, reopen};
 pub use copy::copy_tree;
 pub use dir::{make_dir, make_dirs, sync_dir, sync_file, sync_parent};
-pub use own::{dir_of_mode, own_dir};
+pub use own::{dir_of_mode, own_dir, read_own};
 pub use place::{create_new, open_lock, open_own, overwrite, set_kernel};
 pub use remove::{remove_tree, remove_tree_at};
 pub use rename::{rename, rename_new, set_aside};

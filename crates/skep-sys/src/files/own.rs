@@ -1,9 +1,11 @@
 //! Folders that are ours alone.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, fchmod, fstat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fchmod, fstat, openat};
+use rustix::io::Errno;
 
 use super::dir::make_dirs;
 use super::replace::remove_leftovers;
@@ -31,10 +33,54 @@ pub fn dir_of_mode(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// The content of a regular file that is ours alone; `None` if there is none. One that has another mode than
+/// `mode`, as an older version may have left it, gets it; where the disk takes no writes it is read all the same.
+pub fn read_own(path: &Path, mode: u32) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match openat(CWD, path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let found = fstat(&file)?;
+    if !FileType::from_raw_mode(found.st_mode).is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if found.st_mode & 0o7777 != mode {
+        match fchmod(&file, Mode::from_raw_mode(mode)) {
+            Ok(()) | Err(Errno::ROFS) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_file_that_was_open_to_others_is_closed_when_it_is_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state.json");
+        assert_eq!(read_own(&path, 0o600).unwrap(), None);
+        for before in [0o666, 0o644, 0o600, 0o400] {
+            std::fs::write(&path, "it").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(before)).unwrap();
+            assert_eq!(read_own(&path, 0o600).unwrap().as_deref(), Some(&b"it"[..]));
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(mode, 0o600, "{before:o}");
+        }
+        // Nothing that only looks like it: what a link leads to keeps its mode.
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read_own(&link, 0o644).is_err());
+        assert!(read_own(temp.path(), 0o644).is_err());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
 
     #[test]
     fn what_exists_gets_the_mode_and_loses_what_a_crash_left() {
