@@ -42,6 +42,7 @@ mod name_files;
 mod net;
 mod plan;
 mod ports;
+mod sockets;
 mod state;
 mod storing;
 mod trace;

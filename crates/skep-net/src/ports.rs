@@ -6,6 +6,7 @@
 use crate::error::{NetError, Result};
 use crate::ids::SandboxId;
 use crate::model::{PortBinding, PortSpec};
+use crate::sockets;
 use crate::world::MeshPort;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket,
@@ -234,28 +235,12 @@ fn holder(protocol: Protocol, port: u16) -> String {
 }
 
 fn find_process(protocol: Protocol, port: u16) -> io::Result<Option<(u32, String)>> {
-    let mut inodes = BTreeSet::new();
-    for suffix in ["", "6"] {
-        let table = match protocol {
-            Protocol::Tcp => format!("/proc/net/tcp{suffix}"),
-            Protocol::Udp => format!("/proc/net/udp{suffix}"),
-            Protocol::Sctp => return Ok(None),
-        };
-        // The IPv6 table is missing where IPv6 is.
-        let Ok(text) = fs::read_to_string(table) else { continue };
-        for line in text.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let local = fields.get(1).and_then(|a| a.rsplit_once(':'));
-            let local_port = local.and_then(|(_, p)| u16::from_str_radix(p, 16).ok());
-            // 0A is a listening TCP socket; UDP sockets have no such state.
-            let listening = protocol == Protocol::Udp || fields.get(3) == Some(&"0A");
-            if let (Some(found), true, Some(inode)) = (local_port, listening, fields.get(9))
-                && found == port
-            {
-                inodes.insert(format!("socket:[{inode}]"));
-            }
-        }
-    }
+    let inodes: BTreeSet<String> = sockets::list(protocol)
+        .into_iter()
+        // A connection of TCP has the port of its listener; a connected UDP socket has its own.
+        .filter(|socket| socket.port == port && (socket.open || protocol == Protocol::Udp))
+        .map(|socket| format!("socket:[{}]", socket.inode))
+        .collect();
     if inodes.is_empty() {
         return Ok(None);
     }

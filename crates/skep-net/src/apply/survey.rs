@@ -6,6 +6,7 @@ use super::nft::Nft;
 use super::{conntrack, peers, refused, routes};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
+use crate::sockets;
 use crate::trace::{
     Entry, Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind,
     Switching, Tables,
@@ -21,12 +22,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use skep_types::Protocol;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// What a listening TCP socket's state is in `/proc/net/tcp`.
-const LISTENING: &str = "0A";
-/// What an unconnected UDP socket's state is in `/proc/net/udp`.
-const UNCONNECTED: &str = "07";
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Reads the calling thread's namespace.
 pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
@@ -41,7 +37,7 @@ pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
         addresses: addresses(&mut netlink, namespace)?,
         routes: routes(&mut netlink, namespace)?,
         policies: policies(&mut netlink, namespace)?,
-        sockets: sockets(),
+        sockets: listening(),
         flows: conntrack::count(traffic).map_err(refused(namespace, "list connections"))?,
         forwards: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
             .is_ok_and(|text| text.trim() == "1"),
@@ -266,63 +262,15 @@ fn state(state: NeighbourState) -> &'static str {
 }
 
 /// Sockets that take connections or packets from anybody.
-fn sockets() -> Vec<Listening> {
+fn listening() -> Vec<Listening> {
     let mut found = Vec::new();
-    for (protocol, name, wanted) in [
-        (Protocol::Tcp, "tcp", LISTENING),
-        (Protocol::Tcp, "tcp6", LISTENING),
-        (Protocol::Udp, "udp", UNCONNECTED),
-        (Protocol::Udp, "udp6", UNCONNECTED),
-    ] {
-        // The IPv6 table is missing where IPv6 is.
-        let Ok(text) = std::fs::read_to_string(format!("/proc/thread-self/net/{name}")) else {
-            continue;
-        };
-        for line in text.lines().skip(1) {
-            let mut fields = line.split_whitespace().skip(1);
-            let (Some(local), Some(state)) = (fields.next(), fields.nth(1)) else { continue };
-            if state == wanted
-                && let Some((address, port)) = local_address(local)
-            {
-                let socket = Listening { protocol, address, port };
-                if !found.contains(&socket) {
-                    found.push(socket);
-                }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for open in sockets::list(protocol).into_iter().filter(|socket| socket.open) {
+            let socket = Listening { protocol, address: open.address, port: open.port };
+            if !found.contains(&socket) {
+                found.push(socket);
             }
         }
     }
     found
-}
-
-/// `0100007F:1F90` is 127.0.0.1:8080: words in the machine's order, the port in the
-/// network's.
-fn local_address(text: &str) -> Option<(IpAddr, u16)> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let mut bytes = Vec::new();
-    for at in (0..address.len()).step_by(8) {
-        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
-        bytes.extend_from_slice(&word.to_ne_bytes());
-    }
-    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
-        Ok(four) => IpAddr::V4(four.into()),
-        Err(_) => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?)),
-    };
-    Some((address, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_sockets() {
-        assert_eq!(local_address("0100007F:1F90"), Some((Ipv4Addr::LOCALHOST.into(), 8080)));
-        assert_eq!(
-            local_address("00000000000000000000000000000000:0050"),
-            Some((Ipv6Addr::UNSPECIFIED.into(), 80))
-        );
-        assert_eq!(local_address("0100007F"), None);
-        assert_eq!(local_address("010000:1F90"), None);
-    }
 }
