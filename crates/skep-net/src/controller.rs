@@ -15,7 +15,7 @@ use crate::model::{BlockedPort, BlockedPorts};
 use crate::plan::{self, HostPlan, NsName, NsPlan};
 use crate::state::{Shared, lock};
 use crate::storing::Storing;
-use crate::world::MeshPort;
+use crate::world::{Facts, MeshPort};
 use skep_types::Protocol;
 use skep_types::Repeated;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +117,8 @@ impl Controller {
             calm_until: Instant::now(),
             blocked_at: None,
             planned: None,
+            plans: BTreeMap::new(),
+            planned_for: None,
             storing,
             inbox,
         };
@@ -170,6 +172,9 @@ struct Worker {
     blocked_at: Option<Instant>,
     /// Version of the world that the last plans were made of.
     planned: Option<u64>,
+    /// These plans, and what was known of the host then.
+    plans: HostPlan,
+    planned_for: Option<Facts>,
     storing: Storing,
     inbox: Receiver<Request>,
 }
@@ -355,10 +360,20 @@ impl Worker {
         if self.planned != Some(version) || rerouted {
             self.tell_collisions(state.world.collisions());
         }
-        let plans = plan::plan(&state.world);
+        if self.planned != Some(version) || self.planned_for.as_ref() != Some(&state.world.facts) {
+            self.plans = plan::plan(&state.world);
+            self.planned_for = Some(state.world.facts.clone());
+        }
         let due = self.storing.due(&state.world, version, asked, Instant::now());
         drop(state);
         self.planned = Some(version);
+        // What is as it was is held once, and found equal without being read.
+        for (name, plan) in &mut self.plans {
+            if let Some(applied) = self.applied.get(name).filter(|applied| *applied == plan) {
+                *plan = Arc::clone(applied);
+            }
+        }
+        let plans = self.plans.clone();
         // Before the kernel is touched, so that a crash leaves nothing that nobody knows of.
         let disk = due.map_or(Ok(()), |due| self.storing.store(&self.shared, due));
         (plans, disk)

@@ -116,10 +116,11 @@ impl Shared {
     /// Changes. A change that fails must leave the world as it was.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.lock();
-        let result = change(&mut state)?;
+        let result = change(&mut state);
+        // Also where it failed: it may have come half-way, and plans are made anew for another version only.
         state.version += 1;
         self.changed.send_replace(state.version);
-        Ok(result)
+        result
     }
 
     /// The state itself, for the controller.

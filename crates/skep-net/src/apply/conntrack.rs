@@ -206,7 +206,8 @@ mod tests {
     use super::*;
 
     fn flow(port: u16, leads: bool, backends: &[u8]) -> Flow {
-        let backends = backends.iter().map(|last| Ipv4Addr::new(10, 0, 0, *last)).collect();
+        let backends =
+            Arc::new(backends.iter().map(|last| Ipv4Addr::new(10, 0, 0, *last)).collect());
         Flow { protocol: None, address: None, port: Some(port), leads, backends }
     }
 

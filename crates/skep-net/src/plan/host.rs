@@ -7,6 +7,7 @@ use crate::world::{Services, World};
 use skep_types::Protocol;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// Prefix of the alias that marks an interface as ours.
 pub const ALIAS: &str = "skep:";
@@ -121,12 +122,14 @@ fn publish(plan: &mut NsPlan, targets: &Targets) {
             address: (!ip.is_unspecified()).then_some(*ip),
             port: Some(*port),
             leads: true,
-            backends: target
-                .turns
-                .iter()
-                .map(|(to, _)| *to)
-                .chain(target.leaving.iter().copied())
-                .collect(),
+            backends: Arc::new(
+                target
+                    .turns
+                    .iter()
+                    .map(|(to, _)| *to)
+                    .chain(target.leaving.iter().copied())
+                    .collect(),
+            ),
         });
     }
     let chain = plan.rules.chain("published");

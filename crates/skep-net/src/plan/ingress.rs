@@ -6,6 +6,7 @@ use crate::cidr::Mac;
 use crate::model::OverlayNetwork;
 use crate::world::{Services, World, port_name};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// The interface on `docker_gwbridge`.
 const OUTSIDE: &str = "eth1";
@@ -44,7 +45,7 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
             address: Some(address.addr()),
             port: Some(*port),
             leads: !mesh.backends.is_empty(),
-            backends: mesh.backends.keys().chain(mesh.leaving.keys()).copied().collect(),
+            backends: Arc::new(mesh.backends.keys().chain(mesh.leaving.keys()).copied().collect()),
         });
         // A port without backends is left alone: the namespace itself then refuses,
         // which a client sees at once.

@@ -13,6 +13,7 @@ mod sandbox;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod virtual_address;
 
 pub use dns::RESOLVER;
 pub use host::ALIAS;
@@ -190,7 +191,7 @@ pub struct Flow {
     /// Whether the rules lead new connections anywhere.
     pub leads: bool,
     /// Where it may lead, drained ones included.
-    pub backends: BTreeSet<Ipv4Addr>,
+    pub backends: Arc<BTreeSet<Ipv4Addr>>,
 }
 
 /// All plans of a host.
@@ -199,6 +200,7 @@ pub type HostPlan = BTreeMap<NsName, Arc<NsPlan>>;
 /// Works out what every namespace must contain.
 pub fn plan(world: &World) -> HostPlan {
     let services = world.services();
+    let virtual_addresses = virtual_address::of(&services);
     let mut plans = BTreeMap::<NsName, NsPlan>::new();
     plans.insert(NsName::Host, host::plan(world, &services));
     for network in world.running.overlays.values().filter(|n| world.overlay_in_use(n)) {
@@ -216,7 +218,7 @@ pub fn plan(world: &World) -> HostPlan {
     {
         plans.insert(
             NsName::Sandbox(sandbox.spec.id.clone()),
-            sandbox::plan(world, &services, sandbox),
+            sandbox::plan(world, &virtual_addresses, sandbox),
         );
     }
     let ports: Vec<(NsName, String)> = plans

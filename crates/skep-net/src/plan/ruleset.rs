@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// Name of our table, family `ip`, in every namespace.
 pub const TABLE: &str = "skep";
@@ -25,13 +26,14 @@ pub struct Ruleset {
 pub struct Chain {
     /// `type … hook …;` of a base chain.
     hook: Option<String>,
-    /// In order.
-    rules: Vec<String>,
+    /// In order. Namespaces that have the same rule share its text: one of a service with hundreds of tasks is
+    /// long.
+    rules: Vec<Arc<str>>,
 }
 
 impl Chain {
     /// Appends a rule.
-    pub fn rule(&mut self, rule: impl Into<String>) {
+    pub fn rule(&mut self, rule: impl Into<Arc<str>>) {
         self.rules.push(rule.into());
     }
 
@@ -42,6 +44,12 @@ impl Chain {
 }
 
 impl Ruleset {
+    /// The rules of a chain.
+    #[cfg(test)]
+    pub fn texts(&self, chain: &str) -> Vec<&str> {
+        self.chains.get(chain).into_iter().flat_map(|chain| &chain.rules).map(|r| &**r).collect()
+    }
+
     /// Whether there is nothing to say.
     pub fn is_empty(&self) -> bool {
         self.chains.is_empty()

@@ -2,12 +2,13 @@
 //! balancer at its edge, and a task's part in the routing mesh.
 
 use super::{
-    CablePlan, Flow, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, dns, overlay, quiet_sysctls,
-    turns,
+    CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, dns, overlay, quiet_sysctls,
+    virtual_address::VirtualAddress,
 };
 use crate::cidr::{Cidr, Mac};
+use crate::ids::NetworkId;
 use crate::model::OverlayNetwork;
-use crate::world::{Endpoint, Sandbox, Services, World};
+use crate::world::{Endpoint, Sandbox, World};
 use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,7 +19,11 @@ const MAIN: u32 = 254;
 /// first address of a subnet.
 const NEARBY: u32 = MARK_BASE;
 
-pub fn plan(world: &World, services: &Services, sandbox: &Sandbox) -> NsPlan {
+pub fn plan(
+    world: &World,
+    virtual_addresses: &BTreeMap<NetworkId, Vec<VirtualAddress>>,
+    sandbox: &Sandbox,
+) -> NsPlan {
     let mut plan = NsPlan { sysctls: quiet_sysctls(), ..NsPlan::default() };
     for endpoint in &sandbox.endpoints {
         plan.cables.extend(cable(world, endpoint));
@@ -35,7 +40,8 @@ pub fn plan(world: &World, services: &Services, sandbox: &Sandbox) -> NsPlan {
             nearby(world, &mut plan, sandbox, endpoint);
             mesh(world, &mut plan, network, endpoint);
         } else {
-            balance(&mut plan, services, endpoint);
+            let here = virtual_addresses.get(&endpoint.network).into_iter().flatten();
+            here.for_each(|address| address.balance(&mut plan));
         }
     }
     plan.rules.tidy();
@@ -63,35 +69,6 @@ fn cable(world: &World, endpoint: &Endpoint) -> Option<CablePlan> {
         bridge,
         isolated,
     })
-}
-
-/// Virtual addresses lead to a backend in turn, from the container's own
-/// connections and from what it forwards. Only connections: a ping goes to the
-/// address itself, which the network's load-balancer namespace holds.
-fn balance(plan: &mut NsPlan, services: &Services, endpoint: &Endpoint) {
-    let Some(services) = services.by_network.get(&endpoint.network) else { return };
-    for service in services.values() {
-        let Some(vip) = service.vip else { continue };
-        plan.flows.push(Flow {
-            protocol: None,
-            address: Some(vip),
-            port: None,
-            leads: !service.backends.is_empty(),
-            backends: service.backends.union(&service.leaving).copied().collect(),
-        });
-        if service.backends.is_empty() {
-            continue;
-        }
-        let name = format!("vip-{}", vip.to_string().replace('.', "-"));
-        let chain = plan.rules.chain(&name);
-        if chain.is_empty() {
-            let backends: Vec<Ipv4Addr> = service.backends.iter().copied().collect();
-            chain.rule(format!("meta l4proto {{ tcp, udp, sctp }} dnat to {}", turns(&backends)));
-        }
-        for hook in ["output", "prerouting"] {
-            plan.rules.nat(hook).rule(format!("ip daddr {vip} goto {name}"));
-        }
-    }
 }
 
 /// The host leads connections for its own tasks to their address on the bridge of the default route, which

@@ -236,6 +236,22 @@ fn the_same_world_has_the_same_plan() {
 }
 
 #[test]
+fn what_every_container_of_a_network_has_is_held_once() {
+    let plans = plan(&swarm());
+    let vip = Some(Ipv4Addr::new(10, 0, 1, 9));
+    let backends: Vec<_> = (1..=3u32)
+        .map(|n| {
+            let flows = &plans[&NsName::Sandbox(spec(n).id)].flows;
+            &flows.iter().find(|flow| flow.address == vip).expect("the service's flow").backends
+        })
+        .collect();
+    assert!(backends.iter().all(|b| std::sync::Arc::ptr_eq(b, backends[0])));
+    let texts = |n| plans[&NsName::Sandbox(spec(n).id)].rules.texts("vip-10-0-1-9");
+    let (one, other) = (texts(1), texts(2));
+    assert!(one[0].contains("10.0.1.11") && std::ptr::eq(one[0], other[0]), "{one:?}");
+}
+
+#[test]
 fn a_port_that_is_not_ours_is_left_alone() {
     let mut world = swarm();
     world.facts.blocked_ports.insert((Protocol::Tcp, 8080));

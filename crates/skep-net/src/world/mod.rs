@@ -16,7 +16,7 @@ pub mod tests;
 
 pub use bridges::Claim;
 pub use names::{NameIndex, NetworkNames};
-pub use services::{MeshPort, Services};
+pub use services::{MeshPort, Service, Services};
 
 use crate::cidr::{Cidr, Mac};
 use crate::config::AddressPool;
@@ -37,7 +37,7 @@ pub const GATEWAY_NETWORK: &str = "docker_gwbridge";
 pub const INGRESS_SANDBOX: &str = "ingress-sbox";
 
 /// What was configured or found on the host. Not part of the stored state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// MTU of local networks, bytes.
     pub mtu: u16,
