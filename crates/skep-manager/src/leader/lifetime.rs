@@ -36,19 +36,24 @@ pub(crate) async fn supervise(shared: Arc<Shared>, id: RaftId) {
         let lost = async {
             let still =
                 |m: &ServerMetrics| m.current_leader != Some(id) || m.vote.leader_id().term != term;
-            // An error means that raft has stopped.
-            drop(metrics.wait_for(still).await);
+            // An error means that raft has stopped. Its last word stays that this manager leads.
+            metrics.wait_for(still).await.is_ok()
         };
         let ended = tokio::select! {
-            () = lost => Ok(()),
-            ended = lead(&shared, id, &work) => ended,
+            raft_runs = lost => Ok(raft_runs),
+            ended = lead(&shared, id, &work) => ended.map(|()| true),
         };
         work.cancel();
         shared.writer.set_open(false);
         shared.leading.send_replace(false);
         shared.sessions.clear();
         match ended {
-            Ok(()) => tracing::info!(term, "no longer leading"),
+            Ok(raft_runs) => {
+                tracing::info!(term, "no longer leading");
+                if !raft_runs {
+                    return;
+                }
+            }
             Err(error) => {
                 let error = skep_types::report(&error);
                 if let Some(failures) = trouble.failed(Instant::now(), &error) {

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 use rustix::io::Errno;
+
+/// `EXT4_SUPER_MAGIC`.
+const EXT4_MAGIC: rustix::fs::FsWord = 0xef53;
 
 /// Asks whether the file system at `path` would take `bytes` more, as root may write them.
 ///
@@ -16,10 +19,17 @@ pub fn check_room(path: &Path, bytes: u64) -> io::Result<()> {
         return Err(Errno::ROFS.into());
     }
     // What is kept back for root counts: that is who writes.
-    if disk.f_bfree.saturating_mul(disk.f_frsize) < bytes {
+    let free = disk.f_bfree.saturating_sub(kept_back(statfs(path)?.f_type, disk.f_blocks));
+    if free.saturating_mul(disk.f_frsize) < bytes {
         return Err(Errno::NOSPC.into());
     }
     Ok(())
+}
+
+/// Of a file system with so many blocks, those that are free and that nobody gets: ext4 keeps one in fifty, 4096
+/// at most, for what its own bookkeeping turns out to need (`reserved_clusters` in its sysfs folder).
+fn kept_back(kind: rustix::fs::FsWord, blocks: u64) -> u64 {
+    if kind == EXT4_MAGIC { (blocks / 50).min(4096) } else { 0 }
 }
 
 /// Gives the holes of a file their room on disk, so that writing within its length needs none.
@@ -47,6 +57,20 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let error = check_room(Path::new("/proc/self/nowhere"), 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn ext4_keeps_blocks_for_itself() {
+        let tmpfs = 0x0102_1994;
+        for (kind, blocks, kept) in [
+            (EXT4_MAGIC, 0, 0),
+            (EXT4_MAGIC, 10_000, 200),
+            (EXT4_MAGIC, 300_000, 4096),
+            (EXT4_MAGIC, u64::MAX, 4096),
+            (tmpfs, 300_000, 0),
+        ] {
+            assert_eq!(kept_back(kind, blocks), kept, "{blocks} blocks");
+        }
     }
 
     #[test]
