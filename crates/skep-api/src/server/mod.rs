@@ -4,6 +4,7 @@
 //! lets running requests finish for [`GRACE`], and then drops what is left: endless ones such as
 //! `events` are left, and their clients see the connection end.
 
+mod body;
 mod connection;
 mod headers;
 mod listener;

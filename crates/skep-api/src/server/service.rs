@@ -78,7 +78,7 @@ impl hyper::service::Service<Request<Incoming>> for ApiService {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let answer = self.clone().answer(request.map(Body::new));
+        let answer = self.clone().answer(request.map(super::body::read_to_end));
         Box::pin(async move { Ok(answer.await) })
     }
 }

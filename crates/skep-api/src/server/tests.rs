@@ -358,6 +358,30 @@ async fn plain_tcp_is_for_loopback_alone() {
     assert!(exchange(&server.path, request).await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
+#[tokio::test]
+async fn who_is_answered_early_can_send_on() {
+    let (client, stream) = tokio::io::duplex(1024);
+    let service = ApiService::new(router(Toy::default()), ServerHeaders::new("skep/1"));
+    let connection = super::connection::serve_connection(stream, service, CancellationToken::new());
+    let serving = tokio::spawn(connection);
+    let (mut answers, mut asks) = tokio::io::split(client);
+    let body = vec![b'x'; 1 << 20];
+    let asking = async {
+        let head =
+            format!("PUT /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        asks.write_all(head.as_bytes()).await?;
+        asks.write_all(&body).await?;
+        asks.write_all(b"GET /version-seen HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await
+    };
+    let mut said = String::new();
+    let (asked, read) = tokio::join!(asking, answers.read_to_string(&mut said));
+    asked.unwrap();
+    read.unwrap();
+    assert!(said.starts_with("HTTP/1.1 404"), "{said}");
+    assert!(said.contains("HTTP/1.1 200"), "the connection is of use for more: {said}");
+    serving.await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_head_that_never_ends_ends_the_connection() {
     let (mut client, stream) = tokio::io::duplex(1024);
