@@ -48,7 +48,7 @@ pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
 
 /// The name in a record of which more cannot be understood, one of a newer format for example.
 fn name_in(dir: &Path) -> Option<String> {
-    let bytes = std::fs::read(dir.join(record::FILE)).ok()?;
+    let bytes = skep_sys::files::read_existing(&dir.join(record::FILE)).ok()?;
     let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
     names::check(value.get("name")?.as_str()?).ok().map(str::to_owned)
 }

@@ -122,14 +122,14 @@ impl Files {
 
 /// Reads a document of an image.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(Error::store("read", path))?;
+    let bytes = skep_sys::files::read_existing(path).map_err(Error::store("read", path))?;
     serde_json::from_slice(&bytes)
         .map_err(|e| Error::Damaged { path: path.into(), reason: format!("it is malformed: {e}") })
 }
 
 /// Reads a state file.
 pub(super) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(Error::store("read", path))?;
+    let bytes = skep_sys::files::read_existing(path).map_err(Error::store("read", path))?;
     stored::decode(FORMAT, &bytes).map_err(|e| unreadable(path, e))
 }
 

@@ -136,7 +136,7 @@ impl Images {
     /// As [`Images::get`], and when the file cannot be read. Blocking, but short.
     pub fn raw_config(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.inner.files.blob(&self.inner.find(name)?.id.0);
-        std::fs::read(&path).map_err(Error::store("read", &path))
+        skep_sys::files::read_existing(&path).map_err(Error::store("read", &path))
     }
 
     /// How an image came about, newest step first.

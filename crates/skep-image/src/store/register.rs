@@ -120,7 +120,8 @@ impl Inner {
     pub(crate) fn manifest_of(&self, record: &Record) -> Result<(String, Vec<u8>, Manifest)> {
         if let Some(descriptor) = record.manifest() {
             let path = self.files.blob(&descriptor.digest);
-            let bytes = std::fs::read(&path).map_err(Error::store("read", &path))?;
+            let bytes =
+                skep_sys::files::read_existing(&path).map_err(Error::store("read", &path))?;
             match Document::parse(&bytes, None, usize::MAX) {
                 Ok(Document::Manifest(manifest)) => {
                     return Ok((descriptor.media_type.clone(), bytes, manifest));

@@ -1,4 +1,3 @@
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -79,9 +78,9 @@ impl KeyFile {
     /// [`KeyFileError::Locked`] and [`KeyFileError::WrongKey`] leave everything as it was.
     pub fn open(path: &Path, unlock_key: Option<&[u8]>) -> Result<Self, KeyFileError> {
         let io = |action, source| KeyFileError::Io { action, path: path.to_owned(), source };
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(path),
+        let bytes = match files::read(path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Self::create(path),
             Err(e) => return Err(io("read", e)),
         };
         let format = |source| KeyFileError::Format { path: path.to_owned(), source };

@@ -1,4 +1,3 @@
-use std::fs;
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,9 +81,9 @@ impl SnapshotFile {
 
     /// Blocks. `None` if there is none yet.
     pub fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
-        let sealed = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let sealed = match files::read(&self.path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
             Err(e) => return Err(self.io("read")(e)),
         };
         let plain = self

@@ -364,7 +364,7 @@ impl Places {
 
     fn load(&self, name: &NsName) -> Option<Applied> {
         // A record that cannot be read only costs one full replacement of the rules.
-        serde_json::from_slice(&std::fs::read(self.record(name)).ok()?).ok()
+        serde_json::from_slice(&skep_sys::files::read_existing(&self.record(name)).ok()?).ok()
     }
 
     fn store(&self, name: &NsName, applied: &Applied) -> Result<()> {

@@ -33,20 +33,44 @@ pub fn dir_of_mode(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The content of a regular file that is ours alone; `None` if there is none. One that has another mode than
-/// `mode`, as an older version may have left it, gets it; where the disk takes no writes it is read all the same.
-pub fn read_own(path: &Path, mode: u32) -> io::Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+/// The content of a regular file; `None` if there is none. Whatever else has its name is an error, and is not
+/// waited for as a pipe would be.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let Some(mut file) = open_regular(path, flags)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// The same of a file that must be there.
+///
+/// # Errors
+/// `ENOENT` if it is not, and those of [`read`].
+pub fn read_existing(path: &Path) -> io::Result<Vec<u8>> {
+    read(path)?.ok_or_else(|| Errno::NOENT.into())
+}
+
+/// `flags` are to have `O_NONBLOCK`: else the opening itself waits for the other end of a pipe.
+fn open_regular(path: &Path, flags: OFlags) -> io::Result<Option<File>> {
     let file = match openat(CWD, path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let found = fstat(&file)?;
-    if !FileType::from_raw_mode(found.st_mode).is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(Some(file)),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
-    if found.st_mode & 0o7777 != mode {
+}
+
+/// The content of a regular file that is ours alone; `None` if there is none. One that has another mode than
+/// `mode`, as an older version may have left it, gets it; where the disk takes no writes it is read all the same.
+pub fn read_own(path: &Path, mode: u32) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let Some(file) = open_regular(path, flags)? else { return Ok(None) };
+    if fstat(&file)?.st_mode & 0o7777 != mode {
         match fchmod(&file, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::ROFS) => {}
             Err(error) => return Err(error.into()),
@@ -61,6 +85,19 @@ pub fn read_own(path: &Path, mode: u32) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state.json");
+        assert_eq!(read(&path).unwrap(), None);
+        assert_eq!(read_existing(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for error in [read(&path).unwrap_err(), read_own(&path, 0o600).unwrap_err()] {
+            assert_eq!(error.to_string(), "not a regular file");
+        }
+        assert_eq!(read(temp.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
 
     #[test]
     fn a_file_that_was_open_to_others_is_closed_when_it_is_read() {

@@ -39,15 +39,6 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> 
     }
 }
 
-/// The content of a regular file; `None` if there is none.
-pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// Removes a file or link; nothing happens if it is not there.
 pub fn remove_file(path: &Path, durability: Durability) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -117,6 +108,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::read;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     #[test]
