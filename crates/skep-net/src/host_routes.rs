@@ -54,6 +54,12 @@ pub fn claims(netlink: &mut Netlink, config: &NetConfig) -> Result<BTreeMap<Stri
     Ok(neighbours::claims(&links, names, neighbours::docker_is_installed()))
 }
 
+/// Whether the host has an interface of this name that does not bear our mark.
+pub fn is_somebodys(netlink: &mut Netlink, name: &str) -> Result<bool> {
+    let links = links::read(netlink, &NsName::Host.to_string())?;
+    Ok(links.get(name).is_some_and(|link| !link.alias.starts_with(ALIAS)))
+}
+
 /// A route with a destination. `others` are the links that are not our own bridges.
 fn routed(message: &RouteMessage, others: &BTreeMap<u32, String>) -> Option<HostRoute> {
     let link = message.attributes.iter().find_map(|a| match a {

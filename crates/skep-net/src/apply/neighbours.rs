@@ -8,10 +8,15 @@ use super::nft::Nft;
 use crate::error::{NetError, Result};
 use crate::plan::{ALIAS, NsName, TABLE};
 use crate::world::Claim;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket,
+    sockopt::PeerCredentials,
+};
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,7 +46,7 @@ impl HostClaim {
                     return Err(NetError::HostClaim { source: e });
                 }
                 Err(_) if Instant::now() < deadline => std::thread::sleep(POLL),
-                Err(_) if held_by_root(&address) => return Err(NetError::HostManaged),
+                Err(_) if held_by_root() => return Err(NetError::HostManaged),
                 // Any user can take such an address; that must not keep us from starting.
                 Err(_) => {
                     tracing::warn!(
@@ -55,11 +60,21 @@ impl HostClaim {
     }
 }
 
-/// Whether who listens there runs as root. One that is just ending does not answer, and then counts as one.
-fn held_by_root(address: &SocketAddr) -> bool {
-    let peer = UnixStream::connect_addr(address)
-        .and_then(|stream| Ok(getsockopt(&stream, PeerCredentials)?));
-    peer.map_or(true, |peer| peer.uid() == 0)
+/// Whether a daemon of root's has it. Daemons listen there: who has it and does not is none. Where so many wait
+/// to be let in that no more can, who it is cannot be told, and counts as a daemon.
+fn held_by_root() -> bool {
+    let peer = || -> nix::Result<nix::libc::uid_t> {
+        // A full queue is not waited for.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new_abstract(CLAIM.as_bytes())?)?;
+        Ok(getsockopt(&socket, PeerCredentials)?.uid())
+    };
+    match peer() {
+        Ok(user) => user == 0,
+        Err(Errno::ECONNREFUSED) => false,
+        Err(_) => true,
+    }
 }
 
 /// The comment of our table in the host's namespace.

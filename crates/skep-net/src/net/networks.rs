@@ -5,6 +5,7 @@ use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::host_routes;
 use crate::model::{Network, NetworkContainer, NetworkCreate, NetworkInspect, NetworkPeer, Scope};
+use crate::option_keys;
 use crate::plan::NsName;
 use crate::state::lock;
 use crate::world::{GATEWAY_NETWORK, INGRESS_SANDBOX, World};
@@ -19,6 +20,9 @@ impl Net {
     pub async fn create_network(&self, request: NetworkCreate) -> Result<Network> {
         // Routes may have come since the last time, and a pool must not hide them.
         self.read_routes().await?;
+        if let Some(name) = request.options.get(option_keys::BRIDGE_NAME) {
+            self.check_bridge(name.clone()).await?;
+        }
         let network = self.shared().change(|state| {
             state.world.create_network(new_network_id(), now_unix_nanos(), request)
         })?;
@@ -29,6 +33,27 @@ impl Net {
             return Err(error);
         }
         Ok(network)
+    }
+
+    /// Refuses an interface of this host that is not ours as a network's bridge.
+    async fn check_bridge(&self, name: String) -> Result<()> {
+        let shared = Arc::clone(&self.inner.shared);
+        let found = spawn_blocking(move || {
+            let claimed = shared.read(|world| world.facts.claims.contains_key(&name));
+            // The bridges that are always there take another name.
+            let somebodys =
+                !claimed && host_routes::is_somebodys(&mut open_netlink(&shared.traffic)?, &name)?;
+            Ok(somebodys.then_some(name))
+        });
+        match found.await.map_err(|_| NetError::Closed)?? {
+            None => Ok(()),
+            Some(value) => Err(NetError::Invalid {
+                what: "bridge name",
+                value,
+                why: "this host has an interface of that name which no network of this daemon made: \
+                      choose another name, or remove it first",
+            }),
+        }
     }
 
     /// Reads the host's routes, which are otherwise read at intervals and when one goes.

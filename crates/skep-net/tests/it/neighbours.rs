@@ -1,7 +1,7 @@
 //! A host on which others have networks, too.
 
 use crate::harness::{CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, tcp, try_run, wait};
-use skep_net::{Net, NetConfig, NetError};
+use skep_net::{Net, NetConfig, NetError, NetworkCreate};
 
 /// A container called `name` on the default bridge, whose port 80 is published as 8080.
 async fn published(host: &Host, net: &Net, name: &str) {
@@ -60,6 +60,36 @@ fn anothers_bridge_is_left_alone() {
         assert!(run(&format!("ip -4 -br addr show {bridge}")).contains("172.17.0.1/16"));
         assert_eq!(run("ip -o link show docker0; ip -o -4 addr show docker0"), before);
     });
+}
+
+#[test]
+fn a_network_takes_no_interface_of_somebody_else() {
+    on_a_host(
+        "neighbours::a_network_takes_no_interface_of_somebody_else",
+        |host: Host| async move {
+            run("ip link add mine type bridge");
+            run("ip addr add 10.50.0.1/24 dev mine");
+            run("ip link set mine up");
+            let before = run("ip -o link show mine; ip -o -4 addr show mine");
+            let net = host.start().await;
+            let asked = |bridge: &str| NetworkCreate {
+                name: "n".to_owned(),
+                options: [("com.docker.network.bridge.name".to_owned(), bridge.to_owned())].into(),
+                ..NetworkCreate::default()
+            };
+            let refused =
+                net.create_network(asked("mine")).await.expect_err("somebody's").to_string();
+            assert!(
+                refused.contains("mine") && refused.contains("choose another name"),
+                "{refused}"
+            );
+            assert_eq!(run("ip -o link show mine; ip -o -4 addr show mine"), before);
+            // One that is ours may be had again, as after a restart.
+            net.create_network(asked("ours")).await.expect("a free name");
+            net.remove_network("n").await.expect("remove");
+            net.shutdown().await;
+        },
+    );
 }
 
 #[test]
