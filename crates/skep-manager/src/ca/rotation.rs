@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use skep_control::{Action, ObjectKey, Store};
+use skep_control::{Action, Store};
 use skep_pki::{JoinToken, NewRoot, Signer, TrustRoot, create_root, issuer_info};
 use skep_types::{
     Bytes64, CaConfig, Cluster, IssuanceState, JoinTokens, Nanos, Node, NodeState, RootCa,
@@ -20,7 +20,7 @@ use skep_types::{
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{ControlError, ControlErrorKind};
-use crate::store::{StoreCell, Watched, WriteError, Writer};
+use crate::store::{StoreCell, WriteError, Writer};
 
 /// Docker's times and numbers.
 const PERIOD: Duration = Duration::from_secs(3);
@@ -129,17 +129,9 @@ pub(crate) async fn run(
     loop {
         let store = cell.read();
         if store.cluster().is_none_or(|cluster| cluster.root_ca.root_rotation.is_none()) {
-            let changed = async {
-                while let Some(watched) = watcher.next().await {
-                    if concerns(&watched) {
-                        return;
-                    }
-                }
-                std::future::pending().await
-            };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = changed => continue,
+                () = watcher.cluster_changed() => continue,
             }
         }
         let written = writer.write(|store, _| Ok::<_, Infallible>(step(store)));
@@ -153,15 +145,6 @@ pub(crate) async fn run(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(PERIOD) => {}
-        }
-    }
-}
-
-fn concerns(watched: &Watched) -> bool {
-    match watched {
-        Watched::Reread(_) => true,
-        Watched::Changes(changes) => {
-            changes.list.iter().any(|change| matches!(change.key(), ObjectKey::Cluster(_)))
         }
     }
 }

@@ -1,12 +1,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use skep_control::{ObjectKey, admission};
+use skep_control::admission;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance;
-use crate::store::{StoreCell, Watched, WriteError, Writer};
+use crate::store::{StoreCell, WriteError, Writer};
 
 /// Docker's period.
 const PERIOD: Duration = Duration::from_secs(12 * 3600);
@@ -27,17 +27,9 @@ pub(super) async fn run(
     loop {
         let exposed = |cluster| admission::network_keys_exposed(cluster);
         if !cell.read().cluster().is_some_and(|cluster| exposed(cluster)) {
-            let changed = async {
-                while let Some(watched) = watcher.next().await {
-                    if concerns(&watched) {
-                        return;
-                    }
-                }
-                std::future::pending().await
-            };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = changed => continue,
+                () = watcher.cluster_changed() => continue,
                 () = tokio::time::sleep_until(due) => {}
             }
         }
@@ -50,15 +42,6 @@ pub(super) async fn run(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(HASTE) => {}
-        }
-    }
-}
-
-fn concerns(watched: &Watched) -> bool {
-    match watched {
-        Watched::Reread(_) => true,
-        Watched::Changes(changes) => {
-            changes.list.iter().any(|change| matches!(change.key(), ObjectKey::Cluster(_)))
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
-use skep_control::{Changes, Store};
+use skep_control::{Changes, ObjectKey, Store};
 use tokio::sync::{broadcast, watch};
 
 /// Batches a watcher may be behind before it is told to read everything again.
@@ -93,6 +93,22 @@ impl Watcher {
             Ok(changes) => Some(Watched::Changes(changes)),
             Err(broadcast::error::RecvError::Lagged(_)) => Some(self.reread()),
             Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+
+    /// Waits until the cluster object may have changed; for ever once the manager is gone. Cancel safe.
+    pub async fn cluster_changed(&mut self) {
+        loop {
+            match self.next().await {
+                Some(Watched::Reread(_)) => return,
+                Some(Watched::Changes(changes)) => {
+                    let mut keys = changes.list.iter().map(|change| change.key());
+                    if keys.any(|key| matches!(key, ObjectKey::Cluster(_))) {
+                        return;
+                    }
+                }
+                None => std::future::pending().await,
+            }
         }
     }
 
