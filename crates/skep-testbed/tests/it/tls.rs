@@ -123,8 +123,9 @@ fn a_client_with_a_certificate_does_everything_over_tls() -> Result<()> {
     )?;
     let follow = remote.docker_as("client") + " logs -f talks";
     let follow = remote.client.command("sh", &["-c", &follow]).stdout(Stdio::piped()).spawn()?;
-    let read = "printf 'x y' | DOCKER exec -i talks sh -c 'cat > /said; cat /said; touch /go'";
+    let read = "printf 'x y' | DOCKER exec -i talks sh -c 'cat > /said; cat /said'";
     assert_eq!(remote.remotely(read)?, "x y");
+    remote.remotely("DOCKER exec -d talks touch /go")?;
     let followed = String::from_utf8(follow.wait_with_output()?.stdout)?;
     assert_eq!(followed, "one\ntwo\n");
 

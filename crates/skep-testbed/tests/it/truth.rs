@@ -292,7 +292,8 @@ fn names_are_answered_while_the_daemon_is_killed_and_started() -> Result<()> {
         one = crash(one, |_| Ok(()))?;
     }
     for name in ["swarmed", "plain"] {
-        one.docker(&format!("exec {name} touch /stop"))?;
+        // Detached: the container's end, which this asks for, would take an attached one along.
+        one.docker(&format!("exec -d {name} touch /stop"))?;
         one.docker(&format!("wait {name}"))?;
         let said = one.docker(&format!("logs {name}"))?;
         let asked: u64 = said
