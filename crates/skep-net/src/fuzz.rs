@@ -57,7 +57,7 @@ pub fn fuzz_question(bytes: &[u8]) {
 /// choice, changes to a good one: two bytes say where, a third what is there then.
 pub fn fuzz_entries(bytes: &[u8]) {
     let mut world = swarm();
-    let mut others = Others::default();
+    let mut others = Others::new(0);
     let samples = samples();
     let mut rest = bytes;
     while let Some((&[choices, length], more)) = rest.split_first_chunk::<2>() {

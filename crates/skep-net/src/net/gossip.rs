@@ -27,30 +27,17 @@ impl WeakNet {
     }
 }
 
-/// A question whose answers are waited for; not any more when this is dropped.
-struct Asked<'a> {
-    net: &'a Net,
-    number: u64,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.net.acknowledgements(|others| others.end(self.number));
-    }
-}
-
 impl Net {
     /// Starts gossip with the other nodes of the swarm, or changes its keys and peers. Fails when
-    /// port 7946 is taken or a key is of no use; what ran before then goes on.
+    /// a key is of no use, and what ran before then goes on; or when port 7946 is taken, and none goes on then.
     pub async fn set_gossip(&self, settings: GossipSettings) -> Result<()> {
+        settings.keyring()?;
         let mut slot = self.inner.talk.lock().await;
         match slot.as_mut() {
             Some(talk) if talk.takes(&settings) => talk.update(settings),
             _ => {
                 // The port must be free before it can be bound again.
-                if let Some(talk) = slot.take() {
-                    talk.leave().await;
-                }
+                self.end_gossip(&mut slot).await;
                 *slot = Some(Talk::start(self, settings).await?);
                 Ok(())
             }
@@ -59,10 +46,14 @@ impl Net {
 
     /// Says good-bye to the other nodes.
     pub async fn stop_gossip(&self) {
-        if let Some(talk) = self.inner.talk.lock().await.take() {
+        self.end_gossip(&mut *self.inner.talk.lock().await).await;
+    }
+
+    /// Ends a conversation, with all that belongs to it.
+    async fn end_gossip(&self, slot: &mut Option<Talk>) {
+        if let Some(talk) = slot.take() {
             talk.leave().await;
         }
-        self.acknowledgements(|others| *others = Others::default());
         lock(&self.shared().nodes).clear();
     }
 
@@ -74,35 +65,27 @@ impl Net {
             let of_swarm = endpoints.filter(|e| world.running.overlays.contains_key(&e.network));
             of_swarm.map(|e| (e.network.clone(), e.id.clone())).collect()
         });
-        let mut asked = Vec::new();
-        if let Some(talk) = self.inner.talk.lock().await.as_ref() {
-            for (network, endpoint) in wanted {
-                let mut begun = (0, BTreeSet::new());
-                self.acknowledgements(|others| begun = others.begin(&network));
-                let (number, nodes) = begun;
-                let question = Question::encode(&network, &endpoint, serves);
-                talk.ask(nodes, number, &question, SETTLED);
-                asked.push(Asked { net: self, number });
+        let (asked, mut others) = match self.inner.talk.lock().await.as_ref() {
+            Some(talk) => {
+                let ask = |(network, endpoint): (NetworkId, EndpointId)| {
+                    talk.ask(&network, &Question::encode(&network, &endpoint, serves), SETTLED)
+                };
+                (wanted.into_iter().map(ask).collect::<Vec<_>>(), talk.others())
             }
-        }
-        let mut others = self.inner.others.subscribe();
-        let done = |others: &Others| {
-            asked.iter().all(|asked| others.missing(asked.number).next().is_none())
+            None => return,
         };
+        let done =
+            |others: &Others| asked.iter().all(|asked| asked.missing(others).next().is_none());
+        // It fails when the conversation ends: then there is nobody to wait for.
         if tokio::time::timeout(SETTLED, others.wait_for(done)).await.is_err() {
             let others = others.borrow();
             let silent: BTreeSet<String> = asked
                 .iter()
-                .flat_map(|asked| others.missing(asked.number))
+                .flat_map(|asked| asked.missing(&others))
                 .map(ToString::to_string)
                 .collect();
             tracing::warn!(sandbox = %id, serves, nodes = ?silent, "nodes did not confirm a change of rotation in time");
         }
-    }
-
-    /// Changes what others are known to have done.
-    pub(super) fn acknowledgements(&self, change: impl FnOnce(&mut Others)) {
-        self.inner.others.send_modify(change);
     }
 
     /// Takes note of a node's gossip name.
@@ -124,5 +107,70 @@ impl Net {
 
     pub(super) fn downgrade(&self) -> WeakNet {
         WeakNet(std::sync::Arc::downgrade(&self.inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NetConfig;
+    use crate::gossip::{GossipKey, applied};
+    use skep_gossip::NodeName;
+    use std::process::Command;
+
+    /// What the others said belongs to the life of the conversation in which they said it.
+    #[test]
+    fn another_identity_knows_nobody_of_the_one_before() {
+        let name = "net::gossip::tests::another_identity_knows_nobody_of_the_one_before";
+        if !skep_sys::testing::is_inside() {
+            let mut wrapper = Command::new("unshare");
+            wrapper.args(["--net", "--mount", "--", "sh", "-c"]);
+            wrapper.args(["ip link set lo up && exec \"$0\" \"$@\""]);
+            return skep_sys::testing::run_inside(name, &mut wrapper);
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let temp = tempfile::tempdir().unwrap();
+            let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
+            let net = Net::start(config).await.unwrap();
+            let local = IpAddr::from([127, 0, 0, 1]);
+            let settings = |key: u8| GossipSettings {
+                node_name: GossipSettings::new_name(),
+                listen: local,
+                advertise: local,
+                keys: vec![GossipKey { bytes: vec![key; 16], lamport_time: 1 }],
+                peers: vec![local],
+            };
+            let network = NetworkId::new("n");
+            net.set_gossip(settings(1)).await.unwrap();
+            net.node_up([192, 0, 2, 2].into(), "other");
+            let (asked, mut before) = {
+                let slot = net.inner.talk.lock().await;
+                let talk = slot.as_ref().unwrap();
+                let other = NodeName::from("other");
+                for (id, value) in applied::entries(&other, &[network.clone()].into()) {
+                    talk.hear_of(|others| others.take(&id.network, &other, Some(&value)));
+                }
+                (talk.ask(&network, &[], SETTLED), talk.others())
+            };
+            assert_eq!(asked.missing(&before.borrow()).count(), 1);
+
+            // A key of no use ends nothing.
+            let mut useless = settings(1);
+            useless.keys[0].bytes.clear();
+            net.set_gossip(useless).await.unwrap_err();
+            assert!(before.has_changed().is_ok());
+
+            net.set_gossip(settings(2)).await.unwrap();
+            // Who waits for the one before has nobody to wait for.
+            before.wait_for(|_| false).await.unwrap_err();
+            assert!(lock(&net.shared().nodes).is_empty());
+            let slot = net.inner.talk.lock().await;
+            let talk = slot.as_ref().unwrap();
+            let again = talk.ask(&network, &[], SETTLED);
+            assert_eq!(again.missing(&talk.others().borrow()).count(), 0);
+            drop(slot);
+            net.shutdown().await;
+        });
     }
 }

@@ -17,7 +17,6 @@ use crate::controller::{Controller, Interest, Results};
 use crate::dns::Resolver;
 use crate::error::{NetError, Result};
 use crate::files;
-use crate::gossip::Others;
 use crate::host_routes;
 use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
@@ -49,8 +48,6 @@ struct Inner {
     checks: Vec<Check>,
     /// The conversation with the other nodes, while this host is in a swarm.
     talk: tokio::sync::Mutex<Option<Talk>>,
-    /// What the other nodes say they have done.
-    others: watch::Sender<Others>,
     _claim: HostClaim,
 }
 
@@ -90,7 +87,6 @@ impl Net {
             resolver,
             checks,
             talk: tokio::sync::Mutex::default(),
-            others: watch::Sender::default(),
             _claim: claim,
         };
         let net = Self { inner: Arc::new(inner) };

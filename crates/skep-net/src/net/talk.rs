@@ -4,7 +4,7 @@ use super::{Net, WeakNet};
 use crate::error::{NetError, Result};
 use crate::gossip::runner::{Runner, Wish};
 use crate::gossip::turns::Turns;
-use crate::gossip::{GossipSettings, PORT, applied, metrics, tables};
+use crate::gossip::{GossipSettings, Others, PORT, applied, metrics, tables};
 use crate::ids::{EndpointId, NetworkId};
 use crate::model::RemoteChange;
 use crate::plan::NsName;
@@ -13,8 +13,8 @@ use skep_gossip::records::{ENDPOINT_TABLE, PEER_TABLE};
 use skep_gossip::{EntryId, Event, NodeName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -42,6 +42,8 @@ pub struct Talk {
     settings: GossipSettings,
     runner: Arc<Runner>,
     turns: watch::Sender<Turns>,
+    /// What the other nodes say they have done. It belongs to this life of the conversation.
+    others: Arc<watch::Sender<Others>>,
     task: JoinHandle<()>,
 }
 
@@ -56,6 +58,7 @@ impl Talk {
         let runner = Arc::new(runner);
         runner.wish(Wish::Bootstrap(settings.bootstrap()));
         let turns = watch::Sender::new(Turns::new(&settings.keys, Instant::now()));
+        let others = Arc::new(watch::Sender::new(Others::new(rand::random())));
         let alone = settings.peers.iter().all(|peer| *peer == settings.advertise);
         let host = Host {
             net: net.downgrade(),
@@ -64,6 +67,7 @@ impl Talk {
             networks: BTreeSet::new(),
             said: BTreeMap::new(),
             own: applied::Own::default(),
+            others: Arc::clone(&others),
             work: JoinSet::new(),
             stuck: Vec::new(),
             retry_at: None,
@@ -73,7 +77,7 @@ impl Talk {
             turns: turns.subscribe(),
         };
         let task = tokio::spawn(host.run(events, net.records_changed()));
-        Ok(Self { settings, runner, turns, task })
+        Ok(Self { settings, runner, turns, others, task })
     }
 
     /// Whether nothing but keys and peers differs, which can change while it runs.
@@ -103,10 +107,46 @@ impl Talk {
         metrics::render(&self.runner.counters(), self.runner.waiting())
     }
 
-    /// Asks nodes the same, for `time` at most.
-    pub fn ask(&self, nodes: BTreeSet<NodeName>, number: u64, question: &[u8], time: Duration) {
+    /// Asks everybody who takes part in a network, for `time` at most.
+    pub fn ask(&self, network: &NetworkId, question: &[u8], time: Duration) -> Asked {
+        let mut begun = (0, BTreeSet::new());
+        self.others.send_modify(|others| begun = others.begin(network));
+        let (number, nodes) = begun;
         for node in nodes {
             self.runner.wish(Wish::Ask(node, number, question.to_vec(), time));
+        }
+        Asked { others: Arc::downgrade(&self.others), number }
+    }
+
+    /// Takes over something that another node said.
+    #[cfg(test)]
+    pub fn hear_of(&self, what: impl FnOnce(&mut Others) -> bool) {
+        self.others.send_modify(|others| assert!(what(others)));
+    }
+
+    /// What the other nodes have said. Ends with the conversation.
+    pub fn others(&self) -> watch::Receiver<Others> {
+        self.others.subscribe()
+    }
+}
+
+/// A question whose answers are waited for; not any more when this is dropped.
+pub struct Asked {
+    others: Weak<watch::Sender<Others>>,
+    number: u64,
+}
+
+impl Asked {
+    /// Nodes that have yet to answer.
+    pub fn missing<'a>(&self, others: &'a Others) -> impl Iterator<Item = &'a NodeName> + use<'a> {
+        others.missing(self.number)
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(others) = self.others.upgrade() {
+            others.send_modify(|others| others.end(self.number));
         }
     }
 }
@@ -127,8 +167,8 @@ fn remembered(world: &World) -> BTreeSet<(NetworkId, EndpointId)> {
 struct Change {
     /// Namespaces that have still to take it.
     names: BTreeSet<NsName>,
-    /// Endpoints whose rotation it is about.
-    places: Vec<(NetworkId, EndpointId)>,
+    /// Endpoints that it is about.
+    places: BTreeSet<(NetworkId, EndpointId)>,
 }
 
 /// This host's side of the conversation.
@@ -141,6 +181,7 @@ struct Host {
     /// What was said last.
     said: BTreeMap<EntryId, Vec<u8>>,
     own: applied::Own,
+    others: Arc<watch::Sender<Others>>,
     /// Changes on their way into the kernel.
     work: JoinSet<Vec<Change>>,
     /// Those that some namespace did not take, and when they are tried again.
@@ -240,10 +281,10 @@ impl Host {
         }
         for network in &parted {
             self.runner.wish(Wish::Part(network.as_str().into()));
-            net.acknowledgements(|others| others.forget(network));
+            self.others.send_modify(|others| others.forget(network));
         }
         let changes = parted.into_iter().map(RemoteChange::ForgetNetwork).collect();
-        self.apply(net, changes, Vec::new());
+        self.apply(net, changes);
     }
 
     /// Takes over what others said.
@@ -261,7 +302,6 @@ impl Host {
             _ => None,
         });
         let mut changes = Vec::new();
-        let mut done = Vec::new();
         for event in events {
             let (id, value, owner) = match event {
                 Event::EntryCreated { id, value, owner }
@@ -302,14 +342,14 @@ impl Host {
                     continue;
                 }
                 Event::Answered { from, number } => {
-                    net.acknowledgements(|others| others.answered(&from, number));
+                    self.others.send_modify(|others| others.answered(&from, number));
                     continue;
                 }
                 Event::LeaveDone => continue,
             };
             let network = id.network.clone();
             if id.table.as_str() == applied::TABLE {
-                net.acknowledgements(|others| {
+                self.others.send_modify(|others| {
                     if !others.take(&network, &owner, value.as_deref()) {
                         tracing::debug!(node = %owner, "gossip: a node answers other questions than ours");
                     }
@@ -323,7 +363,7 @@ impl Host {
             if value.is_none() && silent.contains(&owner) {
                 let endpoint = EndpointId::new(id.key.as_str());
                 match id.table.as_str() {
-                    ENDPOINT_TABLE => done.push((network.clone(), endpoint.clone())),
+                    ENDPOINT_TABLE => {}
                     PEER_TABLE => {
                         let now = Instant::now();
                         let out = self.turns.borrow().silence_is_removal(now);
@@ -339,10 +379,7 @@ impl Host {
             match tables::change(&id, value.as_deref()) {
                 Some(Ok(change)) => {
                     let endpoint = EndpointId::new(id.key.as_str());
-                    self.stale.remove(&(network.clone(), endpoint.clone()));
-                    if matches!(change, RemoteChange::Endpoint(..)) {
-                        done.push((network, endpoint));
-                    }
+                    self.stale.remove(&(network, endpoint));
                     changes.push(change);
                 }
                 Some(Err(why)) => {
@@ -351,16 +388,14 @@ impl Host {
                 None => {}
             }
         }
-        self.apply(net, changes, done);
+        self.apply(net, changes);
         self.answer(net);
     }
 
     /// Answers the questions of others that can be.
     fn answer(&mut self, net: &Net) {
         let answers = net.read_world(|world| {
-            self.own.answers(|place| {
-                world.running.remote_endpoints.get(place).is_some_and(|record| !record.disabled)
-            })
+            self.own.answers(|place, serves| applied::is_wanted(world, place, serves))
         });
         for (node, number) in answers {
             self.runner.wish(Wish::Answer(node, number));
@@ -383,18 +418,14 @@ impl Host {
         }
     }
 
-    /// Takes changes over; `places` are the endpoints whose rotation they are about. They are in force once the
-    /// kernel has them, wherever this host sends from for others. A container's own namespace that cannot be changed is
-    /// that container's trouble and holds up nobody: it is tried again by itself.
-    fn apply(
-        &mut self,
-        net: &Net,
-        changes: Vec<RemoteChange>,
-        places: Vec<(NetworkId, EndpointId)>,
-    ) {
+    /// Takes changes over. They are in force once the kernel has them, wherever this host sends from for others. A
+    /// container's own namespace that cannot be changed is that container's trouble and holds up nobody: it is tried again
+    /// by itself.
+    fn apply(&mut self, net: &Net, changes: Vec<RemoteChange>) {
         if changes.is_empty() {
             return;
         }
+        let places = net.read_world(|world| applied::places(&changes, world));
         self.own.begin(&places);
         let names = net.take_over(changes);
         self.bring(vec![Change { names, places }]);
@@ -438,7 +469,7 @@ impl Host {
         self.parting.retain(|_, at| *at > now);
         // Without a value there is nothing that could be unreadable.
         let changes = due.iter().filter_map(|id| tables::change(id, None)?.ok()).collect();
-        self.apply(net, changes, Vec::new());
+        self.apply(net, changes);
     }
 
     /// Somebody was removed: what is kept for silent nodes goes now.
@@ -465,7 +496,7 @@ impl Host {
                 RemoteChange::Peer(network, endpoint, None),
             ]
         });
-        self.apply(net, changes.collect(), Vec::new());
+        self.apply(net, changes.collect());
     }
 }
 

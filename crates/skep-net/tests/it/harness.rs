@@ -2,6 +2,7 @@
 
 use skep_net::{EndpointSpec, Net, NetConfig, PortSpec, SandboxId, SandboxMode, SandboxSpec};
 use skep_sys::netns::NetNs;
+use skep_sys::testing;
 use skep_types::Protocol;
 use std::future::Future;
 use std::io::{Read as _, Write as _};
@@ -12,25 +13,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Set in the process that runs inside.
-const INSIDE: &str = "SKEP_NET_TEST_INSIDE";
 /// The outside client's address, and the host's towards it.
 pub const CLIENT: &str = "10.77.0.9";
 pub const HOST: &str = "10.77.0.1";
 
 /// Runs a test inside its own host. `name` is the test's full path.
 pub fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F) {
-    if std::env::var_os(INSIDE).is_none() {
-        let own = std::env::current_exe().expect("own path");
-        let status = Command::new("unshare")
-            .args(["--net", "--mount", "--"])
-            .arg(own)
-            .args([name, "--exact", "--nocapture"])
-            .env(INSIDE, "1")
-            .status()
-            .expect("unshare, which needs root");
-        assert!(status.success(), "{name} failed inside its namespaces");
-        return;
+    if !testing::is_inside() {
+        let namespaces = ["--net", "--mount", "--"];
+        return testing::run_inside(name, Command::new("unshare").args(namespaces));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
