@@ -218,6 +218,10 @@ fn net_config(config: &EngineConfig) -> NetConfig {
 /// but who tells hosts apart by it.
 fn engine_id(config: &EngineConfig) -> Result<String> {
     let path = config.data_root.join("engine-id");
+    let odd = files::set_aside_odd(&path).map_err(EngineError::file("set aside", &path))?;
+    if let Some(kept) = odd {
+        tracing::warn!(kept = %kept.display(), "what was there is no file, this host gets another id");
+    }
     let found = files::read_own(&path, 0o600).map_err(EngineError::file("read", &path))?;
     let id = found.as_deref().map(|bytes| str::from_utf8(bytes).map_or("", str::trim));
     match id {

@@ -214,11 +214,15 @@ pub enum EngineError {
     },
     /// What containers use is not known completely.
     #[error(
-        "container {container} is damaged, so it is not known what it uses: repair its record and restart the daemon, or remove it"
+        "container {container} is damaged, and may use what is to be removed: repair its record {} and restart the \
+         daemon, or remove the container (docker rm -f {container})",
+        file.display()
     )]
     UsesUnknown {
         /// Its name, or one that stands for it.
         container: String,
+        /// Its record.
+        file: PathBuf,
     },
     /// The record is that of another folder.
     #[error("the record in {} is that of container {id}", dir.display())]

@@ -47,7 +47,10 @@ impl DataRoot {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                lock.read_to_string(&mut pid).context("read who holds the data root")?;
+                if lock.read_to_string(&mut pid).is_err() {
+                    // A folder in the lock's place says nothing.
+                    "unknown".clone_into(&mut pid);
+                }
                 bail!(
                     "another skep daemon (process {}) uses the data root {}; stop it, or give this one \
                      its own --data-root and --exec-root",
@@ -170,6 +173,18 @@ mod tests {
         let soon = Duration::from_millis(50);
         let error = DataRoot::claim_within(folder.path(), soon).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(first);
+        DataRoot::claim(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_in_the_locks_place_keeps_no_daemon_away() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("daemon.lock")).unwrap();
+        let first = DataRoot::claim(folder.path()).unwrap();
+        let soon = Duration::from_millis(50);
+        let error = DataRoot::claim_within(folder.path(), soon).unwrap_err().to_string();
+        assert!(error.contains("process unknown"), "{error}");
         drop(first);
         DataRoot::claim(folder.path()).unwrap();
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use skep_sys::files::{self, set_aside};
+use skep_sys::files::{self, set_aside, set_aside_odd};
 use skep_types::{Repeated, Task, TaskId, TaskStatus};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -133,11 +133,17 @@ impl TaskDb {
     /// One that cannot be read is set aside and made anew: a manager tells which tasks there are, and what
     /// runs is found again.
     pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
+        let path = folder.join(FILE);
+        let failed = |source| DatabaseError::Open { path: path.clone(), source };
+        if let Some(kept) = set_aside_odd(&path).map_err(failed)? {
+            tracing::error!(
+                kept = %kept.display(),
+                "what was in the task database's place is no file, the database is made anew"
+            );
+        }
         match Self::open_whole(folder) {
             Err(error) if error.is_damage() => {
-                let path = folder.join(FILE);
-                let kept =
-                    set_aside(&path).map_err(|source| DatabaseError::Open { path, source })?;
+                let kept = set_aside(&path).map_err(failed)?;
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     kept = %kept.display(),

@@ -67,6 +67,18 @@ fn what_cannot_be_read_is_kept_and_made_anew() {
 }
 
 #[test]
+fn what_is_no_file_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    fs::create_dir_all(path.join("somebody's")).unwrap();
+    let (db, _) = TaskDb::open(folder.path()).unwrap();
+    db.assign(task("a"));
+    drop(db);
+    assert!(folder.path().join("tasks.db.damaged/somebody's").is_dir());
+    assert_eq!(TaskDb::open(folder.path()).unwrap().1.len(), 1);
+}
+
+#[test]
 fn what_another_writer_has_open_is_left_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let (db, _) = TaskDb::open(folder.path()).unwrap();

@@ -33,6 +33,8 @@ pub(crate) struct Loaded {
     whole: Vec<Arc<Container>>,
     /// Those whose record cannot be read.
     damaged: Vec<Arc<Container>>,
+    /// Those that got another name than their record says.
+    renamed: Vec<Arc<Container>>,
     /// Every folder's name. What belongs to one of them is nobody else's to remove.
     known: HashSet<String>,
 }
@@ -43,11 +45,16 @@ impl Engine {
     /// # Errors
     /// When their folder cannot be read.
     pub(crate) async fn load(&self) -> Result<Loaded> {
-        let loaded = {
+        let mut loaded = {
             let this = self.clone();
             util::blocking(move || this.load_all()).await?
         };
+        // Who of two took a name that was known to be taken did so later: it stays with the younger one.
+        loaded.whole.sort_by_key(|c| std::cmp::Reverse(c.read(|r| r.created)));
         for c in &loaded.whole {
+            if self.settle_name(c) {
+                loaded.renamed.push(c.clone());
+            }
             self.inner.containers.insert(c.clone());
             let running = c.phase().is_running();
             for entry in c.read(|r| r.mounts.clone()).iter().filter(|m| m.kind == MountKind::Volume)
@@ -63,7 +70,7 @@ impl Engine {
 
     /// Brings record and reality together.
     pub(crate) async fn adopt_all(&self, loaded: Loaded) {
-        let Loaded { whole: loaded, damaged, known } = loaded;
+        let Loaded { whole: loaded, damaged, renamed, known } = loaded;
         self.inner.net.bring_up().await;
         self.remove_strays(known).await;
         {
@@ -91,6 +98,15 @@ impl Engine {
                 error = &error as &dyn std::error::Error,
                 "could not take over the network of all containers"
             );
+        }
+        for c in &renamed {
+            if let Err(error) = self.rename_locked(c, &c.name()).await {
+                tracing::warn!(
+                    container = c.id,
+                    error = &error as &dyn std::error::Error,
+                    "could not store a container's new name"
+                );
+            }
         }
         for (c, found) in alive {
             self.adopt_running(&c, found);
@@ -267,7 +283,7 @@ impl Engine {
             to = phase.as_str(),
             "a container was started without a record of it"
         );
-        let sandbox = self.inner.net.sandbox_of(&c.id);
+        let sandbox = self.inner.net.sandbox_of(&c.id).map(|(id, _)| id);
         c.change(|r| {
             r.state.phase = phase;
             r.state.pid = pid.unwrap_or(0);

@@ -75,6 +75,8 @@ pub struct Live {
     pub attaching: bool,
     /// Exec ids, oldest first.
     pub execs: Vec<String>,
+    /// The name that its record had when it was found, if another container has that.
+    pub former_name: Option<String>,
 }
 
 /// A client that attached before the start.

@@ -29,7 +29,7 @@ pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
     }
     let created = std::fs::metadata(dir).and_then(|meta| meta.modified());
     let record = Record {
-        name: name_in(dir).unwrap_or_else(|| stand_in(&id)),
+        name: name_in(dir, &id).unwrap_or_default(),
         created: created.map_or_else(|_| util::now(), Into::into),
         path: String::new(),
         args: Vec::new(),
@@ -46,11 +46,26 @@ pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
     Some(Container::damaged(record, dir.to_owned()))
 }
 
-/// The name in a record of which more cannot be understood, one of a newer format for example.
-fn name_in(dir: &Path) -> Option<String> {
+/// The name in a record of which more cannot be understood: one of a newer format, or one of which a part is
+/// lost.
+fn name_in(dir: &Path, id: &str) -> Option<String> {
     let bytes = skep_sys::files::read_existing(&dir.join(record::FILE)).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    names::check(value.get("name")?.as_str()?).ok().map(str::to_owned)
+    let whole: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+    let name = match &whole {
+        Some(value) => value.get("name")?.as_str()?,
+        None => name_after(str::from_utf8(&bytes).ok()?, id)?,
+    };
+    names::check(name).ok().map(str::to_owned)
+}
+
+/// The name that follows the id in what is left of a record, as we write it. Other names in it are those of
+/// networks and volumes.
+fn name_after<'t>(text: &'t str, id: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!("\"{id}\""))?;
+    let rest = rest.trim_start().strip_prefix(',')?.trim_start();
+    let rest = rest.strip_prefix("\"name\"")?.trim_start();
+    let rest = rest.strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    Some(rest.split_once('"')?.0)
 }
 
 fn stand_in(id: &str) -> String {
@@ -58,13 +73,18 @@ fn stand_in(id: &str) -> String {
 }
 
 impl Engine {
-    /// Takes a damaged container in; of a name that another one has it gets another.
+    /// Takes a damaged container in. Where its record does not say its name, the network of what runs may.
     pub(super) fn insert_damaged(&self, c: &Arc<Container>) {
-        if self.inner.containers.reserve(Some(&c.name()), &c.id).is_err() {
-            c.change(|r| r.name = stand_in(&r.id));
-        }
-        let sandbox = self.inner.net.sandbox_of(&c.id);
-        c.change(|r| r.state.sandbox = sandbox.map(|id| id.to_string()));
+        let (sandbox, name) = self.inner.net.sandbox_of(&c.id).unzip();
+        c.change(|r| {
+            r.state.sandbox = sandbox.map(|id| id.to_string());
+            if r.name.is_empty() {
+                r.name = name
+                    .filter(|name| names::check(name).is_ok())
+                    .unwrap_or_else(|| stand_in(&r.id));
+            }
+        });
+        self.settle_name(c);
         tracing::error!(
             container = c.id,
             name = c.name(),
@@ -72,6 +92,30 @@ impl Engine {
             "a container's record cannot be read: the container is left alone"
         );
         self.inner.containers.insert(c.clone());
+    }
+
+    /// Reserves the name of a container that was found. If another has it, as one that was made while this
+    /// one's record could not be read, it gets one of its own, as Docker makes them: nobody could ask for it
+    /// by a name otherwise. Whether it did.
+    pub(super) fn settle_name(&self, c: &Container) -> bool {
+        let name = c.name();
+        let free = |name: &str| self.inner.containers.reserve(Some(name), &c.id).is_ok();
+        if free(&name) {
+            return false;
+        }
+        let ends = [util::short(&c.id), &c.id];
+        let longer = ends.map(|end| format!("{name}_{end}")).into_iter().find(|name| free(name));
+        // Only somebody who knew the id can have taken both.
+        let other = longer.unwrap_or_else(|| stand_in(&c.id));
+        tracing::warn!(
+            container = c.id,
+            name,
+            given = other,
+            "another container has this one's name, it gets another"
+        );
+        c.change(|r| r.name = other);
+        c.live(|l| l.former_name = Some(name));
+        true
     }
 
     /// Its sandbox, which is to stay, and its shim, which holds sockets of it.
@@ -123,13 +167,20 @@ impl Engine {
         Ok(())
     }
 
-    /// What to tell about containers that are damaged.
+    /// What to tell about containers that are damaged, or whose name another one has.
     pub(crate) fn damaged_containers(&self) -> Vec<String> {
         let all = self.inner.containers.all();
         let damaged = all.iter().filter(|c| c.is_damaged());
-        damaged
-            .map(|c| c.read(|r| format!("container {} is damaged: {}", r.name, r.state.error)))
-            .collect()
+        let damaged = damaged
+            .map(|c| c.read(|r| format!("container {} is damaged: {}", r.name, r.state.error)));
+        let renamed = all.iter().filter_map(|c| {
+            let former = c.live(|l| l.former_name.clone())?;
+            Some(format!(
+                "container {} was found with the name {former}, which another container has",
+                c.name()
+            ))
+        });
+        damaged.chain(renamed).collect()
     }
 
     /// Refuses what would remove the things that containers do not use, for of a damaged one it is not known
@@ -139,12 +190,38 @@ impl Engine {
     /// `ContainerDamaged`.
     pub(crate) fn all_uses_known(&self) -> Result<()> {
         match self.inner.containers.all().iter().find(|c| c.is_damaged()) {
-            Some(c) => Err(EngineError::UsesUnknown { container: c.name() }),
+            Some(c) => {
+                Err(EngineError::UsesUnknown { container: c.name(), file: c.file(record::FILE) })
+            }
             None => Ok(()),
         }
     }
 
     fn bundle(&self, c: &Container) -> PathBuf {
         self.inner.config.bundles_dir().join(&c.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_what_is_left() {
+        let id = "ab".repeat(32);
+        let dir = tempfile::tempdir().unwrap();
+        for (text, name) in [
+            (format!(r#"{{"format":1,"id":"{id}","name":"web","created":"20"#), Some("web")),
+            (format!("{{\n \"id\": \"{id}\",\n \"name\": \"web\",\n"), Some("web")),
+            (r#"{"format":99,"name":"web","id":["of another shape"]}"#.to_owned(), Some("web")),
+            (r#""mounts":[{"kind":"volume","name":"data"}]}"#.to_owned(), None),
+            (format!(r#"{{"format":1,"id":"{id}","na"#), None),
+            (format!(r#"{{"format":1,"id":"{id}","name":"we"#), None),
+            (format!(r#"{{"format":1,"id":"{id}","name":"../web","#), None),
+            (String::new(), None),
+        ] {
+            std::fs::write(dir.path().join(record::FILE), &text).unwrap();
+            assert_eq!(name_in(dir.path(), &id).as_deref(), name, "{text}");
+        }
     }
 }

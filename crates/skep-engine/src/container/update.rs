@@ -78,6 +78,7 @@ impl Engine {
         match done {
             Ok(()) => {
                 self.inner.containers.release(&old, &c.id);
+                c.live(|l| l.former_name = None);
                 self.container_event(&c, "rename", &[("oldName", &format!("/{old}"))]);
                 Ok(())
             }
@@ -96,7 +97,8 @@ impl Engine {
         }
     }
 
-    async fn rename_locked(&self, c: &Arc<Container>, name: &str) -> Result<()> {
+    /// Makes a container's name, which its record has already, that of its networks and of the file.
+    pub(super) async fn rename_locked(&self, c: &Arc<Container>, name: &str) -> Result<()> {
         self.rename_in_network(c, name).await?;
         c.save_lasting().await
     }

@@ -14,6 +14,7 @@ mod record;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -104,9 +105,15 @@ impl Volumes {
         files::dir_of_mode(&root, 0o711)
             .and_then(|()| files::sync_parent(&root))
             .map_err(EngineError::file("create", &root))?;
-        for name in names(&root)? {
-            if name.starts_with(MAKING) || name.starts_with(REMOVED) {
-                clear(&root.join(name));
+        for (name, kind) in entries(&root)? {
+            let path = root.join(&name);
+            if kind.is_dir() && (name.starts_with(MAKING) || name.starts_with(REMOVED)) {
+                clear(&path);
+            } else if kind.is_symlink() {
+                tracing::warn!(
+                    path = %path.display(),
+                    "a symbolic link is no volume: a folder from elsewhere can be mounted there instead"
+                );
             }
         }
         let aside = Aside::default();
@@ -201,7 +208,14 @@ impl Volumes {
             if let Some(entry) = self.find(&mut table, &name)? {
                 return Ok((hold(entry), false));
             }
-            if std::fs::symlink_metadata(&dir).is_ok() {
+            if let Ok(found) = std::fs::symlink_metadata(&dir) {
+                if !found.is_dir() {
+                    return Err(EngineError::Conflict(format!(
+                        "{} is not a folder, so that no volume can have this name: move it away, or choose \
+                         another name",
+                        dir.display()
+                    )));
+                }
                 // Somebody's folder without content: it is made a volume, what else is in it stays.
                 record.add_data(&dir)?;
                 record.save(&dir)?;
@@ -424,18 +438,21 @@ impl Volumes {
     }
 }
 
-/// Names of the folders in `root`; others can be no volume.
+/// Names of the folders in `root`; others can be no volume, nor can links to folders.
 fn names(root: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
+    let folders = entries(root)?.into_iter().filter(|(_, kind)| kind.is_dir());
+    Ok(folders.map(|(name, _)| name).collect())
+}
+
+/// What is in `root`, but for names that are no text.
+fn entries(root: &Path) -> Result<Vec<(String, FileType)>> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(root).map_err(EngineError::file("read", root))? {
         let entry = entry.map_err(EngineError::file("read", root))?;
-        if let Ok(name) = entry.file_name().into_string()
-            && entry.path().is_dir()
-        {
-            names.push(name);
-        }
+        let kind = entry.file_type().map_err(EngineError::file("look at", entry.path()))?;
+        found.extend(entry.file_name().into_string().ok().map(|name| (name, kind)));
     }
-    Ok(names)
+    Ok(found)
 }
 
 /// Removes what is below a reserved name. What cannot be removed is tried again at the next start.

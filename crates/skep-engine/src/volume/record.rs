@@ -39,12 +39,12 @@ pub struct VolumeRecord {
 
 impl VolumeRecord {
     /// What is known of the volume in a folder. One without a record is a plain volume, as one that somebody
-    /// copied here is. `None` when there is neither a record nor content: no volume.
+    /// copied here is. `None` when there is neither a record nor content, or a link: no volume.
     ///
     /// # Errors
     /// When the folder cannot be looked at.
     pub fn load(dir: &Path, name: &str) -> Result<Option<Self>> {
-        if !dir.is_dir() {
+        if !std::fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir()) {
             return Ok(None);
         }
         let path = dir.join(FILE);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::ErrorKind;
 
 fn temp() -> (tempfile::TempDir, Volumes) {
     let dir = tempfile::tempdir().unwrap();
@@ -76,6 +77,28 @@ fn somebodys_folder_is_a_volume_and_is_never_removed() {
     assert_eq!(files_below(&root.join("other")), ["_data", "notes", "volume.json"]);
     volumes.remove("made").unwrap();
     assert!(!root.join("made").exists());
+}
+
+#[test]
+fn a_link_is_no_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, elsewhere) = (dir.path().join("volumes"), dir.path().join("elsewhere"));
+    std::fs::create_dir_all(elsewhere.join("_data")).unwrap();
+    std::fs::create_dir(&root).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, root.join("linked")).unwrap();
+    std::fs::write(root.join("file"), "x").unwrap();
+    let volumes = Volumes::open(root.clone()).unwrap();
+    assert!(volumes.all().is_empty());
+    for name in ["linked", "file"] {
+        assert!(matches!(volumes.get(name), Err(EngineError::NoSuchVolume(_))));
+        assert!(matches!(volumes.remove(name), Err(EngineError::NoSuchVolume(_))));
+        let spec = VolumeSpec { name: name.into(), ..Default::default() };
+        let refused = volumes.create(spec, None).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+        assert!(refused.to_string().contains("is not a folder"), "{refused}");
+    }
+    assert_eq!(files_below(&root), ["file", "linked"]);
+    assert_eq!(files_below(&elsewhere), ["_data"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::process::{Command, Stdio};
 
 use bollard_stubs::models::VolumeCreateRequest;
-use skep_engine::{Engine, EngineError, ListOptions, Phase, RemoveOptions};
+use skep_engine::{Engine, EngineError, ErrorKind, ListOptions, Phase, RemoveOptions};
 
 use crate::host::{Host, log, on_a_host, script, sh, until};
 
@@ -141,11 +141,12 @@ fn a_damaged_record_leaves_its_container_alone() {
             assert_eq!(sh("ip -o link | grep -c veth"), cables);
         };
         let newer = r#"{"format":99,"name":"survivor","state":"of another shape"}"#;
+        // Where the record does not say the name, the network does.
         for (content, name, says) in [
-            (Some(""), "damaged_", "it is empty"),
-            (Some("{\"id\":"), "damaged_", "it is damaged"),
+            (Some(""), "survivor", "it is empty"),
+            (Some("{\"id\":"), "survivor", "it is damaged"),
             (Some(newer), "survivor", "newer version"),
-            (None, "damaged_", "config.json is missing"),
+            (None, "survivor", "config.json is missing"),
         ] {
             match content {
                 Some(text) => std::fs::write(&file, text).unwrap(),
@@ -177,7 +178,10 @@ fn a_damaged_record_leaves_its_container_alone() {
             };
             engine.volume_create(spare).await.unwrap();
             let volume = engine.volume_remove("spare", true).await.unwrap_err();
-            assert!(matches!(volume, EngineError::UsesUnknown { .. }), "{volume}");
+            assert_eq!(volume.kind(), ErrorKind::Conflict);
+            for part in ["survivor", "config.json", "docker rm -f"] {
+                assert!(volume.to_string().contains(part), "{volume}");
+            }
             engine.volume_remove("none", true).await.unwrap();
             let prune = engine.network_prune(&Default::default()).await.unwrap_err();
             assert!(matches!(prune, EngineError::UsesUnknown { .. }), "{prune}");
@@ -199,6 +203,27 @@ fn a_damaged_record_leaves_its_container_alone() {
         let settings = c.network_settings.unwrap();
         assert_eq!(settings.networks.unwrap()["bridge"].ip_address.as_deref(), Some("172.17.0.2"));
         lives();
+        // Unless another has taken its name meanwhile: then it gets one that it keeps.
+        engine.container_rename("survivor", "aside").await.unwrap();
+        let other = engine.container_create(Some("survivor"), None, script("true")).await;
+        let other = other.unwrap().id;
+        engine.shutdown().await;
+        drop(engine);
+        std::fs::write(&file, &whole).unwrap();
+        let given = format!("survivor_{}", &id[..12]);
+        for warned in [true, false] {
+            let engine = next_engine(&host).await;
+            for (name, id) in [("survivor", &other), (given.as_str(), &id)] {
+                let found = engine.container_inspect(name, false).await.unwrap();
+                assert_eq!(found.id.as_ref(), Some(id), "{name}");
+            }
+            let warnings = engine.system_info().await.unwrap().warnings.unwrap();
+            assert_eq!(warnings.iter().any(|w| w.contains(&given)), warned, "{warnings:?}");
+            lives();
+            engine.shutdown().await;
+        }
+        let engine = next_engine(&host).await;
+        engine.container_remove(&other, RemoveOptions::default()).await.unwrap();
         engine.shutdown().await;
         drop(engine);
         // Or removed, if the user says so, with everything.

@@ -38,11 +38,12 @@ impl Net {
         self.sandbox(&id)
     }
 
-    /// The sandbox of a container, if it has one.
-    pub fn sandbox_of(&self, container: &str) -> Option<SandboxId> {
+    /// The sandbox of a container, if it has one, and the name that the container has there.
+    pub fn sandbox_of(&self, container: &str) -> Option<(SandboxId, String)> {
         self.shared().read(|world| {
             let mut all = world.running.sandboxes.iter();
-            all.find(|(_, s)| s.spec.container_id == container).map(|(id, _)| id.clone())
+            let (id, found) = all.find(|(_, s)| s.spec.container_id == container)?;
+            Some((id.clone(), found.spec.container_name.clone()))
         })
     }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::io::Errno;
 
 /// Gives a file new content and `mode` without giving it a new inode, for files that are mounted into
 /// containers. It is made if it is missing; a link at `path` is refused (`ELOOP`).
@@ -43,15 +44,33 @@ pub fn open_own(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 /// The same for a file whose lock is all that counts: one that is there can be locked on a disk that takes no
-/// writes.
+/// writes. So can a folder that is in its place, which is never moved away: another may hold its lock.
+///
+/// # Errors
+/// `ErrorKind::InvalidInput` for what cannot be locked: a link, a socket.
 pub fn open_lock(path: &Path, mode: u32) -> io::Result<File> {
+    let to_read = || {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    };
     match open_own(path, mode) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(path),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => to_read(),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            let folder = to_read()?;
+            fchmod(&folder, Mode::from_raw_mode(mode))?;
+            Ok(folder)
+        }
+        Err(error) if is_odd(&error) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a link or a socket, which cannot be locked: move it away",
+        )),
         opened => opened,
     }
+}
+
+fn is_odd(error: &io::Error) -> bool {
+    let odd = [Errno::LOOP, Errno::NXIO].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| odd.contains(&code))
 }
 
 /// The old content goes only where the new one is already.
@@ -85,6 +104,23 @@ mod tests {
         let now = fs::metadata(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!((now.ino(), now.mode() & 0o7777, made.mode()), (made.ino(), 0o644, now.mode()));
+    }
+
+    #[test]
+    fn a_folder_in_a_locks_place_is_locked_like_a_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lock");
+        fs::create_dir_all(path.join("content")).unwrap();
+        let first = open_lock(&path, 0o600).unwrap();
+        first.try_lock().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert!(open_lock(&path, 0o600).unwrap().try_lock().is_err());
+        drop(first);
+        open_lock(&path, 0o600).unwrap().try_lock().unwrap();
+        let link = temp.path().join("link");
+        symlink(&path, &link).unwrap();
+        let refused = open_lock(&link, 0o600).unwrap_err().to_string();
+        assert!(refused.contains("move it away"), "{refused}");
     }
 
     #[test]

@@ -60,9 +60,37 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Takes what is no regular file (a folder, a link, a pipe) out of the way of a file of ours, as [`set_aside`].
+/// `None` if there is a regular file, or nothing.
+pub fn set_aside_odd(path: &Path) -> io::Result<Option<PathBuf>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => set_aside(path).map(Some),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_no_file_is_odd() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("id");
+        assert_eq!(set_aside_odd(&path).unwrap(), None);
+        std::fs::create_dir_all(path.join("content")).unwrap();
+        let aside = set_aside_odd(&path).unwrap().unwrap();
+        assert!(aside.join("content").is_dir() && aside.ends_with("id.damaged"));
+        // What a link leads to stays where it is.
+        std::fs::write(temp.path().join("other"), "it").unwrap();
+        std::os::unix::fs::symlink("other", &path).unwrap();
+        assert!(set_aside_odd(&path).unwrap().unwrap().is_symlink());
+        std::fs::write(&path, "id").unwrap();
+        assert_eq!(set_aside_odd(&path).unwrap(), None);
+        assert_eq!(std::fs::read(temp.path().join("other")).unwrap(), b"it");
+    }
 
     #[test]
     fn what_is_set_aside_is_never_replaced() {
