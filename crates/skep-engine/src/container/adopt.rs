@@ -183,20 +183,10 @@ impl Engine {
         Ok(all)
     }
 
-    /// Removes root file systems and bundles of which there is no container's folder.
+    /// Removes root file systems, shared memory and bundles of which there is no container's folder.
     async fn remove_strays(&self, known: HashSet<String>) {
         let bundles = self.inner.config.bundles_dir();
-        let strays: Vec<String> = match std::fs::read_dir(&bundles) {
-            Ok(entries) => entries
-                .flatten()
-                .filter_map(|e| e.file_name().into_string().ok())
-                .filter(|id| !known.contains(id))
-                .collect(),
-            Err(error) => {
-                tracing::warn!(path = %bundles.display(), %error, "could not look for left bundles");
-                Vec::new()
-            }
-        };
+        let strays = names_in(&bundles).into_iter().filter(|id| !known.contains(id));
         for id in strays {
             let bundle = bundles.join(&id);
             match self.inner.runtime.clean_up(&id, &bundle).await {
@@ -210,8 +200,12 @@ impl Engine {
                 }
             }
         }
-        let images = self.inner.images.clone();
+        let this = self.clone();
         util::blocking(move || {
+            for id in names_in(&this.shared_shms()).into_iter().filter(|id| !known.contains(id)) {
+                this.take_shared_shm(&id);
+            }
+            let images = &this.inner.images;
             for id in images.rw_layers().into_iter().filter(|id| !known.contains(id)) {
                 if let Err(error) = images.remove_rw(&id) {
                     tracing::warn!(
@@ -239,23 +233,7 @@ impl Engine {
             return Some(found);
         }
         // A crash in the middle of a start: the shim may be there, the record knows nothing of it.
-        let bundle = self.inner.config.bundles_dir().join(&c.id);
-        if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-            tracing::warn!(
-                container = c.id,
-                error = &error as &dyn std::error::Error,
-                "could not remove a half-started container"
-            );
-        }
-        let images = self.inner.images.clone();
-        let id = c.id.clone();
-        if let Err(error) = util::blocking(move || images.unmount(&id)).await {
-            tracing::warn!(
-                container = c.id,
-                error = &error as &dyn std::error::Error,
-                "could not unmount a container's root"
-            );
-        }
+        self.take_down_unfinished(c).await;
         None
     }
 
@@ -428,6 +406,18 @@ async fn fetch_sockets(
 /// Whether an error of reaching a shim says that there is none. Others say nothing about the container.
 pub(super) fn is_lost(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Unknown { .. } | ConnectError::ShimLost { .. })
+}
+
+/// Names in a folder of ours; none if it cannot be read, which is told.
+fn names_in(dir: &Path) -> Vec<String> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            tracing::warn!(path = %dir.display(), %error, "could not look for what was left");
+            Vec::new()
+        }
+    }
 }
 
 fn remove_dir(dir: &Path) {

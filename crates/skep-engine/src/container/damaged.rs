@@ -140,7 +140,7 @@ impl Engine {
             state: "running",
             hint: "its record is damaged: repair it and restart the daemon, or force remove",
         };
-        match self.inner.runtime.connect(&c.id, &bundle).await {
+        let handle = match self.inner.runtime.connect(&c.id, &bundle).await {
             Ok(handle) => {
                 let lives = match handle.state().await {
                     Ok(state) => matches!(state.status, Status::Running | Status::Paused),
@@ -150,21 +150,12 @@ impl Engine {
                 if lives && !force {
                     return Err(may_run());
                 }
-                handle.delete().await.map_err(|e| EngineError::system("remove a shim", e))?;
+                Some(handle)
             }
             Err(error) if !force && !is_lost(&error) => return Err(may_run()),
-            Err(_) => self
-                .inner
-                .runtime
-                .clean_up(&c.id, &bundle)
-                .await
-                .map_err(|e| EngineError::system("remove what a shim left", e))?,
-        }
-        let record = c.record();
-        self.drop_network(c, &record).await;
-        let this = self.clone();
-        util::blocking(move || this.take_shared_shm(&record.id)).await;
-        Ok(())
+            Err(_) => None,
+        };
+        self.take_down_damaged(c, handle).await
     }
 
     /// What to tell about containers that are damaged, or whose name another one has.

@@ -13,7 +13,6 @@ use super::record::Record;
 use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
 use crate::error::report;
-use crate::util;
 
 /// First pause before a restart; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -145,51 +144,13 @@ impl Engine {
         status: ExitStatus,
         again: Again,
     ) -> bool {
-        let handle = c.live(|l| {
+        c.live(|l| {
             l.health_stop = None;
             l.pending.clear();
             l.unreached = None;
-            l.handle.take()
         });
         let record = c.record();
-        let deleted = async {
-            if let Some(handle) = handle {
-                if let Err(error) = handle.delete().await {
-                    tracing::warn!(
-                        container = c.id,
-                        error = &error as &dyn std::error::Error,
-                        "could not remove a shim"
-                    );
-                }
-            } else {
-                let bundle = self.inner.config.bundles_dir().join(&c.id);
-                if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-                    tracing::warn!(
-                        container = c.id,
-                        error = &error as &dyn std::error::Error,
-                        "could not remove what a shim left"
-                    );
-                }
-            }
-        };
-        // The shim holds the root's mount no longer once it is gone; the network does not care.
-        let (deleted, ()) = tokio::join!(deleted, self.drop_network(c, &record));
-        let () = deleted;
-        {
-            let (this, owned) = (self.clone(), record.clone());
-            util::blocking(move || {
-                if let Err(error) = this.inner.images.unmount(&owned.id) {
-                    tracing::warn!(
-                        container = owned.id,
-                        error = &error as &dyn std::error::Error,
-                        "could not unmount a container's root"
-                    );
-                }
-                this.drop_shared_shm(&owned);
-            })
-            .await;
-        }
-        self.leave_mounts(c, &record).await;
+        self.take_down(c, &record).await;
         self.forget_execs(c);
 
         let ran =

@@ -38,6 +38,7 @@ mod status;
 mod stop;
 mod strays;
 mod subpath;
+mod teardown;
 mod top;
 mod update;
 mod validate;

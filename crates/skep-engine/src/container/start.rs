@@ -140,7 +140,7 @@ impl Engine {
                 Ok(())
             }
             Err(error) => {
-                self.undo_start(c, &record).await;
+                self.take_down(c, &record).await;
                 let code = error.exit_code();
                 let text = error.report();
                 tracing::info!(
@@ -323,8 +323,13 @@ impl Engine {
         }
     }
 
+    /// Where the memory is that containers share, each in a folder of its container's id.
+    pub(super) fn shared_shms(&self) -> PathBuf {
+        self.inner.config.exec_root.join("shm")
+    }
+
     fn shared_shm(&self, id: &str) -> PathBuf {
-        self.inner.config.exec_root.join("shm").join(id)
+        self.shared_shms().join(id)
     }
 
     /// A `/dev/shm` that other containers may join.
@@ -347,15 +352,7 @@ impl Engine {
     }
 
     /// Takes the shared memory away; nothing happens if there is none.
-    pub(crate) fn drop_shared_shm(&self, record: &Record) {
-        if record.host_config.ipc_mode.as_deref() != Some("shareable") {
-            return;
-        }
-        self.take_shared_shm(&record.id);
-    }
-
-    /// The same, whatever the container was to have.
-    pub(crate) fn take_shared_shm(&self, id: &str) {
+    pub(super) fn take_shared_shm(&self, id: &str) {
         let dir = self.shared_shm(id);
         // Not mounted or not there is what is wanted.
         let _ = nix::mount::umount2(&dir, nix::mount::MntFlags::MNT_DETACH);
@@ -500,51 +497,6 @@ impl Engine {
         if health {
             self.begin_health_checks(c);
         }
-    }
-
-    /// Takes back whatever a failed start has made, in reverse.
-    async fn undo_start(&self, c: &Arc<Container>, record: &Record) {
-        let handle = c.live(|l| l.handle.take());
-        match handle {
-            Some(handle) => {
-                if let Err(error) = handle.delete().await {
-                    tracing::warn!(
-                        container = c.id,
-                        error = &error as &dyn std::error::Error,
-                        "could not remove the remains of a failed start"
-                    );
-                }
-            }
-            None => {
-                let bundle = self.inner.config.bundles_dir().join(&c.id);
-                if let Err(error) = self.inner.runtime.clean_up(&c.id, &bundle).await {
-                    tracing::warn!(
-                        container = c.id,
-                        error = &error as &dyn std::error::Error,
-                        "could not remove the remains of a failed start"
-                    );
-                }
-            }
-        }
-        self.tear_down(c, record).await;
-    }
-
-    /// Network, volumes and root of a container that does not run (any more). Goes on after a failure
-    /// and reports each.
-    pub(crate) async fn tear_down(&self, c: &Arc<Container>, record: &Record) {
-        let network = self.drop_network(c, record);
-        let (this, owned) = (self.clone(), record.clone());
-        let disk = util::blocking(move || {
-            if let Err(error) = this.inner.images.unmount(&owned.id) {
-                tracing::warn!(
-                    container = owned.id,
-                    error = &error as &dyn std::error::Error,
-                    "could not unmount a container's root"
-                );
-            }
-            this.drop_shared_shm(&owned);
-        });
-        tokio::join!(network, disk, self.leave_mounts(c, record));
     }
 }
 

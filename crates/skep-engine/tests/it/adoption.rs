@@ -25,6 +25,15 @@ fn daemon(host: &Host) -> std::process::Child {
     child
 }
 
+/// A daemon that is killed, and leaves the container `survivor`.
+async fn killed_daemon(host: &Host) {
+    // The store's lock goes with the last handle of this engine.
+    host.engine().await.shutdown().await;
+    let mut child = daemon(host);
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+}
+
 #[test]
 fn a_killed_daemon_is_followed_without_a_gap() {
     on_a_host("adoption::a_killed_daemon_is_followed_without_a_gap", |host: Host| async move {
@@ -63,20 +72,14 @@ fn a_killed_daemon_is_followed_without_a_gap() {
 #[test]
 fn what_ended_meanwhile_is_noticed() {
     on_a_host("adoption::what_ended_meanwhile_is_noticed", |host: Host| async move {
-        host.engine().await.shutdown().await;
-        let mut child = daemon(&host);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        killed_daemon(&host).await;
         // The container's process ends while there is no daemon; its policy brings it back.
-        let record =
-            sh(&format!("cat {}/data/containers/*/config.json", host.dir.path().display()));
-        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
-        let pid = record["state"]["pid"].as_i64().unwrap();
+        let (id, pid) = recorded_pid(&host);
         sh(&format!("kill -9 {pid}"));
         // What a crash left of a record goes; what looks like it and is somebody's does not.
         let containers = host.dir.path().join("data/containers");
         std::fs::create_dir(containers.join("backup")).unwrap();
-        let left = containers.join(record["id"].as_str().unwrap()).join("config.json.7.new");
+        let left = containers.join(&id).join("config.json.7.new");
         let others = ["notes.7.new", "backup/notes.7.new"].map(|name| containers.join(name));
         for path in others.iter().chain([&left]) {
             std::fs::write(path, "x").unwrap();
@@ -94,15 +97,25 @@ fn what_ended_meanwhile_is_noticed() {
             .container_remove("survivor", RemoveOptions { force: true, ..Default::default() })
             .await
             .unwrap();
-        // What an earlier daemon was making or removing goes; what somebody else put there does not.
+        // What an earlier daemon was making, starting or removing goes; what somebody else put there does not.
+        engine.container_create(Some("idle"), None, script("true")).await.unwrap();
+        let idle = engine.container_inspect("idle", false).await.unwrap().id.unwrap();
         engine.shutdown().await;
         drop(engine);
+        let shared = host.dir.path().join("exec/shm");
+        for id in [&idle, &"f".repeat(64)] {
+            let at = shared.join(id);
+            std::fs::create_dir_all(&at).unwrap();
+            sh(&format!("mount -t tmpfs left {}", at.display()));
+        }
         for name in [".making-1", ".removed-1"] {
             std::fs::create_dir(containers.join(name)).unwrap();
             std::fs::write(containers.join(name).join("notes"), "x").unwrap();
         }
         next_engine(&host).await;
-        assert_eq!(sh(&format!("ls -A {}", containers.display())), "backup\nnotes.7.new\n");
+        let left = sh(&format!("ls -A {}", containers.display()));
+        assert_eq!(left, format!("{idle}\nbackup\nnotes.7.new\n"));
+        assert_eq!(sh(&format!("ls -A {}", shared.display())), "", "shared memory is left");
     });
 }
 
@@ -122,10 +135,7 @@ async fn next_engine(host: &Host) -> Engine {
 #[test]
 fn a_damaged_record_leaves_its_container_alone() {
     on_a_host("adoption::a_damaged_record_leaves_its_container_alone", |host: Host| async move {
-        host.engine().await.shutdown().await;
-        let mut child = daemon(&host);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        killed_daemon(&host).await;
         let containers = host.dir.path().join("data/containers");
         let id = sh(&format!("ls {}", containers.display())).trim().to_owned();
         let file = containers.join(&id).join("config.json");
@@ -303,10 +313,7 @@ fn lives(pid: i64) -> bool {
 fn a_shim_that_cannot_be_reached_ends_no_container() {
     let name = "adoption::a_shim_that_cannot_be_reached_ends_no_container";
     on_a_host(name, |host: Host| async move {
-        host.engine().await.shutdown().await;
-        let mut child = daemon(&host);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        killed_daemon(&host).await;
         let (id, pid) = recorded_pid(&host);
         let bundle = host.dir.path().join("exec/containers").join(&id);
         let (settings, aside) = (bundle.join("shim.json"), bundle.join("aside"));
@@ -378,10 +385,7 @@ fn a_shim_that_cannot_be_reached_ends_no_container() {
 fn a_start_that_did_not_reach_the_record_is_no_reason_to_end_a_container() {
     let name = "adoption::a_start_that_did_not_reach_the_record_is_no_reason_to_end_a_container";
     on_a_host(name, |host: Host| async move {
-        host.engine().await.shutdown().await;
-        let mut child = daemon(&host);
-        child.kill().expect("kill");
-        child.wait().expect("wait");
+        killed_daemon(&host).await;
         let (id, pid) = recorded_pid(&host);
         // As it was when the disk was full.
         let file = host.dir.path().join("data/containers").join(&id).join("config.json");

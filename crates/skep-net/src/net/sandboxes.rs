@@ -4,7 +4,7 @@ use super::{Net, new_id, now_unix_nanos};
 use crate::cidr::Cidr;
 use crate::dns::Sockets;
 use crate::error::{NetError, Result};
-use crate::ids::SandboxId;
+use crate::ids::{EndpointId, SandboxId};
 use crate::model::{
     EndpointInfo, EndpointSpec, SandboxAdoption, SandboxInfo, SandboxMode, SandboxSpec,
 };
@@ -88,16 +88,7 @@ impl Net {
         };
         let done = done.and_then(|()| self.write_names(id, &addresses(&before)));
         if let Err(error) = done {
-            let names = self.concerned(id, &before);
-            let ports = before.ports.clone();
-            self.shared().change(|state| {
-                if ports.is_empty() {
-                    state.ports.release(id);
-                }
-                state.world.running.sandboxes.insert(id.clone(), before);
-                Ok(())
-            })?;
-            self.undo(names).await;
+            self.take_back(id, &made).await;
             return Err(error);
         }
         self.shared().read(|world| {
@@ -107,7 +98,8 @@ impl Net {
         })
     }
 
-    /// Detaches a sandbox from one network (id, name or prefix).
+    /// Detaches a sandbox from one network (id, name or prefix). It is off the network whatever fails afterwards: what
+    /// the kernel refused is tried again.
     pub async fn disconnect(&self, sandbox: &SandboxId, network: &str) -> Result<()> {
         let id = sandbox;
         let before = self.shared().change(|state| {
@@ -122,9 +114,37 @@ impl Net {
             }
             Ok(before)
         })?;
-        self.serve_names(id).await?;
-        self.converge(self.concerned(id, &before)).await?;
-        self.write_names(id, &addresses(&before))
+        self.follow(id, &before).await
+    }
+
+    /// Undoes a connection of which a later step failed. What else became of the sandbox meanwhile stays.
+    async fn take_back(&self, id: &SandboxId, made: &[EndpointId]) {
+        let taken = self.shared().change(|state| {
+            let connected = find(&state.world, id)?.clone();
+            state.world.take_endpoints(id, made, now_unix_nanos(), &mut new_id)?;
+            follow_gateway(state, id)?;
+            Ok(connected)
+        });
+        let undone = match taken {
+            Ok(connected) => self.follow(id, &connected).await,
+            Err(error) => Err(error),
+        };
+        match undone {
+            // All of it went with the sandbox meanwhile, or now.
+            Ok(()) | Err(NetError::SandboxNotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "undoing a failed change");
+            }
+        }
+    }
+
+    /// What follows once a sandbox is off networks on which it was `before`: each step, whatever becomes of the others.
+    /// Fails with the first that could not be done.
+    async fn follow(&self, id: &SandboxId, before: &Sandbox) -> Result<()> {
+        let served = self.serve_names(id).await;
+        let applied = self.converge(self.concerned(id, before)).await;
+        let written = self.write_names(id, &addresses(before));
+        served.and(applied).and(written)
     }
 
     /// Removes a sandbox with its endpoints, ports and namespace. An unknown one is
@@ -175,20 +195,28 @@ impl Net {
         }
         let unknown = wanted.difference(&known).cloned().collect();
         for adoption in in_use.into_iter().filter(|a| known.contains(&a.id)) {
-            let Some(sockets) = Sockets::take_back(adoption.dns_sockets) else { continue };
-            let expected =
-                self.shared().read(|w| w.sandbox(&adoption.id).and_then(|s| s.dns_ports));
-            // Others than the rules lead to would never be asked.
-            if expected.is_some() && sockets.ports().ok() == expected {
-                self.inner.resolver.serve(&adoption.id, sockets)?;
+            let id = adoption.id.clone();
+            if let Err(error) = self.adopt_names(adoption).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(sandbox = %id, error, "names are not resolved in a sandbox");
             }
-        }
-        for id in known.intersection(&wanted) {
-            self.serve_names(id).await?;
         }
         // One that is broken is that container's trouble, and logged.
         self.bring(known.into_iter().map(NsName::Sandbox).chain([NsName::Host]).collect()).await?;
         Ok(unknown)
+    }
+
+    /// Goes on resolving names in a sandbox of an earlier daemon.
+    async fn adopt_names(&self, adoption: SandboxAdoption) -> Result<()> {
+        let id = adoption.id;
+        if let Some(sockets) = Sockets::take_back(adoption.dns_sockets) {
+            let expected = self.shared().read(|w| w.sandbox(&id).and_then(|s| s.dns_ports));
+            // Others than the rules lead to would never be asked.
+            if expected.is_some() && sockets.ports().ok() == expected {
+                self.inner.resolver.serve(&id, sockets)?;
+            }
+        }
+        self.serve_names(&id).await
     }
 
     /// Opens the resolver's sockets for a sandbox that needs them and has none, and

@@ -243,19 +243,29 @@ impl World {
         new_id: &mut dyn FnMut() -> String,
     ) -> Result<()> {
         let network = self.find_network(reference)?;
-        let sandbox = self
-            .running
-            .sandboxes
-            .get_mut(id)
-            .ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
-        let before = sandbox.endpoints.len();
-        sandbox.endpoints.retain(|e| e.network != network.id || e.hidden);
-        if sandbox.endpoints.len() == before {
+        let sandbox = self.sandbox(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
+        let on = sandbox.endpoints.iter().filter(|e| e.network == network.id && !e.hidden);
+        let gone: Vec<EndpointId> = on.map(|e| e.id.clone()).collect();
+        if gone.is_empty() {
             return Err(NetError::NotConnected {
                 container: sandbox.spec.container_name.clone(),
                 network: network.name,
             });
         }
+        self.take_endpoints(id, &gone, now_unix_nanos, new_id)
+    }
+
+    /// Takes endpoints of a sandbox away, and what it had for their sake.
+    pub fn take_endpoints(
+        &mut self,
+        id: &SandboxId,
+        gone: &[EndpointId],
+        now_unix_nanos: i64,
+        new_id: &mut dyn FnMut() -> String,
+    ) -> Result<()> {
+        let sandbox = self.running.sandboxes.get_mut(id);
+        let sandbox = sandbox.ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
+        sandbox.endpoints.retain(|e| !gone.contains(&e.id));
         self.follow_overlays(id, now_unix_nanos, new_id)
     }
 

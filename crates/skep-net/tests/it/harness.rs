@@ -79,6 +79,33 @@ impl Host {
         }
     }
 
+    /// The same with an `nft` that [`Host::break_rules`] breaks.
+    pub fn breakable(&self) -> NetConfig {
+        let program = self.dir.path().join("nft");
+        let script = format!(
+            "#!/bin/sh\n[ \"$(readlink /proc/self/ns/net)\" = \"$(cat {} 2>/dev/null)\" ] && exit 1\nexec nft \"$@\"\n",
+            self.broken().display()
+        );
+        std::fs::write(&program, script).expect("program");
+        run(&format!("chmod 755 {}", program.display()));
+        NetConfig { nft: program, ..self.config() }
+    }
+
+    /// What names the broken namespace.
+    fn broken(&self) -> PathBuf {
+        self.dir.path().join("broken")
+    }
+
+    /// Has all rules of a pinned namespace refused from now on.
+    pub fn break_rules(&self, pin: &str) {
+        let namespace = run(&format!("{} readlink /proc/self/ns/net", self.enter(pin)));
+        std::fs::write(self.broken(), namespace.trim()).expect("file");
+    }
+
+    pub fn mend_rules(&self) {
+        std::fs::remove_file(self.broken()).expect("file");
+    }
+
     pub async fn start(&self) -> Net {
         Net::start(self.config()).await.expect("start")
     }

@@ -14,3 +14,4 @@ mod local;
 mod neighbours;
 mod swarm;
 mod trace;
+mod undo;

@@ -4,7 +4,7 @@ use crate::harness::{
     CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp_at, serve_udp_at, try_run, wait,
 };
 use skep_net::{
-    Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetConfig, NetworkId,
+    Cidr, Cluster, EndpointId, EndpointRecord, EndpointSpec, ExtraHost, Net, NetworkId,
     OverlayNetwork, OverlaySubnet, PeerRecord, PublishedPort, RemoteChange, SandboxAdoption,
     SandboxId, SandboxMode, ServiceAttachment, ServiceId,
 };
@@ -722,15 +722,7 @@ fn an_overlay_is_made_again_while_the_old_one_is_going() {
 #[test]
 fn a_broken_namespace_concerns_its_container_only() {
     on_a_host("swarm::a_broken_namespace_concerns_its_container_only", |host: Host| async move {
-        // `nft` refuses everything in the namespace that a file names.
-        let (broken, program) = (host.dir.path().join("broken"), host.dir.path().join("nft"));
-        let script = format!(
-            "#!/bin/sh\n[ \"$(readlink /proc/self/ns/net)\" = \"$(cat {} 2>/dev/null)\" ] && exit 1\nexec nft \"$@\"\n",
-            broken.display()
-        );
-        std::fs::write(&program, script).expect("program");
-        run(&format!("chmod 755 {}", program.display()));
-        let config = NetConfig { nft: program, ..host.config() };
+        let config = host.breakable();
         let net = Net::start(config).await.expect("start");
         join(&net).await;
         let first = task(&host, &net, 1).await;
@@ -744,8 +736,7 @@ fn a_broken_namespace_concerns_its_container_only() {
             ["030303030303", "040404040404"].iter().all(|pin| edges(pin).contains("10.0.5.102"))
         });
 
-        let namespace = run(&format!("{} readlink /proc/self/ns/net", host.enter("030303030303")));
-        std::fs::write(&broken, namespace.trim()).expect("file");
+        host.break_rules("030303030303");
         net.disable_service(&first).await.expect("the others are whole");
         assert!(!edges("040404040404").contains("10.0.5.101"), "still sent to");
         assert!(edges("030303030303").contains("10.0.5.101"), "not broken after all");
@@ -769,7 +760,7 @@ fn a_broken_namespace_concerns_its_container_only() {
             .await
             .expect("none of its business");
 
-        std::fs::remove_file(&broken).expect("file");
+        host.mend_rules();
         assert_eq!(net.reconcile().await.failures, 0);
         assert!(edges("030303030303").contains("10.0.5.109"), "not mended");
     });
