@@ -81,10 +81,8 @@ fn a_failed_connection_leaves_nothing_and_no_disconnection_stops_half_way() {
         drop(net);
         run(&format!("{} ip link set lo down", host.enter(pin)));
         let net = Net::open(host.breakable()).await.expect("start");
-        let adoption = |id: &skep_net::SandboxId| SandboxAdoption {
-            id: id.clone(),
-            dns_sockets: Vec::new(),
-        };
+        let adoption =
+            |id: &skep_net::SandboxId| SandboxAdoption { id: id.clone(), dns_sockets: Vec::new() };
         net.adopt(ids.iter().map(adoption).collect()).await.expect("adopt");
         let found = run(&format!("{} dig @127.0.0.11 +short b", host.enter("bbbbbbbbbbbb")));
         assert_eq!(found.trim(), "172.18.0.3");
