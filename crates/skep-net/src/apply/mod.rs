@@ -1,5 +1,6 @@
 //! From plans to the kernel, by difference.
 
+mod claim;
 mod conntrack;
 mod frame;
 mod gate;
@@ -18,6 +19,7 @@ mod sysctl;
 mod traffic;
 mod watch;
 
+pub use claim::HostClaim;
 pub use links::mtu_of;
 pub use netlink::Netlink;
 pub use nft::Nft;

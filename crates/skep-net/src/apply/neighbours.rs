@@ -8,74 +8,11 @@ use super::nft::Nft;
 use crate::error::{NetError, Result};
 use crate::plan::{ALIAS, NsName, TABLE};
 use crate::world::Claim;
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket,
-    sockopt::PeerCredentials,
-};
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd as _;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-/// Abstract address of who manages a host's network. Such addresses belong to a network namespace and end
-/// with their process.
-const CLAIM: &str = "skep-network";
-/// How long a daemon that was killed may take to be gone.
-const DYING: Duration = Duration::from_secs(3);
-const POLL: Duration = Duration::from_millis(50);
 /// How the comment of our table begins; the data root follows.
 const OWNER: &str = "skep of ";
-
-/// The right to manage the network of the calling thread's namespace, for as long as it lives.
-#[derive(Debug)]
-pub struct HostClaim(#[expect(dead_code, reason = "held, not used")] Option<UnixListener>);
-
-impl HostClaim {
-    /// Fails if another daemon has it.
-    pub fn take() -> Result<Self> {
-        let address = SocketAddr::from_abstract_name(CLAIM)
-            .map_err(|source| NetError::HostClaim { source })?;
-        let deadline = Instant::now() + DYING;
-        loop {
-            match UnixListener::bind_addr(&address) {
-                Ok(listener) => return Ok(Self(Some(listener))),
-                Err(e) if e.kind() != std::io::ErrorKind::AddrInUse => {
-                    return Err(NetError::HostClaim { source: e });
-                }
-                Err(_) if Instant::now() < deadline => std::thread::sleep(POLL),
-                Err(_) if held_by_root() => return Err(NetError::HostManaged),
-                // Any user can take such an address; that must not keep us from starting.
-                Err(_) => {
-                    tracing::warn!(
-                        address = CLAIM,
-                        "somebody who is no daemon holds the claim on this host's network"
-                    );
-                    return Ok(Self(None));
-                }
-            }
-        }
-    }
-}
-
-/// Whether a daemon of root's has it. Daemons listen there: who has it and does not is none. Where so many wait
-/// to be let in that no more can, who it is cannot be told, and counts as a daemon.
-fn held_by_root() -> bool {
-    let peer = || -> nix::Result<nix::libc::uid_t> {
-        // A full queue is not waited for.
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        connect(socket.as_raw_fd(), &UnixAddr::new_abstract(CLAIM.as_bytes())?)?;
-        Ok(getsockopt(&socket, PeerCredentials)?.uid())
-    };
-    match peer() {
-        Ok(user) => user == 0,
-        Err(Errno::ECONNREFUSED) => false,
-        Err(_) => true,
-    }
-}
 
 /// The comment of our table in the host's namespace.
 pub fn owner(data_root: &Path) -> String {

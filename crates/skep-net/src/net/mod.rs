@@ -9,7 +9,8 @@ mod trace;
 
 pub use crate::controller::ReconcileReport;
 
-use crate::apply::neighbours::{self, HostClaim};
+use crate::apply::HostClaim;
+use crate::apply::neighbours;
 use crate::apply::{Netlink, Nft, Spaces, Traffic, TrafficCounts, links};
 use crate::checks::{self, Check};
 use crate::config::NetConfig;

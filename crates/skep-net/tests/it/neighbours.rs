@@ -2,6 +2,8 @@
 
 use crate::harness::{CLIENT, HOST, Host, curl, on, on_a_host, run, serve_tcp, tcp, try_run, wait};
 use skep_net::{Net, NetConfig, NetError, NetworkCreate};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 /// A container called `name` on the default bridge, whose port 80 is published as 8080.
 async fn published(host: &Host, net: &Net, name: &str) {
@@ -128,6 +130,11 @@ fn anothers_namespaces_are_left_alone() {
 fn two_daemons_do_not_share_a_host() {
     on_a_host("neighbours::two_daemons_do_not_share_a_host", |host: Host| async move {
         let other = || NetConfig::new(host.dir.path().join("exec2"), host.dir.path().join("data2"));
+        // Somebody else has taken such addresses, and lets nobody in any more.
+        let _squatters: Vec<_> = ["skep-network", "skep-network-0000000000000000"]
+            .into_iter()
+            .map(|name| std::thread::spawn(move || squat(name)).join().expect("squat"))
+            .collect();
         let net = host.start().await;
         published(&host, &net, "first").await;
         let rules = run("nft list ruleset");
@@ -149,6 +156,32 @@ fn two_daemons_do_not_share_a_host() {
         assert!(run("nft list table ip skep").contains("data2"));
         net.shutdown().await;
     });
+}
+
+/// Listens at an abstract address as nobody, and fills the queue of those who wait to be let in.
+fn squat(name: &str) -> (UnixListener, Vec<OwnedFd>) {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+    };
+    use std::os::fd::AsRawFd as _;
+    // The user of file systems is the thread's own, and whose a socket is.
+    nix::unistd::setfsuid(65534.into());
+    let new = || {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        socket(AddressFamily::Unix, SockType::Stream, flags, None).expect("socket")
+    };
+    let address = UnixAddr::new_abstract(name.as_bytes()).expect("address");
+    let listener = new();
+    bind(listener.as_raw_fd(), &address).expect("bind");
+    listen(&listener, Backlog::new(1).expect("backlog")).expect("listen");
+    let mut waiting = Vec::new();
+    loop {
+        let client = new();
+        match connect(client.as_raw_fd(), &address) {
+            Ok(()) => waiting.push(client),
+            Err(_) => return (listener.into(), waiting),
+        }
+    }
 }
 
 #[test]
