@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     dockerfile::error::ChangeError, kind::Kind, platform::PlatformError, reference::ReferenceError,
-    registry::error::RegistryError, rw::error::RwError, unpack::error::UnpackError,
+    registry::error::RegistryError, rw::error::RwError, space::NoSpace, unpack::error::UnpackError,
 };
 use skep_types::report;
 
@@ -183,7 +183,10 @@ pub enum ArchiveError {
     /// Known, but not readable here.
     #[error("unsupported compression: {0}")]
     Compression(&'static str),
-    /// More than the configured limit, or more than the disk has.
+    /// The disk would be full.
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
+    /// More than the configured limit.
     #[error("the image archive exceeds {what}: {limit}")]
     Limit {
         /// Which limit.
@@ -231,6 +234,7 @@ impl Error {
             Self::Conflict(_) => Kind::Conflict,
             Self::Archive(e) => match e {
                 ArchiveError::Compression(_) | ArchiveError::TooOld => Kind::NotImplemented,
+                ArchiveError::NoSpace(_) => Kind::System,
                 _ => Kind::InvalidParameter,
             },
             Self::Unpack { source, .. } => source.kind(),

@@ -15,6 +15,7 @@ use crate::{
     error::{ArchiveError, Error, Result},
     manifest::Descriptor,
     settings::Limits,
+    space,
     store::Work,
     tar::{EntryKind, Reader, TarError},
 };
@@ -168,13 +169,10 @@ fn normal(raw: &[u8]) -> Result<String> {
 
 fn check_space(work: &Work, size: u64, limits: &Limits) -> Result<()> {
     let root = work.store().files.root();
-    let stat = rustix::fs::statvfs(root)
-        .map_err(|e| Error::store("look at the free space of", root)(e.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free < size.saturating_add(limits.min_free_bytes) {
-        return Err(ArchiveError::Limit { what: "the free space, in bytes", limit: free }.into());
-    }
-    Ok(())
+    let failed = || Error::store("look at the free space of", root);
+    let folder = fs::File::open(root).map_err(failed())?;
+    let room = space::check(folder, size, limits).map_err(|e| failed()(e.into()))?;
+    Ok(room.map_err(ArchiveError::from)?)
 }
 
 fn tar_error(error: TarError) -> Error {

@@ -14,6 +14,7 @@ use crate::{
     digest::{Digest, Hasher},
     error::{Error, Result, Shared},
     manifest::Descriptor,
+    space,
     store::Work,
 };
 
@@ -168,9 +169,7 @@ fn starts_at(answer: &Answer, offset: u64) -> bool {
 }
 
 fn check_space(session: &Session, blob: &Descriptor) -> Result<(), RegistryError> {
-    let root = session.inner.files.root();
-    let stat = rustix::fs::statvfs(root).map_err(|e| RegistryError::Scratch(e.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let needed = blob.size.saturating_add(session.inner.settings.limits.min_free_bytes);
-    if free < needed { Err(RegistryError::NoSpace { free, needed }) } else { Ok(()) }
+    let root = std::fs::File::open(session.inner.files.root()).map_err(RegistryError::Scratch)?;
+    let room = space::check(root, blob.size, &session.inner.settings.limits);
+    Ok(room.map_err(|e| RegistryError::Scratch(e.into()))??)
 }

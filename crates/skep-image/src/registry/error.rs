@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{digest::Digest, kind::Kind, manifest::ManifestError};
+use crate::{digest::Digest, kind::Kind, manifest::ManifestError, space::NoSpace};
 use skep_types::report;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -147,13 +147,8 @@ pub enum RegistryError {
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoPlatform(String),
     /// The disk would be full.
-    #[error("not enough space: {free} bytes free, {needed} needed")]
-    NoSpace {
-        /// Free bytes.
-        free: u64,
-        /// Bytes needed, with the reserve.
-        needed: u64,
-    },
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
     /// A scratch file could not be written or read.
     #[error("cannot store what was downloaded")]
     Scratch(#[source] io::Error),

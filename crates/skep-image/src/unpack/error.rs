@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{kind::Kind, tar::TarError};
+use crate::{kind::Kind, space::NoSpace, tar::TarError};
 
 /// Why a stream cannot be unpacked. What was made before stays; the caller removes it.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +29,8 @@ pub enum UnpackError {
     #[error("more than {0} entries")]
     TooManyEntries(u64),
     /// The disk would be full.
-    #[error("not enough space: {free} bytes free, {needed} needed")]
-    NoSpace {
-        /// Free bytes.
-        free: u64,
-        /// Bytes needed, with the reserve.
-        needed: u64,
-    },
+    #[error(transparent)]
+    NoSpace(#[from] NoSpace),
     /// The content is not what its digest says.
     #[error("the content has the digest {actual} instead of {expected}")]
     Digest {

@@ -14,8 +14,8 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags,
-        Timespec, Timestamps, Uid, chownat, fstatvfs, mkdirat, open, openat2, statat, statx,
-        unlinkat, utimensat,
+        Timespec, Timestamps, Uid, chownat, mkdirat, open, openat2, statat, statx, unlinkat,
+        utimensat,
     },
     io::Errno,
 };
@@ -23,6 +23,7 @@ use rustix::{
 use skep_sys::files::{remove_tree_at, reopen};
 
 use super::{UnpackOptions, error::UnpackError};
+use crate::space;
 
 /// Bytes written between two looks at the free space.
 const SPACE_STEP: u64 = 64 << 20;
@@ -174,16 +175,8 @@ impl<'a> Tree<'a> {
     }
 
     fn require_space(&self, bytes: u64) -> Result<(), UnpackError> {
-        if self.options.limits.min_free_bytes == 0 {
-            return Ok(());
-        }
-        let stat = fstatvfs(&*self.root).map_err(failed("look at the free space of", "/"))?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        let needed = bytes.saturating_add(self.options.limits.min_free_bytes);
-        if free < needed {
-            return Err(UnpackError::NoSpace { free, needed });
-        }
-        Ok(())
+        let room = space::check(&*self.root, bytes, &self.options.limits);
+        Ok(room.map_err(failed("look at the free space of", "/"))??)
     }
 
     /// Sets the times of folders, last made first.
