@@ -26,6 +26,9 @@ pub(crate) enum BodyError {
     /// document itself and where the field is not known.
     #[error("invalid JSON: {path}{}{cause}", if path.is_empty() { "" } else { ": " })]
     Shape { path: String, cause: serde_json::Error },
+    /// A text that no name, path or value of Docker's can be: the kernel's texts end with that byte.
+    #[error("invalid JSON: a NUL byte in {path}")]
+    Nul { path: String },
 }
 
 /// A JSON body of type `T`.
@@ -54,7 +57,7 @@ impl<S: Send + Sync> FromRequest<S> for RawJson {
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let bytes = read(&parts.headers, body).await?.ok_or_else(|| into_api(BodyError::Empty))?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|e| into_api(BodyError::Syntax(e)))
+        document(&bytes).map(Self).map_err(into_api)
     }
 }
 
@@ -89,7 +92,38 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> 
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(BodyError::Empty);
     }
-    decode_value(serde_json::from_slice(bytes).map_err(BodyError::Syntax)?)
+    decode_value(document(bytes)?)
+}
+
+/// Reads a document and refuses what no text in it may hold.
+fn document(bytes: &[u8]) -> Result<Value, BodyError> {
+    let value = serde_json::from_slice(bytes).map_err(BodyError::Syntax)?;
+    match find_nul(&value) {
+        Some(path) => Err(BodyError::Nul { path }),
+        None => Ok(value),
+    }
+}
+
+/// Where a document holds a NUL byte, as in `HostConfig.Binds[0]`; for a key, that of what it is in.
+fn find_nul(value: &Value) -> Option<String> {
+    let below = |at: String, rest: String| match rest.is_empty() || rest.starts_with('[') {
+        true => at + &rest,
+        false => format!("{at}.{rest}"),
+    };
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(at, item)| Some(below(format!("[{at}]"), find_nul(item)?)))
+        }
+        Value::Object(fields) => fields.iter().find_map(|(key, field)| {
+            if key.contains('\0') {
+                return Some(String::new());
+            }
+            Some(below(key.clone(), find_nul(field)?))
+        }),
+        _ => None,
+    }
 }
 
 /// Decodes a document after removing nulls.
@@ -167,6 +201,20 @@ mod tests {
         assert!(error.to_string().starts_with("invalid JSON: EOF"), "{error}");
         assert!(matches!(decode::<Outer>(b" "), Err(BodyError::Empty)));
         assert!(decode::<Outer>(b"{} x").is_err());
+    }
+
+    #[test]
+    fn no_text_holds_a_nul_byte() {
+        for (body, path) in [
+            (r#"{"Names":["a","b\u0000c"]}"#, "Names[1]"),
+            (r#"{"Else":{"Labels":{"a":"\u0000"}}}"#, "Else.Labels.a"),
+            (r#"{"Else":[{"Target":"/a\u0000"}]}"#, "Else[0].Target"),
+            (r#"{"Else":{"a\u0000":1}}"#, "Else"),
+        ] {
+            let refused = decode::<Outer>(body.as_bytes()).unwrap_err().to_string();
+            assert_eq!(refused, format!("invalid JSON: a NUL byte in {path}"));
+        }
+        decode::<Outer>(br#"{"Names":["a\u0001", "\\u0000"]}"#).unwrap();
     }
 
     #[test]

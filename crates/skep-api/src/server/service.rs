@@ -83,8 +83,21 @@ impl hyper::service::Service<Request<Incoming>> for ApiService {
     }
 }
 
+/// Refuses the byte that no name, path or value of Docker's can have: the kernel's texts end with it, so that it
+/// would mean one thing here and another there. What a body holds is checked where bodies are read.
+fn check_text(uri: &Uri) -> Result<(), ApiError> {
+    let has_nul = |text: &str| text.contains("%00");
+    if has_nul(uri.path()) || uri.query().is_some_and(has_nul) {
+        return Err(ApiError::bad_request(
+            "invalid request: a NUL byte (%00) in the path or the query",
+        ));
+    }
+    Ok(())
+}
+
 /// Notes the version in the request's extensions and removes it from the path.
 fn versioned(mut request: Request<Body>) -> Result<Request<Body>, ApiError> {
+    check_text(request.uri())?;
     let (version, path) = split_version(request.uri().path())?;
     if path.len() != request.uri().path().len() {
         let rest = match request.uri().query() {

@@ -151,6 +151,8 @@ async fn refusals_are_json_with_dockers_texts() {
     let server = server();
     for (target, status, message) in [
         ("/nowhere", "404 Not Found", "page not found"),
+        ("/named/a%00b", "400 Bad Request", "invalid request: a NUL byte (%00)"),
+        ("/v1.43/named/a?path=%00", "400 Bad Request", "invalid request: a NUL byte (%00)"),
         ("/named/%ff", "400 Bad Request", "Invalid URL: Invalid UTF-8 in `name`"),
         (
             "/v1.23/info",
