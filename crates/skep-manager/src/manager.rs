@@ -17,7 +17,7 @@ use crate::dispatcher::{Sessions, StatusReports};
 use crate::leader;
 use crate::lock::keep_locked;
 use crate::logs::LogBroker;
-use crate::raft::{Begin, KeyFileError, Member, RaftNode, RaftStartError, keep_short};
+use crate::raft::{self, Begin, KeyFileError, Member, RaftNode, RaftStartError, keep_short};
 use crate::rpc::{self, GrpcTransport};
 use crate::shared::{HostRoutes, Shared};
 use crate::store::{Room, Watcher, WriteError, Writer};
@@ -229,7 +229,7 @@ impl Manager {
             let raft = async {
                 match metrics.wait_for(|m| m.running_state.is_err()).await {
                     Ok(metrics) => match &metrics.running_state {
-                        Err(fatal) => fatal.to_string(),
+                        Err(fatal) => raft::reason(fatal),
                         Ok(()) => String::new(),
                     },
                     Err(_) => "raft has stopped".to_owned(),

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::layout;
 use super::seal::{SealError, Sealer};
 use super::types::{Entry, LogId, StorageError, TypeConfig, Vote};
+use super::words::in_words;
 
 /// Entries by index, sealed.
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -262,7 +263,7 @@ fn place(index: u64) -> Vec<u8> {
 }
 
 fn any(error: &LogError) -> AnyError {
-    AnyError::new(error)
+    in_words(error)
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {

@@ -21,6 +21,7 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 mod types;
+mod words;
 
 pub(crate) use compact::keep_short;
 pub use key_file::KeyFileError;
@@ -32,3 +33,4 @@ pub use seal::SealError;
 pub use snapshot::SnapshotError;
 pub use state_machine::StateMachineError;
 pub(crate) use types::{Command, Member, Raft, RaftId, Transaction};
+pub(crate) use words::reason;

@@ -16,6 +16,7 @@ use super::network::{Network, RaftTransport};
 use super::snapshot::SnapshotFile;
 use super::state_machine::{StateMachine, StateMachineError};
 use super::types::{Entry, LogId, Member, Raft, RaftId, StorageError, Vote};
+use super::words::reason;
 use crate::store::StoreCell;
 
 /// A follower that is behind by more entries gets a snapshot instead.
@@ -67,7 +68,7 @@ pub enum RaftStartError {
 }
 
 fn raft_error(error: impl std::error::Error + Send + Sync + 'static) -> RaftStartError {
-    RaftStartError::Raft(Box::new(error))
+    RaftStartError::Raft(reason(&error).into())
 }
 
 /// A started raft member with its store.

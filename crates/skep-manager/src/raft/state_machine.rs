@@ -11,6 +11,7 @@ use super::snapshot::{SnapshotError, SnapshotFile};
 use super::types::{
     Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig,
 };
+use super::words::in_words;
 use crate::store::{StoreCell, TransactionError, TransactionResult};
 
 /// Pause before a snapshot that could not be written is written again.
@@ -76,18 +77,17 @@ impl SnapshotBuilder {
         loop {
             let (store, file, meta) = (self.store.clone(), self.file.clone(), meta.clone());
             let written = tokio::task::spawn_blocking(move || {
-                let json =
-                    serde_json::to_string(&store.snapshot()).map_err(|e| AnyError::new(&e))?;
+                let json = serde_json::to_string(&store.snapshot()).map_err(|e| in_words(&e))?;
                 Ok(file.save(&meta, json.clone()).map(|()| json))
             });
             let error = match written.await {
                 Ok(Ok(Ok(json))) => return Ok(json),
                 Ok(Ok(Err(error))) => error,
                 Ok(Err(error)) => return Err(error),
-                Err(error) => return Err(AnyError::new(&error)),
+                Err(error) => return Err(in_words(&error)),
             };
             if self.alive.strong_count() == 0 {
-                return Err(AnyError::new(&error));
+                return Err(in_words(&error));
             }
             let error = skep_types::report(&error);
             if let Some(failures) = trouble.failed(Instant::now(), &error) {
@@ -182,15 +182,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), StorageError> {
         let bytes = snapshot.into_inner();
         let bad = |e: AnyError| StorageIOError::read_snapshot(Some(meta.signature()), e);
-        let store = decode(&bytes).map_err(|e| bad(AnyError::new(&e)))?;
-        let json = String::from_utf8(bytes).map_err(|e| bad(AnyError::new(&e)))?;
+        let store = decode(&bytes).map_err(|e| bad(in_words(&e)))?;
+        let json = String::from_utf8(bytes).map_err(|e| bad(in_words(&e)))?;
         let (file, kept) = (self.file.clone(), meta.clone());
         let saved = tokio::task::spawn_blocking(move || file.save(&kept, json)).await;
         let failed = |e: AnyError| StorageIOError::write_snapshot(Some(meta.signature()), e);
         match saved {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(failed(AnyError::new(&e)).into()),
-            Err(e) => return Err(failed(AnyError::new(&e)).into()),
+            Ok(Err(e)) => return Err(failed(in_words(&e)).into()),
+            Err(e) => return Err(failed(in_words(&e)).into()),
         }
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -203,8 +203,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let failed = |e: AnyError| StorageIOError::read_snapshot(None, e);
         match tokio::task::spawn_blocking(move || file.load()).await {
             Ok(Ok(snapshot)) => Ok(snapshot),
-            Ok(Err(e)) => Err(failed(AnyError::new(&e)).into()),
-            Err(e) => Err(failed(AnyError::new(&e)).into()),
+            Ok(Err(e)) => Err(failed(in_words(&e)).into()),
+            Err(e) => Err(failed(in_words(&e)).into()),
         }
     }
 }
