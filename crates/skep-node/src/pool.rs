@@ -1,6 +1,5 @@
-use std::net::Ipv6Addr;
-
-use skep_types::defaults::{ADDRESS_POOL, DATA_PATH_PORTS, MAX_SUBNET_SIZE, SUBNET_SIZE};
+use skep_types::check::{self, PoolFault};
+use skep_types::defaults::{ADDRESS_POOL, DATA_PATH_PORTS};
 use skep_types::{Cidr, HostRoute};
 
 use crate::NodeError;
@@ -21,33 +20,12 @@ pub(crate) fn check_pools(
     pools: &[String],
     subnet_size: u32,
 ) -> Result<(Vec<String>, u32), NodeError> {
-    let size = if subnet_size == 0 { SUBNET_SIZE } else { subnet_size };
-    let mut nets: Vec<Cidr> = Vec::new();
-    for text in pools {
-        let net = parse(text)?;
-        if size > MAX_SUBNET_SIZE {
-            return Err(NodeError::Invalid(format!(
-                "subnet size is out of range: {size}: must be at most {MAX_SUBNET_SIZE}"
-            )));
-        }
-        if u32::from(net.prefix()) > size {
-            return Err(NodeError::Invalid(format!(
-                "invalid CIDR: \"{text}\". Subnet size is too small for pool: {size}"
-            )));
-        }
-        if let Some(other) = nets.iter().find(|other| other.overlaps(&net)) {
-            return Err(NodeError::Invalid(format!(
-                "invalid CIDR: \"{text}\" overlaps with \"{other}\""
-            )));
-        }
-        nets.push(net);
-    }
-    if size > MAX_SUBNET_SIZE {
-        return Err(NodeError::Invalid(format!(
-            "subnet size is out of range: {size}: must be at most {MAX_SUBNET_SIZE}"
-        )));
-    }
-    Ok((nets.iter().map(Cidr::to_string).collect(), size))
+    let (pools, size) = check::swarm_pools(pools, subnet_size).map_err(refused)?;
+    Ok((pools.iter().map(Cidr::to_string).collect(), size))
+}
+
+fn refused(fault: PoolFault) -> NodeError {
+    NodeError::Invalid(fault.to_string())
 }
 
 /// Refuses pools (canonical; none for the default) of which this host's routes leave no piece: the
@@ -62,7 +40,7 @@ pub(crate) fn check_pool_routes(
     let size = u8::try_from(subnet_size).unwrap_or(u8::MAX);
     let mut first = None;
     for pool in pools {
-        let pool = parse(pool)?;
+        let pool = check::pool_text(pool).map_err(refused)?;
         // A pool smaller than its pieces is refused elsewhere.
         for piece in (0..).map_while(|number| pool.subnet(size, number)) {
             match routes.iter().find(|route| route.reserves(piece.addr(), size)) {
@@ -79,46 +57,10 @@ pub(crate) fn check_pool_routes(
     )))
 }
 
-/// The network that a text names, host bits cleared.
-fn parse(text: &str) -> Result<Cidr, NodeError> {
-    let address = text.split_once('/').map(|(address, _)| address);
-    if address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
-        return Err(NodeError::Invalid(format!(
-            "invalid CIDR: \"{text}\". IPv6 default address pools are not supported"
-        )));
-    }
-    let cidr = text.parse::<Cidr>().map_err(|error| NodeError::Invalid(error.to_string()))?;
-    Ok(cidr.network())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use skep_types::RouteKind;
-
-    fn pools(texts: &[&str], size: u32) -> Result<(Vec<String>, u32), String> {
-        let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
-        check_pools(&texts, size).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn pools_are_canonical_and_disjoint() {
-        assert_eq!(pools(&["10.20.3.4/16"], 0), Ok((vec!["10.20.0.0/16".to_owned()], 24)));
-        assert_eq!(pools(&[], 26), Ok((vec![], 26)));
-        let overlap = pools(&["10.0.0.0/8", "10.1.0.0/16"], 0).unwrap_err();
-        assert_eq!(overlap, "invalid CIDR: \"10.1.0.0/16\" overlaps with \"10.0.0.0/8\"");
-        assert!(pools(&["10.0.0.0/8", "11.0.0.0/8", "0.0.0.0/0"], 0).is_err());
-    }
-
-    #[test]
-    fn bad_pools_are_named() {
-        for bad in ["10.0.0.0", "10.0.0/8", "10.0.0.0/33", "x/8", "10.0.0.0/"] {
-            assert_eq!(pools(&[bad], 0), Err(format!("invalid CIDR address: {bad}")));
-        }
-        assert!(pools(&["10.0.0.0/26"], 24).is_err());
-        assert!(pools(&["10.0.0.0/8"], 30).is_err());
-        assert!(pools(&["fd00::/64"], 0).is_err());
-    }
 
     #[test]
     fn a_pool_that_leads_elsewhere_as_a_whole_is_refused() {

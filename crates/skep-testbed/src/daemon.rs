@@ -26,17 +26,14 @@ impl Daemon {
         cgroup_parent: &str,
         more: &[&str],
     ) -> Result<Self> {
-        let log = host.folder().join("daemon.log");
+        let log = host.log_path();
         let file = File::options()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("open {}", log.display()))?;
-        let pidfile = "/run/docker.pid";
-        let mut command: Command =
-            host.command(skep, &["daemon", "--cgroup-parent", cgroup_parent]);
+        let mut command: Command = host.command(skep, &arguments(cgroup_parent));
         let child = command
-            .args(["--pidfile", pidfile])
             .args(more)
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("share the log")?)
@@ -93,6 +90,11 @@ impl Daemon {
             .collect::<Vec<_>>()
             .join("\n")
     }
+}
+
+/// What every daemon of a bed is started with.
+pub(crate) fn arguments(cgroup_parent: &str) -> [&str; 5] {
+    ["daemon", "--cgroup-parent", cgroup_parent, "--pidfile", "/run/docker.pid"]
 }
 
 /// `nsenter -p` forks: the daemon is its only child.

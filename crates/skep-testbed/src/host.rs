@@ -137,6 +137,16 @@ impl Host {
         Daemon::start(self, &self.skep, &self.cgroup_parent, more)
     }
 
+    /// What [`Host::daemon`] starts, as a line to type on the host.
+    pub fn daemon_line(&self, skep: &Path) -> String {
+        format!("{} {}", skep.display(), crate::daemon::arguments(&self.cgroup_parent).join(" "))
+    }
+
+    /// Where its daemons log, as the machine sees it.
+    pub fn log_path(&self) -> PathBuf {
+        self.folder.join("daemon.log")
+    }
+
     /// A command that will run on the host.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
         self.spaces.command(program, args)

@@ -80,6 +80,19 @@ impl Cidr {
         self.covers(other) || other.covers(self)
     }
 
+    /// Why no network can have this subnet, if none can: it has addresses that the kernel never takes for a
+    /// host's. Link-local ones are, as with Docker, the user's business.
+    pub fn unusable(&self) -> Option<&'static str> {
+        let block = |a, prefix| Self(Ipv4Net::new_assert(Ipv4Addr::new(a, 0, 0, 0), prefix));
+        let blocks = [
+            (block(0, 8), "it has addresses of 0.0.0.0/8, which mean \"this host\""),
+            (block(127, 8), "it has loopback addresses (127.0.0.0/8)"),
+            (block(224, 4), "it has multicast addresses (224.0.0.0/4)"),
+            (Self::host(Ipv4Addr::BROADCAST), "it has the address of all hosts, 255.255.255.255"),
+        ];
+        blocks.into_iter().find(|(block, _)| self.overlaps(block)).map(|(_, why)| why)
+    }
+
     /// The same prefix length around another address.
     #[must_use]
     pub fn with_addr(&self, addr: Ipv4Addr) -> Self {
@@ -203,6 +216,30 @@ mod tests {
             let (one, other) = (cidr(one), cidr(other));
             assert_eq!((one.covers(&other), one.overlaps(&other)), (covers, overlaps));
             assert_eq!(other.overlaps(&one), overlaps, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_no_network_can_have() {
+        for (text, why) in [
+            ("127.0.0.0/8", Some("loopback")),
+            ("127.1.2.0/24", Some("loopback")),
+            ("0.0.0.0/8", Some("this host")),
+            ("0.0.0.0/0", Some("this host")),
+            ("64.0.0.0/2", Some("loopback")),
+            ("224.0.0.0/4", Some("multicast")),
+            ("239.255.0.0/16", Some("multicast")),
+            ("240.0.0.0/4", Some("all hosts")),
+            ("255.255.255.0/24", Some("all hosts")),
+            ("240.1.0.0/16", None),
+            ("169.254.0.0/16", None),
+            ("126.0.0.0/8", None),
+            ("128.0.0.0/8", None),
+            ("10.0.0.0/8", None),
+        ] {
+            let found = cidr(text).unusable();
+            assert_eq!(found.is_some(), why.is_some(), "{text}: {found:?}");
+            assert!(found.unwrap_or("").contains(why.unwrap_or("")), "{text}: {found:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use skep_container::cgroup::Layout;
 use skep_net::Check;
 
 /// Looks at rights, file systems and control groups. The network's own checks are
@@ -36,9 +37,17 @@ pub fn host() -> Vec<Check> {
         ("freezer", "docker pause"),
         ("blkio", "limits and statistics of block devices"),
     ];
+    let groups = Layout::host();
+    let trouble = groups.trouble();
+    checks.push(Check {
+        feature: "control groups",
+        available: trouble.is_none(),
+        detail: trouble.unwrap_or_default(),
+        disables: "all limits and statistics of containers, and docker pause",
+    });
     checks.extend(table.map(|(controller, disables)| Check {
         feature: controller,
-        available: has_controller(controller),
+        available: groups.controller(controller).is_some(),
         detail: "control group controller".to_owned(),
         disables,
     }));
@@ -58,23 +67,5 @@ fn capability(bit: u32, feature: &'static str, disables: &'static str) -> Check 
         available: effective >> bit & 1 == 1,
         detail: "capability of the daemon".to_owned(),
         disables,
-    }
-}
-
-/// A v1 hierarchy, or a v2 controller; v2 does devices and freezing without a controller.
-fn has_controller(name: &str) -> bool {
-    let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-    match v2 {
-        Ok(list) => {
-            let v2_name = if name == "blkio" { "io" } else { name };
-            matches!(name, "devices" | "freezer") || list.split_whitespace().any(|c| c == v2_name)
-        }
-        Err(_) => std::fs::read_to_string("/proc/mounts").unwrap_or_default().lines().any(|line| {
-            let mut words = line.split(' ').skip(2);
-            words.next() == Some("cgroup")
-                && words
-                    .next()
-                    .is_some_and(|options| options.split(',').any(|option| option == name))
-        }),
     }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use skep_api::{Backend, Metrics, MetricsSource, Product};
 use skep_engine::{Engine, EngineConfig, Reloadable};
 use skep_node::{NodeConfig, SwarmNode};
+use skep_types::Cidr;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -216,8 +217,11 @@ fn engine_config(settings: &Settings) -> Result<EngineConfig> {
         config.mtu = u16::try_from(mtu).context("use the MTU")?;
     }
     if let Some(bip) = &settings.bip {
-        config.default_bridge.address =
-            Some(bip.parse().with_context(|| format!("use --bip {bip}"))?);
+        let address: Cidr = bip.parse().with_context(|| format!("use --bip {bip}"))?;
+        if let Some(why) = address.unusable() {
+            bail!("use --bip {bip}: {why}");
+        }
+        config.default_bridge.address = Some(address);
     }
     if let Some(parent) = &settings.cgroup_parent {
         config.cgroup_parent.clone_from(parent);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use nix::unistd::{AccessFlags, access};
+
 /// Which interface a controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -123,6 +125,18 @@ impl Layout {
         points
     }
 
+    /// Why containers can have no control groups here, if they cannot.
+    pub fn trouble(&self) -> Option<String> {
+        let points = self.hierarchies();
+        if points.is_empty() {
+            return Some("no control groups are mounted".to_owned());
+        }
+        points.into_iter().find_map(|point| {
+            let error = access(point, AccessFlags::W_OK).err()?;
+            Some(format!("control groups in {} cannot be made: {}", point.display(), error.desc()))
+        })
+    }
+
     /// The hierarchies by which a service manager knows a service's processes.
     pub fn of_service_manager(&self) -> Vec<&Path> {
         self.controllers
@@ -181,6 +195,20 @@ mod tests {
         assert_eq!(layout.controller("memory"), None, "mounted for another root only");
         assert_eq!(layout.hierarchies().len(), 3);
         assert_eq!(layout.of_service_manager().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told() {
+        let told = |point: &str| {
+            let line = format!("31 30 0:27 / {point} rw shared:10 - cgroup2 cgroup2 rw\n");
+            Layout::parse(&line).trouble()
+        };
+        assert_eq!(Layout::parse("").trouble().unwrap(), "no control groups are mounted");
+        let temp = tempfile::tempdir().unwrap();
+        assert_eq!(told(temp.path().to_str().unwrap()), None);
+        // The kernel lets nobody write there.
+        let refused = told("/proc/self/map_files/none").unwrap();
+        assert!(refused.contains("/proc/self/map_files/none cannot be made"), "{refused}");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use skep_types::{
     Annotations, Cidr, Cluster, ClusterId, ClusterSpec, Driver, IpamOptions, Nanos, Network,
-    NetworkSpec, PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version, defaults,
+    NetworkSpec, PREDEFINED_LABEL, RaftConfig, RootCa, Timestamp, Version, check, defaults,
 };
 
 use super::{ControlError, check_version, keys, task_spec};
@@ -61,8 +61,12 @@ pub fn create_cluster(
     let mut spec = seed.spec;
     set_defaults(&mut spec);
     check_spec(store, &spec, None)?;
-    let subnet_size = if seed.subnet_size == 0 { defaults::SUBNET_SIZE } else { seed.subnet_size };
-    let pools = check_pools(&seed.default_addr_pool, subnet_size)?;
+    let (pools, subnet_size) = check::swarm_pools(&seed.default_addr_pool, seed.subnet_size)
+        .map_err(|fault| ControlError::invalid(fault.to_string()))?;
+    let mut pools: Vec<String> = pools.iter().map(Cidr::to_string).collect();
+    if pools.is_empty() {
+        pools.push(defaults::ADDRESS_POOL.to_owned());
+    }
     check_data_path_port(seed.data_path_port)?;
     let mut cluster = Cluster {
         id: seed.id,
@@ -207,36 +211,6 @@ fn check_raft(raft: &RaftConfig, old: Option<&RaftConfig>) -> Result<(), Control
         ));
     }
     Ok(())
-}
-
-fn check_pools(pools: &[String], subnet_size: u32) -> Result<Vec<String>, ControlError> {
-    if subnet_size > defaults::MAX_SUBNET_SIZE {
-        return Err(ControlError::invalid(format!(
-            "subnet size is out of range: {subnet_size}, must be at most {}",
-            defaults::MAX_SUBNET_SIZE
-        )));
-    }
-    if pools.is_empty() {
-        return Ok(vec![defaults::ADDRESS_POOL.to_owned()]);
-    }
-    let mut nets: Vec<Cidr> = Vec::new();
-    for pool in pools {
-        let net: Cidr = pool
-            .parse()
-            .map_err(|_| ControlError::invalid(format!("invalid default address pool {pool}")))?;
-        if u32::from(net.prefix()) > subnet_size {
-            return Err(ControlError::invalid(format!(
-                "default address pool {pool} is smaller than the subnet size {subnet_size}"
-            )));
-        }
-        if let Some(other) = nets.iter().find(|other| other.overlaps(&net)) {
-            return Err(ControlError::invalid(format!(
-                "default address pools {other} and {pool} overlap"
-            )));
-        }
-        nets.push(net);
-    }
-    Ok(nets.iter().map(|net| net.network().to_string()).collect())
 }
 
 fn check_data_path_port(port: u32) -> Result<(), ControlError> {

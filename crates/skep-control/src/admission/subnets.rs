@@ -67,6 +67,9 @@ fn check_config(config: &IpamConfig) -> Result<Option<Cidr>, ControlError> {
             subnet.network()
         )));
     }
+    if let Some(why) = subnet.unusable() {
+        return Err(ControlError::invalid(format!("invalid subnet {subnet}: {why}")));
+    }
     if subnet.prefix() > 30 {
         return Err(ControlError::invalid(format!(
             "invalid subnet {subnet}: prefix length must be at most 30"

@@ -48,6 +48,10 @@ fn refusals() {
              10.9.0.128/25 is in use by network demo",
         ),
         (with_subnet("x", "10.9.1.7/24"), "invalid subnet 10.9.1.7/24: it should be 10.9.1.0/24"),
+        (
+            with_subnet("x", "127.0.0.0/8"),
+            "invalid subnet 127.0.0.0/8: it has loopback addresses (127.0.0.0/8)",
+        ),
         (with_subnet("x", "nonsense"), "invalid subnet nonsense: invalid CIDR address"),
         (
             with_subnet("x", "fd00::/64"),

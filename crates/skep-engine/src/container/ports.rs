@@ -146,9 +146,11 @@ pub fn with_protocol(port: &str) -> String {
 
 /// Whether a filter value (`80`, `80/udp`, `8000-8080/tcp`) names the port.
 pub fn filter_matches(filter: &str, port: u16, protocol: Protocol) -> Option<bool> {
-    let (range, wanted) = filter.split_once('/').unwrap_or((filter, "tcp"));
+    let (range, wanted) = filter.split_once('/').unwrap_or((filter, ""));
     let (first, last) = parse_host_ports(range).ok().filter(|r| *r != (0, 0))?;
-    Some((first..=last).contains(&port) && wanted == protocol.as_str())
+    // As Docker: none means TCP, any case will do, and no port has an unknown one.
+    let wanted = if wanted.is_empty() { Ok(Protocol::Tcp) } else { wanted.parse() };
+    Some((first..=last).contains(&port) && wanted == Ok(protocol))
 }
 
 #[cfg(test)]
@@ -219,6 +221,9 @@ mod tests {
     fn filters() {
         assert_eq!(filter_matches("80", 80, Protocol::Tcp), Some(true));
         assert_eq!(filter_matches("80/udp", 80, Protocol::Tcp), Some(false));
+        assert_eq!(filter_matches("80/UDP", 80, Protocol::Udp), Some(true));
+        assert_eq!(filter_matches("80/", 80, Protocol::Tcp), Some(true));
+        assert_eq!(filter_matches("80/other", 80, Protocol::Tcp), Some(false));
         assert_eq!(filter_matches("8000-8100/tcp", 8080, Protocol::Tcp), Some(true));
         assert_eq!(filter_matches("x", 80, Protocol::Tcp), None);
     }

@@ -81,9 +81,13 @@ impl Engine {
         let damaged = damaged.chain(volumes.iter().filter_map(|(record, _)| record.damaged()));
         let damaged = damaged.chain(self.inner.images.problems());
         warnings.extend(damaged.map(|what| format!("WARNING: {what}")));
-        for (controller, limit) in
-            [("memory", "memory limit"), ("pids", "pids limit"), ("cpuset", "cpuset")]
-        {
+        warnings.extend(groups.trouble().map(|trouble| format!("WARNING: {trouble}")));
+        for (controller, limit) in [
+            ("memory", "memory limit"),
+            ("cpu", "cpu cfs quota"),
+            ("cpuset", "cpuset"),
+            ("pids", "pids limit"),
+        ] {
             if groups.controller(controller).is_none() {
                 warnings.push(format!("WARNING: No {limit} support"));
             }

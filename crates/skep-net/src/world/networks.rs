@@ -411,6 +411,9 @@ fn check_subnet(spec: &IpamSpec) -> Result<Subnet> {
     if !(8..=30).contains(&network.prefix()) {
         return Err(invalid("subnet", subnet.to_string(), "the prefix length must be 8 to 30"));
     }
+    if let Some(why) = network.unusable() {
+        return Err(invalid("subnet", subnet.to_string(), why));
+    }
     if let Some(range) = spec.ip_range
         && (range.prefix() < network.prefix() || !network.contains(range.addr()))
     {

@@ -114,9 +114,24 @@ fn keep(nodes: &[Host], client: &Host) -> Result<()> {
             format!("\x20 nsenter -t {} -a sh      # {}: try docker ps\n", node.pid(), node.name())
         })
         .collect();
+    let skep = executable("skep")?;
+    let daemons: String = nodes
+        .iter()
+        .map(|node| {
+            format!(
+                "{0}, {1}. Ended, it is started again with\n\
+                 \x20 nsenter -t {2} -a {3} >>{1} 2>&1 &\n",
+                node.name(),
+                node.log_path().display(),
+                node.pid(),
+                node.daemon_line(&skep)
+            )
+        })
+        .collect();
     say(&format!(
         "The hosts stay up until you press Ctrl-C. A shell on each, from another terminal:\n\
-         {shells}\x20 nsenter -t {} -a sh      # client: try curl http://{}:8080/",
+         {shells}\x20 nsenter -t {} -a sh      # client: try curl http://{}:8080/\n\
+         The daemons' logs:\n{daemons}",
         client.pid(),
         nodes[0].address()
     ))?;

@@ -1,7 +1,10 @@
 use serde::Deserialize;
-use skep_types::Cidr;
+use skep_types::{Cidr, check};
 
 use super::ConfigError;
+
+/// The largest prefix length of a network of this host: it needs room for its gateway and a container.
+const MAX_SIZE: u32 = 30;
 
 /// A pool that new local networks take their subnets from: `base` cut into networks of `size` bits.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,10 +41,8 @@ impl AddressPool {
         let whole = format!("{},{}", self.base, self.size);
         let base = self.base.parse::<Cidr>();
         let base = base.map_err(|_| refuse(&whole, "the base is no IPv4 network"))?;
-        if self.size < base.prefix() || self.size > 30 {
-            return Err(refuse(&whole, "the size must be between the base's prefix length and 30"));
-        }
-        Ok(())
+        check::pool(base.network(), self.size.into(), MAX_SIZE)
+            .map_err(|fault| refuse(&whole, &fault.to_string()))
     }
 }
 
@@ -64,7 +65,13 @@ mod tests {
         for text in ["10.0.0.0/8", "base=10.0.0.0/8", "base=10.0.0.0/8,size=x"] {
             assert!(AddressPool::parse_flag(text).is_err(), "{text}");
         }
-        for (base, size) in [("10.0.0.0/8", 7), ("10.0.0.0", 24), ("10.0.0.0/8", 31), ("x/8", 24)] {
+        for (base, size) in [
+            ("10.0.0.0/8", 7),
+            ("10.0.0.0", 24),
+            ("10.0.0.0/8", 31),
+            ("x/8", 24),
+            ("127.0.0.0/8", 24),
+        ] {
             assert!(AddressPool { base: base.into(), size }.check().is_err(), "{base} {size}");
         }
     }
