@@ -91,7 +91,7 @@ impl EngineConfig {
             default_shm_size: defaults::SHM_SIZE,
             default_ulimits: Vec::new(),
             init: false,
-            stop_timeout_secs: defaults::STOP_GRACE.0 / 1_000_000_000,
+            stop_timeout_secs: defaults::STOP_GRACE.whole_secs(),
             debug: false,
         }
     }

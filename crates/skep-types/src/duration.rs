@@ -33,6 +33,11 @@ impl Nanos {
         Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
     }
 
+    /// Whole seconds, towards zero: Docker's containers know no parts of a second.
+    pub const fn whole_secs(self) -> i64 {
+        self.0 / 1_000_000_000
+    }
+
     pub const fn is_negative(self) -> bool {
         self.0 < 0
     }

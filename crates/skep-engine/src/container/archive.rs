@@ -82,7 +82,7 @@ impl Engine {
         Ok((stat, output))
     }
 
-    /// Unpacks a tar, perhaps compressed with gzip or zstd, into a folder of a container.
+    /// Unpacks a tar, perhaps compressed (gzip, zstd, bzip2, xz), into a folder of a container.
     ///
     /// # Errors
     /// `NoSuchContainer`, `NoSuchPath`, `Invalid` when the path is no folder or the archive is

@@ -6,13 +6,15 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
-use super::spool::{Member, write_error};
+use super::{
+    load::publish_layer,
+    spool::{Member, write_error},
+};
 use crate::{
     config::{History, ImageConfig, RootFs, RunConfig},
     digest::{Hashing, ImageId},
     dockerfile,
     error::{Error, Result},
-    manifest::Descriptor,
     platform::Platform,
     progress::Progress,
     reference::{Reference, ReferenceError},
@@ -75,10 +77,7 @@ fn import<R: Read + Send>(
     let mut bounded = crate::compress::Bounded::new(&mut archive, limit);
     io::copy(&mut bounded, &mut out).map_err(|e| write_error(e, &path))?;
     let (_, digest, size) = out.finish();
-    work.publish(&path, digest, size)?;
-    let member = Member { path, digest, size };
-    let media_type = super::load::compression_of(work, &member)?.layer_media_type();
-    let blob = Descriptor::new(media_type, digest, size);
+    let blob = publish_layer(work, &Member { path, digest, size })?;
     let new = NewLayer { parent: None, diff_id: None, blob, progress: &|_| {} };
     let (_, diff_id) = work.store().add_layer(work, new)?;
     let created = OffsetDateTime::now_utc().format(&Rfc3339).ok();

@@ -1,6 +1,6 @@
 //! `docker load`.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
@@ -9,15 +9,15 @@ use super::{
     docker,
     found::Found,
     oci,
-    spool::{Member, Spool, invalid},
+    spool::{Member, Spool, invalid, write_error},
 };
 use crate::{
-    compress::Compression,
+    compress::{Bounded, decoder},
     config::ImageConfig,
-    digest::{ChainId, DiffId},
+    digest::{ChainId, DiffId, Hashing},
     error::{ArchiveError, Error, Result},
     image::LoadedImage,
-    manifest::Descriptor,
+    manifest::{Descriptor, media_type::OCI_LAYER},
     platform::Platform,
     progress::Progress,
     reference::Reference,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Images {
-    /// `docker load`: an archive made by `docker save`, or an OCI image layout; plain, gzip or zstd,
+    /// `docker load`: an archive made by `docker save`, or an OCI image layout; plain, gzip, zstd, bzip2 or xz,
     /// as are its layers. Of an index with several platforms, this host's image is taken.
     ///
     /// Reads the archive to its end. Dropping the future does not stop it before the reader ends.
@@ -120,34 +120,49 @@ fn add(
     if work.pin_layer(chain) {
         return Ok(chain);
     }
-    // A blob used twice was moved by the first use.
-    if work.pin_blob(member.digest).is_none() {
-        work.publish(&member.path, member.digest, member.size)?;
-    }
-    let media_type = match media_type {
-        Some(media_type) => media_type.to_owned(),
-        None => compression_of(work, member)?.layer_media_type().to_owned(),
+    let blob = match media_type {
+        Some(media_type) => {
+            // A blob used twice was moved by the first use.
+            if work.pin_blob(member.digest).is_none() {
+                work.publish(&member.path, member.digest, member.size)?;
+            }
+            Descriptor::new(media_type, member.digest, member.size)
+        }
+        None => publish_layer(work, member)?,
     };
     let id = diff_id.short();
-    let step = (member.size / 100).max(64 << 10);
+    let size = blob.size;
+    let step = (size / 100).max(64 << 10);
     let next = std::sync::atomic::AtomicU64::new(0);
     let report = |read: u64| {
         use std::sync::atomic::Ordering::Relaxed;
-        if read >= next.load(Relaxed) || read == member.size {
+        if read >= next.load(Relaxed) || read == size {
             next.store(read + step, Relaxed);
-            progress.bytes(&id, "Loading layer", read, Some(member.size));
+            progress.bytes(&id, "Loading layer", read, Some(size));
         }
     };
-    let blob = Descriptor::new(media_type, member.digest, member.size);
     let new = NewLayer { parent, diff_id: Some(diff_id), blob, progress: &report };
     work.store().add_layer(work, new).map(|(chain, _)| chain)
 }
 
-/// How a published layer is compressed.
-pub(super) fn compression_of(work: &Work, member: &Member) -> Result<Compression> {
-    let path = work.store().files.blob(&member.digest);
-    let mut start = Vec::new();
-    let file = std::fs::File::open(&path).map_err(Error::store("open", &path))?;
-    file.take(16).read_to_end(&mut start).map_err(Error::store("read", &path))?;
-    Ok(Compression::detect(&start)?)
+/// Stores a layer as it is compressed; without a compression of which registries know no media type.
+pub(super) fn publish_layer(work: &Work, member: &Member) -> Result<Descriptor> {
+    let stored = work.store().files.blob(&member.digest);
+    let known = work.pin_blob(member.digest).is_some();
+    let path = if known { &stored } else { &member.path };
+    let file = std::fs::File::open(path).map_err(Error::store("open", path))?;
+    let (compression, plain) = decoder(file)?;
+    if let Some(media_type) = compression.layer_media_type() {
+        if !known {
+            work.publish(&member.path, member.digest, member.size)?;
+        }
+        return Ok(Descriptor::new(media_type, member.digest, member.size));
+    }
+    let (file, scratch) = work.scratch_file()?;
+    let mut out = Hashing::new(file);
+    let mut plain = Bounded::new(plain, work.store().settings.limits.layer_bytes);
+    io::copy(&mut plain, &mut out).map_err(|error| write_error(error, &scratch))?;
+    let (_, digest, size) = out.finish();
+    work.publish(&scratch, digest, size)?;
+    Ok(Descriptor::new(OCI_LAYER, digest, size))
 }

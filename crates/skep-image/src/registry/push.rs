@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     blocking::blocking,
-    compress::Compression,
     digest::{DiffId, Digest, Hashing},
     error::{Error, Result},
     manifest::{Descriptor, Manifest, media_type},
@@ -221,5 +220,5 @@ fn gzip(
             reason: format!("its content has the digest {actual}"),
         });
     }
-    Ok((Descriptor::new(Compression::Gzip.layer_media_type(), digest, size), target))
+    Ok((Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size), target))
 }

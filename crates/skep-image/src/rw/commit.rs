@@ -6,12 +6,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::error::RwError;
 use crate::{
-    compress::Compression,
     config::{History, ImageConfig, RunConfig},
     digest::{Hashing, ImageId},
     dockerfile,
     error::{Error, Result},
-    manifest::Descriptor,
+    manifest::{Descriptor, media_type},
     platform::Platform,
     reference::{Reference, ReferenceError},
     store::{Images, NewImage, NewLayer, Work},
@@ -83,7 +82,7 @@ impl Images {
             let (gzip, diff_id, _) = out.finish();
             let (_, digest, size) = gzip.finish().map_err(failed)?.finish();
             work.publish(&path, digest, size)?;
-            let blob = Descriptor::new(Compression::Gzip.layer_media_type(), digest, size);
+            let blob = Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size);
             let new = NewLayer {
                 parent: top,
                 diff_id: Some(crate::digest::DiffId(diff_id)),

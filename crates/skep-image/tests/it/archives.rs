@@ -8,7 +8,8 @@ use skep_image::{
 };
 
 use crate::support::{
-    Layer, Store, archive, collect, config, docker_archive, gzip, members, small, zstd,
+    Layer, Store, archive, bzip2, collect, config, docker_archive, gzip, huge_xz, members, small,
+    xz, zstd,
 };
 
 fn two_layers() -> (Vec<Vec<u8>>, Vec<u8>) {
@@ -25,9 +26,12 @@ async fn docker_archives_in_every_compression() {
     let (layers, config) = two_layers();
     let id = Digest::of(&config).to_string();
     let packed = vec![gzip(&layers[0]), zstd(&layers[1])];
-    for inner in [&layers, &packed] {
+    let foreign = vec![bzip2(&layers[0]), xz(&layers[1])];
+    for inner in [&layers, &packed, &foreign] {
         let plain = docker_archive(&["x:1", "localhost:5000/y:2"], inner, config.clone());
-        for outer in [plain.clone(), gzip(&plain), zstd(&plain)] {
+        let doubled = [bzip2(&plain[..1024]), bzip2(&plain[1024..])].concat();
+        let all = [plain.clone(), gzip(&plain), zstd(&plain), bzip2(&plain), xz(&plain)];
+        for outer in all.into_iter().chain([doubled]) {
             let store = Store::new();
             let loaded = store.load(outer).await.unwrap();
             assert_eq!(loaded.len(), 1);
@@ -170,7 +174,11 @@ async fn broken_archives_leave_nothing() {
         ("layers swapped", swapped, "has the digest"),
         ("a layer too few", missing, "2 diff ids for 1 layers"),
         ("bad tag", bad_tag, "must be lowercase"),
-        ("bzip2", b"BZh91AY&SY".to_vec(), "unsupported compression: bzip2"),
+        ("lz4", vec![0x04, 0x22, 0x4d, 0x18, 0], "unsupported compression: lz4"),
+        ("truncated bzip2", bzip2(&whole)[..300].to_vec(), "cannot read the image archive"),
+        ("truncated xz", xz(&whole)[..300].to_vec(), "cannot read the image archive"),
+        ("bad bzip2", b"BZh91AY&SY".to_vec(), "cannot read the image archive"),
+        ("huge window", huge_xz(&whole), "needed memory too big"),
         ("name outside", Layer::new().file("../x", b"").done(), "outside of the archive"),
         (
             "device",
@@ -209,8 +217,15 @@ async fn bombs_stop_at_the_limits() {
     let text = load(docker_archive(&["x:1"], &[gzip(&zeros)], cfg)).await;
     assert!(text.contains("more than the configured limit"), "{text}");
 
-    let outer = gzip(&Layer::new().file("z", &vec![0; 16 << 20]).done());
-    assert!(load(outer).await.contains("more than the configured limit"));
+    let outer = Layer::new().file("z", &vec![0; 16 << 20]).done();
+    for outer in [gzip(&outer), bzip2(&outer), xz(&outer)] {
+        assert!(load(outer).await.contains("more than the configured limit"));
+    }
+    for inner in [bzip2(&zeros), xz(&zeros)] {
+        let cfg = config(std::slice::from_ref(&zeros), serde_json::json!({}));
+        let text = load(docker_archive(&["x:1"], &[inner], cfg)).await;
+        assert!(text.contains("more than the configured limit"), "{text}");
+    }
 
     let many = (0..200).fold(Layer::new(), |layer, n| layer.file(&format!("f{n}"), b"")).done();
     let cfg = config(std::slice::from_ref(&many), serde_json::json!({}));
@@ -232,7 +247,7 @@ async fn import_with_changes() {
     };
     let id = store
         .images
-        .import(Cursor::new(gzip(&rootfs)), options.clone(), Progress::none())
+        .import(Cursor::new(xz(&rootfs)), options.clone(), Progress::none())
         .await
         .unwrap();
     let image = store.images.get("mine:latest").unwrap();

@@ -147,6 +147,32 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+pub fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub fn xz(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(0);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The same, saying that it takes a window of 256 MiB to read it.
+pub fn huge_xz(bytes: &[u8]) -> Vec<u8> {
+    let mut xz = xz(bytes);
+    // The header of the first block: its size in words, flags, filter, and the window's size at last.
+    let end = 12 + (usize::from(xz[12]) + 1) * 4;
+    assert_eq!(xz[13..16], [0, 0x21, 1]);
+    xz[16] = 32;
+    let mut crc = flate2::Crc::new();
+    crc.update(&xz[12..end - 4]);
+    xz[end - 4..end].copy_from_slice(&crc.sum().to_le_bytes());
+    xz
+}
+
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }

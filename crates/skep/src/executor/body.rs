@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use skep_agent::ExecError;
 use skep_types::check;
 use skep_types::{
-    AppArmorMode, ContainerSpec, Limit, Mount, PortConfig, PublishMode, SeccompMode, Task,
+    AppArmorMode, ContainerSpec, Limit, Mount, Nanos, PortConfig, PublishMode, SeccompMode, Task,
 };
 
 /// Some(list) unless it is empty, as the Engine API has it.
@@ -58,7 +58,7 @@ pub fn body(
         working_dir: text(&spec.dir),
         labels: Some(labels),
         stop_signal: text(&spec.stop_signal),
-        stop_timeout: spec.stop_grace_period.map(|grace| grace.0 / 1_000_000_000),
+        stop_timeout: spec.stop_grace_period.map(Nanos::whole_secs),
         host_config: Some(host_config(task, spec, more, &published)?),
         ..Default::default()
     })
@@ -202,6 +202,25 @@ mod tests {
         assert_eq!(body.env.unwrap(), ["WHO=me"]);
         assert_eq!(body.labels.unwrap()["com.docker.swarm.task.name"], "web.1.t");
         assert_eq!(body.host_config.unwrap().extra_hosts.unwrap(), ["a:192.0.2.1", "b:192.0.2.1"]);
+    }
+
+    /// The stop takes it from the container. An end within less than a second is one at once, as with Docker.
+    #[test]
+    fn the_grace_period_is_counted_in_whole_seconds() {
+        for (grace, seconds) in [
+            (None, None),
+            (Some(0), Some(0)),
+            (Some(999), Some(0)),
+            (Some(1000), Some(1)),
+            (Some(1500), Some(1)),
+            (Some(90_000), Some(90)),
+        ] {
+            let spec = ContainerSpec {
+                stop_grace_period: grace.map(Nanos::from_millis),
+                ..Default::default()
+            };
+            assert_eq!(made(&Task::default(), &spec).stop_timeout, seconds, "{grace:?}");
+        }
     }
 
     #[test]

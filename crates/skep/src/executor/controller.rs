@@ -8,7 +8,7 @@ use skep_agent::{Controller, Dependencies, ExecError, LogOptions, LogStream};
 use skep_engine::{
     Attachment, CreateExtras, EngineError, ErrorKind, Glance, HealthStatus, Phase, StopOptions,
 };
-use skep_types::{ContainerSpec, ContainerStatus, Nanos, Node, PortStatus, Task, defaults};
+use skep_types::{ContainerSpec, ContainerStatus, Node, PortStatus, Task};
 use tokio::sync::watch;
 
 use super::{Shared, attachable, body, logs, overlay, ports, workload};
@@ -145,10 +145,9 @@ impl TaskController {
         }
     }
 
-    async fn stop(&self, container: &str, grace: Nanos) -> Result<(), ExecError> {
-        let timeout = i64::try_from(grace.to_std().as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
-        let options = StopOptions { signal: None, timeout: Some(timeout) };
-        let result = self.host.engine.container_stop(container, options).await;
+    /// Stops the task's container within its task's grace period, with which it was made.
+    async fn stop(&self, container: &str) -> Result<(), ExecError> {
+        let result = self.host.engine.container_stop(container, StopOptions::default()).await;
         stopped("stop the task's container", result)
     }
 }
@@ -280,8 +279,7 @@ impl Controller for TaskController {
         }
         let Some(container) = self.container() else { return Ok(()) };
         self.disable(&container).await;
-        let grace = self.grace();
-        self.stop(&container, grace).await
+        self.stop(&container).await
     }
 
     async fn terminate(&self) -> Result<(), ExecError> {
@@ -358,18 +356,11 @@ impl TaskController {
     /// Stops a container that its health check gave up on; the error says so.
     async fn unhealthy(&self, container: &str) -> Result<ExecError, ExecError> {
         self.disable(container).await;
-        let grace = self.grace();
-        self.stop(container, grace).await?;
+        self.stop(container).await?;
         let watched = self.watch(container).ok();
         let code = watched.map_or(1, |glances| glances.borrow().exit_code);
         let code = i32::try_from(code).unwrap_or(1);
         Ok(ExecError::Exit { code, cause: Some("unhealthy container".to_owned()) })
-    }
-
-    fn grace(&self) -> Nanos {
-        let task = self.task();
-        let spec = task.spec.container_spec.as_ref();
-        spec.and_then(|spec| spec.stop_grace_period).unwrap_or(defaults::STOP_GRACE)
     }
 }
 
