@@ -43,7 +43,7 @@ pub fn host() -> Vec<Check> {
         feature: "control groups",
         available: trouble.is_none(),
         detail: trouble.unwrap_or_default(),
-        disables: "all limits and statistics of containers, and docker pause",
+        disables: "everything: containers cannot be started",
     });
     checks.extend(table.map(|(controller, disables)| Check {
         feature: controller,

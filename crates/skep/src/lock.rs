@@ -106,8 +106,12 @@ impl PidFile {
                 .with_context(|| format!("make {}", parent.display()))?;
         }
         let text = format!("{}\n", std::process::id());
-        files::replace(path, text.as_bytes(), 0o644, Durability::Volatile)
-            .with_context(|| format!("write {}", path.display()))?;
+        files::replace(path, text.as_bytes(), 0o644, Durability::Volatile).with_context(|| {
+            format!(
+                "write the process id file {} (another can be named with --pidfile)",
+                path.display()
+            )
+        })?;
         Ok(Self(path.to_owned()))
     }
 }

@@ -36,7 +36,7 @@ pub enum ListenError {
     #[error("another daemon listens on {}", .0.display())]
     InUse(PathBuf),
     /// Something that is not a socket is in the way.
-    #[error("{} exists and is not a socket", .0.display())]
+    #[error("{} exists and is not a socket: move it away", .0.display())]
     NotASocket(PathBuf),
     /// Whoever reaches this port would be root on this host.
     #[error(

@@ -125,15 +125,19 @@ impl Layout {
         points
     }
 
-    /// Why containers can have no control groups here, if they cannot.
+    /// Why containers can have no control groups here, and so cannot be started, if that is so.
     pub fn trouble(&self) -> Option<String> {
         let points = self.hierarchies();
         if points.is_empty() {
-            return Some("no control groups are mounted".to_owned());
+            return Some("no control groups are mounted: containers cannot be started".to_owned());
         }
         points.into_iter().find_map(|point| {
             let error = access(point, AccessFlags::W_OK).err()?;
-            Some(format!("control groups in {} cannot be made: {}", point.display(), error.desc()))
+            Some(format!(
+                "control groups in {} cannot be made ({}): containers cannot be started",
+                point.display(),
+                error.desc()
+            ))
         })
     }
 
@@ -203,12 +207,13 @@ mod tests {
             let line = format!("31 30 0:27 / {point} rw shared:10 - cgroup2 cgroup2 rw\n");
             Layout::parse(&line).trouble()
         };
-        assert_eq!(Layout::parse("").trouble().unwrap(), "no control groups are mounted");
+        let none = Layout::parse("").trouble().unwrap();
+        assert!(none.starts_with("no control groups are mounted"), "{none}");
         let temp = tempfile::tempdir().unwrap();
         assert_eq!(told(temp.path().to_str().unwrap()), None);
         // The kernel lets nobody write there.
         let refused = told("/proc/self/map_files/none").unwrap();
-        assert!(refused.contains("/proc/self/map_files/none cannot be made"), "{refused}");
+        assert!(refused.contains("/proc/self/map_files/none cannot be made ("), "{refused}");
     }
 
     #[test]

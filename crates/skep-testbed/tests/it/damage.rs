@@ -45,6 +45,18 @@ fn damaged_state_files_take_nothing_with_them() -> Result<()> {
     one = restart(one, "printf x >/run/docker/net/running.json")?;
     works(&one, "running.json")?;
 
+    // Or if a folder is there, with something in it.
+    let anew = ["engine-id", "network/networks.json", "swarm/worker/tasks.db"];
+    let rest = ["daemon.lock", "image/lock", "image/reserve", "swarm/managers.json"];
+    let all = anew.iter().chain(&rest).map(|file| format!("{root}/{file}")).collect::<Vec<_>>();
+    let all = format!("{} /run/docker/net/running.json", all.join(" "));
+    one =
+        restart(one, &format!("for f in {all}; do rm -f $f && mkdir -p $f/content || exit; done"))?;
+    works(&one, "folders")?;
+    for file in anew {
+        one.host.sh(&format!("test -d {root}/{file}.damaged-2/content"))?.text()?;
+    }
+
     // A volume.
     one = restart(one, &format!("truncate -s 0 {root}/volumes/data/volume.json"))?;
     assert_eq!(one.docker("run --rm -v data:/d busybox cat /d/t")?, "row");
