@@ -5,10 +5,12 @@
 //! everything but being looked at and removed. Whether the file is repaired (the next start then takes the
 //! container over, running or not) or the container removed is the user's choice.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bollard_stubs::models::{ContainerConfig, HostConfig};
+use serde::Deserialize as _;
 use skep_container::{ControlError, Handle, Status};
 use skep_net::SandboxId;
 
@@ -28,13 +30,14 @@ pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
         return None;
     }
     let created = std::fs::metadata(dir).and_then(|meta| meta.modified());
+    let legible = Legible::read(dir, &id);
     let record = Record {
-        name: name_in(dir, &id).unwrap_or_default(),
+        name: legible.name.unwrap_or_default(),
         created: created.map_or_else(|_| util::now(), Into::into),
         path: String::new(),
         args: Vec::new(),
         image_id: String::new(),
-        config: ContainerConfig::default(),
+        config: ContainerConfig { labels: Some(legible.labels), ..ContainerConfig::default() },
         host_config: HostConfig::default(),
         mounts: Vec::new(),
         attachments: Vec::new(),
@@ -46,16 +49,46 @@ pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
     Some(Container::damaged(record, dir.to_owned()))
 }
 
-/// The name in a record of which more cannot be understood: one of a newer format, or one of which a part is
-/// lost.
-fn name_in(dir: &Path, id: &str) -> Option<String> {
-    let bytes = skep_sys::files::read_existing(&dir.join(record::FILE)).ok()?;
-    let whole: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
-    let name = match &whole {
-        Some(value) => value.get("name")?.as_str()?,
-        None => name_after(str::from_utf8(&bytes).ok()?, id)?,
-    };
-    names::check(name).ok().map(str::to_owned)
+/// What a record says of which more cannot be understood: one of a newer format, or one of which a part is lost.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Legible {
+    name: Option<String>,
+    /// All of them, or none.
+    labels: HashMap<String, String>,
+}
+
+impl Legible {
+    fn read(dir: &Path, id: &str) -> Self {
+        let Ok(bytes) = skep_sys::files::read_existing(&dir.join(record::FILE)) else {
+            return Self::default();
+        };
+        let whole: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+        let (name, labels) = match (&whole, str::from_utf8(&bytes)) {
+            (Some(value), _) => {
+                let labels = value.pointer("/config/Labels");
+                let labels = labels.and_then(|labels| HashMap::deserialize(labels).ok());
+                (value.get("name").and_then(|name| name.as_str()), labels)
+            }
+            (None, Ok(text)) => {
+                let name = name_after(text, id);
+                // Without the name before it, it may be anything's.
+                (name, name.and_then(|_| labels_in(text)))
+            }
+            (None, Err(_)) => (None, None),
+        };
+        let name = name.filter(|name| names::check(name).is_ok()).map(str::to_owned);
+        Self { name, labels: labels.unwrap_or_default() }
+    }
+}
+
+/// The labels in what is left of a record, as we write it: those of its mounts come later.
+fn labels_in(text: &str) -> Option<HashMap<String, String>> {
+    // Within a value the quotation marks would be escaped.
+    let (_, config) = text.split_once("\"config\"")?;
+    let config = config.split("\"host_config\"").next()?;
+    let (_, rest) = config.split_once("\"Labels\"")?;
+    let rest = rest.trim_start().strip_prefix(':')?;
+    serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
 }
 
 /// The name that follows the id in what is left of a record, as we write it. Other names in it are those of
@@ -212,7 +245,49 @@ mod tests {
             (String::new(), None),
         ] {
             std::fs::write(dir.path().join(record::FILE), &text).unwrap();
-            assert_eq!(name_in(dir.path(), &id).as_deref(), name, "{text}");
+            assert_eq!(Legible::read(dir.path(), &id).name.as_deref(), name, "{text}");
         }
+    }
+
+    /// By these the swarm knows its tasks' containers.
+    #[test]
+    fn labels_are_found_in_what_is_left() {
+        let id = "ab".repeat(32);
+        let labels = HashMap::from([
+            ("com.docker.swarm.task.id".to_owned(), "t".to_owned()),
+            ("odd".to_owned(), "\"Labels\":{\"a\":\"b\"}".to_owned()),
+        ]);
+        let config = ContainerConfig {
+            env: Some(vec!["X=\"Labels\":{\"c\":\"d\"}".to_owned()]),
+            labels: Some(labels.clone()),
+            ..ContainerConfig::default()
+        };
+        let mount = serde_json::json!({ "Labels": { "of": "a volume" } });
+        let record = |config: &ContainerConfig| {
+            let (id, name) = (id.clone(), "web");
+            let whole = serde_json::json!({
+                "format": 99, "id": id, "name": name, "config": config, "mounts": [mount],
+            });
+            // Fields in the order in which they are written.
+            let config = serde_json::to_string(config).unwrap();
+            let text = format!(
+                r#"{{"format":1,"id":"{id}","name":"{name}","config":{config},"host_config":{{"Mounts":[{mount}]"#
+            );
+            (whole.to_string(), text)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            std::fs::write(dir.path().join(record::FILE), text).unwrap();
+            Legible::read(dir.path(), &id).labels
+        };
+        let (newer, cut) = record(&config);
+        assert_eq!(read(&newer), labels);
+        assert_eq!(read(&cut), labels);
+        let end = cut.find("Labels").unwrap() + 20;
+        assert_eq!(read(&cut[..end]), HashMap::new(), "half of them");
+        assert_eq!(read(&cut[40..]), HashMap::new(), "of whom?");
+        let (newer, cut) = record(&ContainerConfig { labels: None, ..config });
+        assert_eq!(read(&newer), HashMap::new());
+        assert_eq!(read(&cut), HashMap::new(), "those of a volume");
     }
 }

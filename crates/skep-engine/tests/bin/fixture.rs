@@ -43,6 +43,7 @@ fn daemon(words: &[std::ffi::OsString]) -> ExitCode {
                 }),
                 ..HostConfig::default()
             }),
+            labels: Some([("of".to_owned(), "a task".to_owned())].into()),
             ..ContainerCreateBody::default()
         };
         engine.container_create(Some("survivor"), None, body).await.expect("create");

@@ -150,12 +150,15 @@ fn a_damaged_record_leaves_its_container_alone() {
             ));
             assert_eq!(sh("ip -o link | grep -c veth"), cables);
         };
-        let newer = r#"{"format":99,"name":"survivor","state":"of another shape"}"#;
+        let newer = r#"{"format":99,"name":"survivor","config":{"Labels":{"of":"a task"}},"state":"of another shape"}"#;
+        let cut = std::str::from_utf8(&whole).unwrap();
+        let cut = &cut[..cut.find("host_config").unwrap()];
         // Where the record does not say the name, the network does.
         for (content, name, says) in [
             (Some(""), "survivor", "it is empty"),
             (Some("{\"id\":"), "survivor", "it is damaged"),
             (Some(newer), "survivor", "newer version"),
+            (Some(cut), "survivor", "it is damaged"),
             (None, "survivor", "config.json is missing"),
         ] {
             match content {
@@ -169,6 +172,13 @@ fn a_damaged_record_leaves_its_container_alone() {
             let (status, names) = (list[0].status.clone().unwrap(), list[0].names.clone().unwrap());
             assert!(status.starts_with("Dead (") && status.contains(says), "{status}");
             assert!(names[0].contains(name), "{names:?}");
+            // The swarm finds its tasks' containers by labels.
+            let found = engine.containers_labelled("of", Some("a task")).len();
+            assert_eq!(
+                found,
+                usize::from([Some(newer), Some(cut)].contains(&content)),
+                "{content:?}"
+            );
             let state = engine.container_inspect(&id[..12], false).await.unwrap().state.unwrap();
             assert_eq!((state.dead, state.running), (Some(true), Some(false)));
             assert!(state.error.unwrap().contains(says));
