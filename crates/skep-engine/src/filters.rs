@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use skep_types::LabelFilter;
 use skep_types::moment::moment;
 use time::OffsetDateTime;
 
@@ -145,18 +146,12 @@ impl Filters {
 
     /// Whether labels meet every value of the filter `name`: `key` or `key=value`, all of them.
     pub fn labels<'a>(&self, name: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.get(name).iter().all(|wanted| match wanted.split_once('=') {
-            Some((key, value)) => lookup(key) == Some(value),
-            None => lookup(wanted).is_some(),
-        })
+        self.get(name).iter().all(|wanted| LabelFilter::parse(wanted).fits(&lookup))
     }
 
     /// Whether labels meet no value of the filter `name` (`label!`).
     pub fn no_labels<'a>(&self, name: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> bool {
-        !self.get(name).iter().any(|wanted| match wanted.split_once('=') {
-            Some((key, value)) => lookup(key) == Some(value),
-            None => lookup(wanted).is_some(),
-        })
+        !self.get(name).iter().any(|wanted| LabelFilter::parse(wanted).fits(&lookup))
     }
 }
 

@@ -176,6 +176,11 @@ impl Default for RootFs {
 }
 
 impl ImageConfig {
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.config.labels.get(key).map(String::as_str)
+    }
+
     /// When it was created, if the document says so readably.
     pub fn created_at(&self) -> Option<OffsetDateTime> {
         OffsetDateTime::parse(self.created.as_deref()?, &Rfc3339).ok()

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use skep_types::LabelFilter;
 use time::OffsetDateTime;
 
 use crate::{
@@ -95,30 +96,6 @@ pub struct PruneFilter {
 impl Default for PruneFilter {
     fn default() -> Self {
         Self { dangling: true, until: None, labels: Vec::new(), without_labels: Vec::new() }
-    }
-}
-
-/// `key` or `key=value`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelFilter {
-    /// Label name.
-    pub key: String,
-    /// Its value; `None` fits every value.
-    pub value: Option<String>,
-}
-
-impl LabelFilter {
-    /// Splits at the first `=`.
-    pub fn parse(text: &str) -> Self {
-        match text.split_once('=') {
-            Some((key, value)) => Self { key: key.into(), value: Some(value.into()) },
-            None => Self { key: text.into(), value: None },
-        }
-    }
-
-    pub(crate) fn fits(&self, config: &ImageConfig) -> bool {
-        let label = config.config.labels.get(&self.key);
-        label.is_some_and(|value| self.value.as_ref().is_none_or(|want| want == value))
     }
 }
 

@@ -58,7 +58,7 @@ pub use digest::{ChainId, DiffId, Digest, DigestError, ImageId};
 pub use error::{ArchiveError, Conflict, Error, Result, Shared};
 pub use image::{
     Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser,
-    LabelFilter, ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, RemoveOptions, Removed,
+    ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, RemoveOptions, Removed,
 };
 pub use kind::Kind;
 pub use manifest::{Descriptor, media_type};

@@ -8,8 +8,8 @@ use bollard_stubs::models::EventMessageTypeEnum::NODE;
 use http::StatusCode;
 use serde_json::Value;
 use skep_engine::Filters;
-use skep_manager::{LabelFilter, NodeFilter};
-use skep_types::{Node, NodeMembership, NodeRole, NodeSpec};
+use skep_manager::NodeFilter;
+use skep_types::{LabelFilter, Node, NodeMembership, NodeRole, NodeSpec};
 
 use crate::backend::App;
 use crate::finish::finish;
@@ -49,7 +49,7 @@ fn node_filter(filters: &Filters) -> ApiResult<NodeFilter> {
         node_labels: filters
             .get("node.label")
             .iter()
-            .map(|label| LabelFilter::parse(label))
+            .map(|label| LabelFilter::parse_of_swarm(label))
             .collect(),
         roles: roles.collect::<ApiResult<_>>()?,
         memberships: memberships.collect::<ApiResult<_>>()?,

@@ -8,15 +8,41 @@ pub use service_status::{ServiceStatus, service_status};
 use std::sync::Arc;
 
 use skep_types::{
-    Config, Network, Node, NodeId, NodeMembership, NodeRole, Secret, Service, ServiceId,
-    ServiceMode, StringMap, Task, TaskState,
+    Config, LabelFilter, Network, Node, NodeId, NodeMembership, NodeRole, Secret, Service,
+    ServiceId, ServiceMode, StringMap, Task, TaskState,
 };
 
 use crate::Store;
 use crate::orchestrator::is_up_to_date;
 
-/// Label filters: key and wanted value; an empty value fits any.
-pub type Labels = Vec<(String, String)>;
+/// What every kind of object can be selected by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Prefixes of ids (Docker's `id`).
+    pub id_prefixes: Vec<String>,
+    /// Prefixes of names (Docker's `name`).
+    pub name_prefixes: Vec<String>,
+    /// Whole names (Docker's `names` of secrets and configs).
+    pub names: Vec<String>,
+    /// Required labels. All of them must fit.
+    pub labels: Vec<LabelFilter>,
+}
+
+impl Filter {
+    fn fits(&self, id: &str, name: &str, labels: &StringMap) -> bool {
+        self.fits_named(id, &[name], labels)
+    }
+
+    /// The same for something that has several names.
+    fn fits_named(&self, id: &str, names: &[&str], labels: &StringMap) -> bool {
+        prefix(&self.id_prefixes, id)
+            && names.iter().any(|name| {
+                prefix(&self.name_prefixes, name)
+                    && (self.names.is_empty() || self.names.iter().any(|wanted| wanted == name))
+            })
+            && has_labels(&self.labels, labels)
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModeFilter {
@@ -26,34 +52,26 @@ pub enum ModeFilter {
     GlobalJob,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceFilter {
-    pub id_prefixes: Vec<String>,
-    pub name_prefixes: Vec<String>,
-    pub labels: Labels,
+    pub common: Filter,
     pub modes: Vec<ModeFilter>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFilter {
-    pub id_prefixes: Vec<String>,
-    /// Of the host name, or of the name in the node's spec.
-    pub name_prefixes: Vec<String>,
-    /// Of the node's engine.
-    pub engine_labels: Labels,
-    /// Of the node's spec.
-    pub node_labels: Labels,
+    /// Names are the host's and that in the node's spec; labels the engine's.
+    pub common: Filter,
+    /// Of the node's spec (Docker's `node.label`).
+    pub node_labels: Vec<LabelFilter>,
     pub roles: Vec<NodeRole>,
     pub memberships: Vec<NodeMembership>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskFilter {
-    pub id_prefixes: Vec<String>,
-    /// Of the task's whole name, so a service's name fits its tasks too.
-    pub name_prefixes: Vec<String>,
-    /// Of the task's service.
-    pub labels: Labels,
+    /// The name is the task's whole one, so a service's name fits its tasks too; labels are the service's.
+    pub common: Filter,
     pub services: Vec<ServiceId>,
     pub nodes: Vec<NodeId>,
     pub desired_states: Vec<TaskState>,
@@ -61,30 +79,11 @@ pub struct TaskFilter {
     pub up_to_date: Option<bool>,
 }
 
-/// For networks, secrets and configs.
-#[derive(Clone, Debug, Default)]
-pub struct NamedFilter {
-    pub id_prefixes: Vec<String>,
-    pub names: Vec<String>,
-    pub name_prefixes: Vec<String>,
-    pub labels: Labels,
-}
-
-impl NamedFilter {
-    fn fits(&self, id: &str, name: &str, labels: &StringMap) -> bool {
-        prefix(&self.id_prefixes, id)
-            && (self.names.is_empty() || self.names.iter().any(|n| n == name))
-            && prefix(&self.name_prefixes, name)
-            && has_labels(&self.labels, labels)
-    }
-}
-
 /// Services that fit, in the order of ids.
 pub fn services(store: &Store, filter: &ServiceFilter) -> Vec<Arc<Service>> {
     let fits = |service: &&Arc<Service>| {
-        prefix(&filter.id_prefixes, service.id.as_str())
-            && prefix(&filter.name_prefixes, &service.spec.annotations.name)
-            && has_labels(&filter.labels, &service.spec.annotations.labels)
+        let annotations = &service.spec.annotations;
+        filter.common.fits(service.id.as_str(), &annotations.name, &annotations.labels)
             && any(&filter.modes, &mode_of(&service.spec.mode))
     };
     store.services().filter(fits).cloned().collect()
@@ -95,11 +94,9 @@ pub fn nodes(store: &Store, filter: &NodeFilter) -> Vec<Arc<Node>> {
     let none = StringMap::new();
     let fits = |node: &&Arc<Node>| {
         let engine = node.description.engine.as_ref().map_or(&none, |engine| &engine.labels);
-        prefix(&filter.id_prefixes, node.id.as_str())
-            && (prefix(&filter.name_prefixes, &node.description.hostname)
-                || (!node.spec.annotations.name.is_empty()
-                    && prefix(&filter.name_prefixes, &node.spec.annotations.name)))
-            && has_labels(&filter.engine_labels, engine)
+        let names = [node.description.hostname.as_str(), node.spec.annotations.name.as_str()];
+        let given = if names[1].is_empty() { 1 } else { 2 };
+        filter.common.fits_named(node.id.as_str(), &names[..given], engine)
             && has_labels(&filter.node_labels, &node.spec.annotations.labels)
             && any(&filter.roles, &node.role)
             && any(&filter.memberships, &node.spec.membership)
@@ -111,12 +108,10 @@ pub fn nodes(store: &Store, filter: &NodeFilter) -> Vec<Arc<Node>> {
 pub fn tasks(store: &Store, filter: &TaskFilter) -> Vec<Arc<Task>> {
     let fits = |task: &&Arc<Task>| {
         task.spec.network_attachment_spec.is_none()
-            && prefix(&filter.id_prefixes, task.id.as_str())
             && any(&filter.services, &task.service_id)
             && any(&filter.nodes, &task.node_id)
             && any(&filter.desired_states, &task.desired_state)
-            && (filter.name_prefixes.is_empty() || prefix(&filter.name_prefixes, &task.name()))
-            && has_labels(&filter.labels, &task.service_annotations.labels)
+            && filter.common.fits(task.id.as_str(), &task.name(), &task.service_annotations.labels)
             && filter.up_to_date.is_none_or(|wanted| {
                 let service = store.service(&task.service_id);
                 service.is_some_and(|service| is_up_to_date(store, service, task)) == wanted
@@ -129,7 +124,7 @@ pub fn tasks(store: &Store, filter: &TaskFilter) -> Vec<Arc<Task>> {
 }
 
 /// Swarm networks that fit, in the order of ids, predefined ones included.
-pub fn networks(store: &Store, filter: &NamedFilter) -> Vec<Arc<Network>> {
+pub fn networks(store: &Store, filter: &Filter) -> Vec<Arc<Network>> {
     let fits = |n: &&Arc<Network>| {
         filter.fits(n.id.as_str(), &n.spec.annotations.name, &n.spec.annotations.labels)
     };
@@ -137,7 +132,7 @@ pub fn networks(store: &Store, filter: &NamedFilter) -> Vec<Arc<Network>> {
 }
 
 /// Users' secrets that fit, in the order of ids, with their data; doors must not show it.
-pub fn secrets(store: &Store, filter: &NamedFilter) -> Vec<Arc<Secret>> {
+pub fn secrets(store: &Store, filter: &Filter) -> Vec<Arc<Secret>> {
     let fits = |s: &&Arc<Secret>| {
         !s.internal
             && filter.fits(s.id.as_str(), &s.spec.annotations.name, &s.spec.annotations.labels)
@@ -146,7 +141,7 @@ pub fn secrets(store: &Store, filter: &NamedFilter) -> Vec<Arc<Secret>> {
 }
 
 /// Configs that fit, in the order of ids.
-pub fn configs(store: &Store, filter: &NamedFilter) -> Vec<Arc<Config>> {
+pub fn configs(store: &Store, filter: &Filter) -> Vec<Arc<Config>> {
     let fits = |c: &&Arc<Config>| {
         filter.fits(c.id.as_str(), &c.spec.annotations.name, &c.spec.annotations.labels)
     };
@@ -170,8 +165,6 @@ fn prefix(wanted: &[String], value: &str) -> bool {
     wanted.is_empty() || wanted.iter().any(|prefix| value.starts_with(prefix.as_str()))
 }
 
-fn has_labels(wanted: &Labels, labels: &StringMap) -> bool {
-    wanted
-        .iter()
-        .all(|(key, value)| labels.get(key).is_some_and(|found| value.is_empty() || found == value))
+fn has_labels(wanted: &[LabelFilter], labels: &StringMap) -> bool {
+    wanted.iter().all(|filter| filter.fits(|key| labels.get(key).map(String::as_str)))
 }

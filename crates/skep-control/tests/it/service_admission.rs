@@ -2,9 +2,9 @@ use skep_control::admission::{self, ControlErrorKind};
 use skep_control::list;
 use skep_types::{
     ContainerSpec, DnsConfig, Driver, EndpointSpec, FailureAction, GlobalService, HealthConfig,
-    Limit, Mount, MountType, Nanos, NetworkAttachmentConfig, NodeRole, PluginDescription,
-    PublishMode, ReplicatedJob, ResolutionMode, ResourceRequirements, Resources, ServiceMode,
-    ServiceSpec, TaskSpec, TaskState, TmpfsOptions, Ulimit, UpdateConfig, Version,
+    LabelFilter, Limit, Mount, MountType, Nanos, NetworkAttachmentConfig, NodeRole,
+    PluginDescription, PublishMode, ReplicatedJob, ResolutionMode, ResourceRequirements, Resources,
+    ServiceMode, ServiceSpec, TaskSpec, TaskState, TmpfsOptions, Ulimit, UpdateConfig, Version,
 };
 
 use crate::sim::Sim;
@@ -416,21 +416,22 @@ fn lists() {
         names
     };
     let any = list::ServiceFilter::default();
+    let of =
+        |common: list::Filter| list::ServiceFilter { common, ..list::ServiceFilter::default() };
     assert_eq!(names(&any), ["agent", "web"]);
-    assert_eq!(
-        names(&list::ServiceFilter { name_prefixes: vec!["we".into()], ..any.clone() }),
-        ["web"]
-    );
-    assert_eq!(
-        names(&list::ServiceFilter {
-            id_prefixes: vec![agent.as_str()[..8].into()],
-            ..any.clone()
-        }),
-        ["agent"]
-    );
+    for (common, found) in [
+        (list::Filter { name_prefixes: vec!["we".into()], ..Default::default() }, "web"),
+        (list::Filter { names: vec!["web".into(), "we".into()], ..Default::default() }, "web"),
+        (
+            list::Filter { id_prefixes: vec![agent.as_str()[..8].into()], ..Default::default() },
+            "agent",
+        ),
+    ] {
+        assert_eq!(names(&of(common)), [found]);
+    }
     for (value, count) in [("", 1), ("front", 1), ("back", 0)] {
-        let labels = vec![("tier".to_owned(), value.to_owned())];
-        assert_eq!(names(&list::ServiceFilter { labels, ..any.clone() }).len(), count);
+        let labels = vec![LabelFilter::of_swarm("tier", value)];
+        assert_eq!(names(&of(list::Filter { labels, ..Default::default() })).len(), count);
     }
     let modes = vec![list::ModeFilter::Global];
     assert_eq!(names(&list::ServiceFilter { modes, ..any }), ["agent"]);
@@ -440,7 +441,13 @@ fn lists() {
     assert_eq!(tasks(&any), 4);
     assert_eq!(tasks(&list::TaskFilter { services: vec![web.clone()], ..any.clone() }), 2);
     assert_eq!(tasks(&list::TaskFilter { nodes: vec![sim.nodes[0].clone()], ..any.clone() }), 2);
-    assert_eq!(tasks(&list::TaskFilter { name_prefixes: vec!["web.1".into()], ..any.clone() }), 1);
+    assert_eq!(
+        tasks(&list::TaskFilter {
+            common: list::Filter { name_prefixes: vec!["web.1".into()], ..Default::default() },
+            ..any.clone()
+        }),
+        1
+    );
     assert_eq!(
         tasks(&list::TaskFilter { desired_states: vec![TaskState::Shutdown], ..any.clone() }),
         0
@@ -450,9 +457,12 @@ fn lists() {
 
     let workers = list::NodeFilter { roles: vec![NodeRole::Worker], ..Default::default() };
     assert_eq!(list::nodes(&sim.store, &workers).len(), 2);
-    let host = list::NodeFilter { name_prefixes: vec!["host2".into()], ..Default::default() };
+    let host = list::NodeFilter {
+        common: list::Filter { name_prefixes: vec!["host2".into()], ..Default::default() },
+        ..Default::default()
+    };
     assert_eq!(list::nodes(&sim.store, &host).len(), 1);
-    let nets = list::networks(&sim.store, &list::NamedFilter::default());
+    let nets = list::networks(&sim.store, &list::Filter::default());
     assert_eq!(nets.len(), 3);
 
     let status = list::service_status(&sim.store, &sim.service(&web));

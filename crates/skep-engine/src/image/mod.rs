@@ -9,7 +9,8 @@ use bollard_stubs::models::{
     CreateImageInfo, EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type,
     ImageDeleteResponseItem, ImagePruneResponse,
 };
-use skep_image::{Credentials, ImageId, ImageUser, LabelFilter, PruneFilter, Reference, Removed};
+use skep_image::{Credentials, ImageId, ImageUser, PruneFilter, Reference, Removed};
+use skep_types::LabelFilter;
 
 use crate::container::Phase;
 use crate::engine::Engine;

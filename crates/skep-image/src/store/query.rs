@@ -83,8 +83,11 @@ impl Images {
             let dangling = image.is_dangling();
             let keep = filter.dangling.is_none_or(|want| want == dangling)
                 && (filter.all || !dangling || !state.has_children(&record.id))
-                && filter.labels.iter().all(|label| label.fits(&record.config))
-                && !filter.without_labels.iter().any(|label| label.fits(&record.config))
+                && filter.labels.iter().all(|label| label.fits(|key| record.config.label(key)))
+                && !filter
+                    .without_labels
+                    .iter()
+                    .any(|label| label.fits(|key| record.config.label(key)))
                 && before.iter().all(|time| image.created < *time)
                 && since.iter().all(|time| image.created > *time)
                 && filter

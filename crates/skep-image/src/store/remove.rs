@@ -78,8 +78,11 @@ impl Inner {
                     && filter
                         .until
                         .is_none_or(|until| record.config.created_at().is_some_and(|t| t < until))
-                    && filter.labels.iter().all(|label| label.fits(&record.config))
-                    && !filter.without_labels.iter().any(|label| label.fits(&record.config))
+                    && filter.labels.iter().all(|label| label.fits(|key| record.config.label(key)))
+                    && !filter
+                        .without_labels
+                        .iter()
+                        .any(|label| label.fits(|key| record.config.label(key)))
             };
             state.images.keys().filter(|id| fits(id)).copied().collect()
         };

@@ -223,8 +223,12 @@ async fn bombs_stop_at_the_limits() {
     }
     for inner in [bzip2(&zeros), xz(&zeros)] {
         let cfg = config(std::slice::from_ref(&zeros), serde_json::json!({}));
-        let text = load(docker_archive(&["x:1"], &[inner], cfg)).await;
+        let archive = Cursor::new(docker_archive(&["x:1"], &[inner], cfg));
+        let error = images.load(archive, Progress::none()).await.unwrap_err();
+        let text = error.report();
         assert!(text.contains("more than the configured limit"), "{text}");
+        // Before it is stored plain, and not only when that is unpacked.
+        assert!(!matches!(error, Error::Unpack { .. }), "{text}");
     }
 
     let many = (0..200).fold(Layer::new(), |layer, n| layer.file(&format!("f{n}"), b"")).done();

@@ -1,8 +1,8 @@
 //! Names, look-ups, removal, restarts.
 
-use skep_image::{
-    ImageId, ImageUser, Kind, LabelFilter, ListFilter, PruneFilter, RemoveOptions, Removed,
-};
+use skep_image::{ImageId, ImageUser, Kind, ListFilter, PruneFilter, RemoveOptions, Removed};
+
+use skep_types::LabelFilter;
 
 use crate::support::{Layer, Store, config, docker_archive, small};
 

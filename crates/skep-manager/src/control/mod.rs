@@ -28,9 +28,7 @@ use crate::shared::Shared;
 use crate::store::{Watcher, WriteError};
 
 pub use error::{ControlError, ControlErrorKind};
-pub use filter::{
-    DesiredStateFilter, Filter, LabelFilter, ModeFilter, NodeFilter, ServiceFilter, TaskFilter,
-};
+pub use filter::{DesiredStateFilter, Filter, ModeFilter, NodeFilter, ServiceFilter, TaskFilter};
 pub use request::{
     ClusterUpdate, LogMessage, LogOptions, LogSelector, LogStream, RegistryAuth, ServiceTaskCounts,
     ServiceUpdate,

@@ -8,7 +8,7 @@ impl Control {
     /// [`skep_types::PREDEFINED_LABEL`]).
     pub async fn list_networks(&self, filter: &Filter) -> Result<Vec<Network>> {
         let store = self.read()?;
-        let found = list::networks(&store, &filter.clone().into());
+        let found = list::networks(&store, filter);
         Ok(found.iter().map(|network| Network::clone(network)).collect())
     }
 

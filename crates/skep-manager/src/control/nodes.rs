@@ -7,7 +7,7 @@ impl Control {
     /// Nodes in the order of ids.
     pub async fn list_nodes(&self, filter: &NodeFilter) -> Result<Vec<Node>> {
         let store = self.read()?;
-        let found = list::nodes(&store, &filter.clone().into());
+        let found = list::nodes(&store, filter);
         Ok(found.iter().map(|node| Node::clone(node)).collect())
     }
 

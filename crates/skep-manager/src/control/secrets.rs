@@ -7,7 +7,7 @@ use super::{Control, ControlError, Filter, Result, reference};
 impl Control {
     pub async fn list_secrets(&self, filter: &Filter) -> Result<Vec<Secret>> {
         let store = self.read()?;
-        let found = list::secrets(&store, &filter.clone().into());
+        let found = list::secrets(&store, filter);
         Ok(found.iter().map(|secret| without_data(secret)).collect())
     }
 
@@ -62,7 +62,7 @@ fn without_data(secret: &Secret) -> Secret {
 impl Control {
     pub async fn list_configs(&self, filter: &Filter) -> Result<Vec<Config>> {
         let store = self.read()?;
-        let found = list::configs(&store, &filter.clone().into());
+        let found = list::configs(&store, filter);
         Ok(found.iter().map(|config| Config::clone(config)).collect())
     }
 

@@ -12,7 +12,7 @@ impl Control {
     /// Services in the order of ids.
     pub async fn list_services(&self, filter: &ServiceFilter) -> Result<Vec<Service>> {
         let store = self.read()?;
-        let found = list::services(&store, &filter.clone().into());
+        let found = list::services(&store, filter);
         Ok(found.iter().map(|service| Service::clone(service)).collect())
     }
 

@@ -37,9 +37,7 @@ fn resolve(store: &Store, filter: &TaskFilter) -> Result<list::TaskFilter> {
         DesiredStateFilter::Accepted => TaskState::Accepted,
     });
     Ok(list::TaskFilter {
-        id_prefixes: filter.common.id_prefixes.clone(),
-        name_prefixes: filter.common.name_prefixes.clone(),
-        labels: filter.common.list_labels(),
+        common: filter.common.clone(),
         services: services.collect::<Result<_>>()?,
         nodes: nodes.collect::<Result<_>>()?,
         desired_states: states.collect(),

@@ -7,7 +7,7 @@ use skep_types::{
 };
 use tonic::{Request, Response, Status};
 
-use super::convert::{labels, version};
+use super::convert::{Common as _, labels, version};
 use super::status;
 use crate::auth::{Allowed, caller};
 use crate::control::{
@@ -134,7 +134,7 @@ calls! {
         Ok(v1::GetServiceResponse { service: Some((&service.map_err(status::control)?).into()) })
     }
     list_services(this, m: ListServicesRequest) -> ListServicesResponse {
-        let common = m.filters.map(Filter::from).unwrap_or_default();
+        let common = m.filters.unwrap_or_default().common();
         let filter = ServiceFilter { common, modes: Vec::new() };
         let services = this.control.list_services(&filter).await.map_err(status::control)?;
         Ok(v1::ListServicesResponse { services: services.iter().map(Into::into).collect() })
@@ -178,7 +178,7 @@ calls! {
         Ok(v1::GetNetworkResponse { network: Some((&network).into()) })
     }
     list_networks(this, m: ListNetworksRequest) -> ListNetworksResponse {
-        let filter = m.filters.map(Filter::from).unwrap_or_default();
+        let filter = m.filters.unwrap_or_default().common();
         let networks = this.control.list_networks(&filter).await.map_err(status::control)?;
         Ok(v1::ListNetworksResponse { networks: networks.iter().map(Into::into).collect() })
     }
@@ -225,7 +225,7 @@ calls! {
         Ok(v1::UpdateSecretResponse { secret: Some((&secret.map_err(status::control)?).into()) })
     }
     list_secrets(this, m: ListSecretsRequest) -> ListSecretsResponse {
-        let filter = m.filters.map(Filter::from).unwrap_or_default();
+        let filter = m.filters.unwrap_or_default().common();
         let secrets = this.control.list_secrets(&filter).await.map_err(status::control)?;
         Ok(v1::ListSecretsResponse { secrets: secrets.iter().map(Into::into).collect() })
     }
@@ -248,7 +248,7 @@ calls! {
         Ok(v1::UpdateConfigResponse { config: Some((&config.map_err(status::control)?).into()) })
     }
     list_configs(this, m: ListConfigsRequest) -> ListConfigsResponse {
-        let filter = m.filters.map(Filter::from).unwrap_or_default();
+        let filter = m.filters.unwrap_or_default().common();
         let configs = this.control.list_configs(&filter).await.map_err(status::control)?;
         Ok(v1::ListConfigsResponse { configs: configs.iter().map(Into::into).collect() })
     }

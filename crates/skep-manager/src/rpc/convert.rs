@@ -1,24 +1,28 @@
 //! Filters of the remote control API as ours.
 
 use skep_proto::v1;
-use skep_types::Version;
+use skep_types::{LabelFilter, Version};
 
-use crate::control::{Filter, LabelFilter};
+use crate::control::Filter;
 
 pub(super) fn labels<M>(map: M) -> Vec<LabelFilter>
 where
     M: IntoIterator<Item = (String, String)>,
 {
-    map.into_iter()
-        .map(|(key, value)| LabelFilter { key, value: (!value.is_empty()).then_some(value) })
-        .collect()
+    map.into_iter().map(|(key, value)| LabelFilter::of_swarm(&key, &value)).collect()
+}
+
+/// Filters that become one of ours, whatever they are of.
+pub(super) trait Common {
+    fn common(self) -> Filter;
 }
 
 macro_rules! named_filters {
     ($($module:ident)*) => {$(
-        impl From<v1::$module::Filters> for Filter {
-            fn from(filters: v1::$module::Filters) -> Self {
-                Self {
+        impl Common for v1::$module::Filters {
+            fn common(self) -> Filter {
+                let filters = self;
+                Filter {
                     id_prefixes: filters.id_prefixes,
                     name_prefixes: filters.name_prefixes,
                     names: filters.names,
