@@ -2,61 +2,42 @@
 
 use http::StatusCode;
 use skep_engine::EngineError;
-use skep_manager::{ControlError, ControlErrorKind};
+use skep_manager::ControlError;
 use skep_net::NetError;
-use skep_node::{NodeError, NodeErrorKind, NotManager};
+use skep_node::{NodeError, NotManager};
+use skep_types::ErrorKind;
 
 use crate::http::ApiError;
 
+impl ApiError {
+    /// The whole chain, with the status of its kind.
+    fn of_kind(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
+        let status = StatusCode::from_u16(kind.status());
+        Self::from_chain(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error)
+    }
+}
+
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        let status = StatusCode::from_u16(error.kind().status());
-        Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.report())
+        Self::of_kind(error.kind(), &error)
     }
 }
 
 impl From<NetError> for ApiError {
     fn from(error: NetError) -> Self {
-        let status = match error.kind() {
-            skep_net::ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-            skep_net::ErrorKind::Forbidden => StatusCode::FORBIDDEN,
-            skep_net::ErrorKind::NotFound => StatusCode::NOT_FOUND,
-            skep_net::ErrorKind::Conflict => StatusCode::CONFLICT,
-            skep_net::ErrorKind::System => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::from_chain(status, &error)
+        Self::of_kind(error.kind(), &error)
     }
 }
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
-        let status = match error.kind {
-            ControlErrorKind::InvalidArgument
-            | ControlErrorKind::Ambiguous
-            | ControlErrorKind::FailedPrecondition => StatusCode::BAD_REQUEST,
-            ControlErrorKind::NotFound => StatusCode::NOT_FOUND,
-            ControlErrorKind::AlreadyExists => StatusCode::CONFLICT,
-            ControlErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
-            ControlErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            ControlErrorKind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-            // Docker answers a stale version with 500; clients know it by its text.
-            ControlErrorKind::OutOfSequence | ControlErrorKind::Internal => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        };
-        Self::from_chain(status, &error)
+        Self::of_kind(error.kind, &error)
     }
 }
 
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
-        let status = match error.kind() {
-            NodeErrorKind::InvalidArgument => StatusCode::BAD_REQUEST,
-            NodeErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            NodeErrorKind::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-            NodeErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::from_chain(status, &error)
+        Self::of_kind(error.kind(), &error)
     }
 }
 
@@ -78,8 +59,8 @@ mod tests {
         assert_eq!(status(NotManager::Inactive.into()), 503);
         assert_eq!(status(NodeError::AlreadyInSwarm.into()), 503);
         let control = |kind| status(ControlError::new(kind, "m").into());
-        assert_eq!(control(ControlErrorKind::AlreadyExists), 409);
-        assert_eq!(control(ControlErrorKind::FailedPrecondition), 400);
-        assert_eq!(control(ControlErrorKind::OutOfSequence), 500);
+        assert_eq!(control(ErrorKind::AlreadyExists), 409);
+        assert_eq!(control(ErrorKind::FailedPrecondition), 400);
+        assert_eq!(control(ErrorKind::OutOfSequence), 500);
     }
 }

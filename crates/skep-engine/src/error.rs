@@ -5,50 +5,10 @@ use std::path::PathBuf;
 
 use skep_container::{ConnectError, ControlError, CreateError, StartError};
 use skep_net::NetError;
-pub use skep_types::report;
+pub use skep_types::{ErrorKind, report};
 
 /// Result of an engine operation.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
-
-/// What a caller should make of an error. [`ErrorKind::status`] is Docker's HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// Nothing to do: the object is in the wanted state (304).
-    NotModified,
-    /// The request makes no sense (400).
-    InvalidParameter,
-    /// Credentials are missing or wrong (401).
-    Unauthorized,
-    /// Not allowed for this object (403).
-    Forbidden,
-    /// The named thing is not there (404).
-    NotFound,
-    /// The operation contradicts the present state (409).
-    Conflict,
-    /// This host failed (500).
-    System,
-    /// Valid, but not done here (501).
-    NotImplemented,
-    /// Later may help (503).
-    Unavailable,
-}
-
-impl ErrorKind {
-    /// The HTTP status Docker answers with.
-    pub const fn status(self) -> u16 {
-        match self {
-            Self::NotModified => 304,
-            Self::InvalidParameter => 400,
-            Self::Unauthorized => 401,
-            Self::Forbidden => 403,
-            Self::NotFound => 404,
-            Self::Conflict => 409,
-            Self::System => 500,
-            Self::NotImplemented => 501,
-            Self::Unavailable => 503,
-        }
-    }
-}
 
 /// Failure of an engine operation. `Display` never repeats the source; [`EngineError::report`] is
 /// the whole chain, which is what clients are to be shown.
@@ -368,21 +328,11 @@ impl EngineError {
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::Unavailable(_) | Self::ShimUnreached { .. } => ErrorKind::Unavailable,
             Self::Image(e) => match e.kind() {
-                skep_image::Kind::NotFound => ErrorKind::NotFound,
-                skep_image::Kind::Conflict => ErrorKind::Conflict,
-                skep_image::Kind::InvalidParameter => ErrorKind::InvalidParameter,
-                skep_image::Kind::Unauthorized => ErrorKind::Unauthorized,
-                skep_image::Kind::Forbidden => ErrorKind::Forbidden,
-                skep_image::Kind::NotImplemented => ErrorKind::NotImplemented,
-                _ => ErrorKind::System,
+                // Docker says no more of a registry.
+                ErrorKind::Unavailable => ErrorKind::System,
+                kind => kind,
             },
-            Self::Net(e) => match e.kind() {
-                skep_net::ErrorKind::Invalid => ErrorKind::InvalidParameter,
-                skep_net::ErrorKind::Forbidden => ErrorKind::Forbidden,
-                skep_net::ErrorKind::NotFound => ErrorKind::NotFound,
-                skep_net::ErrorKind::Conflict => ErrorKind::Conflict,
-                skep_net::ErrorKind::System => ErrorKind::System,
-            },
+            Self::Net(e) => e.kind(),
             _ => ErrorKind::System,
         }
     }

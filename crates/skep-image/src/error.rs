@@ -5,10 +5,10 @@
 use std::{io, path::PathBuf};
 
 use crate::{
-    dockerfile::error::ChangeError, kind::Kind, platform::PlatformError, reference::ReferenceError,
+    dockerfile::error::ChangeError, platform::PlatformError, reference::ReferenceError,
     registry::error::RegistryError, rw::error::RwError, space::NoSpace, unpack::error::UnpackError,
 };
-use skep_types::report;
+use skep_types::{ErrorKind, report};
 
 /// Result of an image operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -223,19 +223,19 @@ impl Error {
     }
 
     /// What kind of failure this is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchImage(_) | Self::PlatformMismatch { .. } => Kind::NotFound,
+            Self::NoSuchImage(_) | Self::PlatformMismatch { .. } => ErrorKind::NotFound,
             Self::AmbiguousId(_)
             | Self::Reference(_)
             | Self::Filter { .. }
             | Self::Platform(_)
-            | Self::Change(_) => Kind::InvalidParameter,
-            Self::Conflict(_) => Kind::Conflict,
+            | Self::Change(_) => ErrorKind::InvalidParameter,
+            Self::Conflict(_) => ErrorKind::Conflict,
             Self::Archive(e) => match e {
-                ArchiveError::Compression(_) | ArchiveError::TooOld => Kind::NotImplemented,
-                ArchiveError::NoSpace(_) => Kind::System,
-                _ => Kind::InvalidParameter,
+                ArchiveError::Compression(_) | ArchiveError::TooOld => ErrorKind::NotImplemented,
+                ArchiveError::NoSpace(_) => ErrorKind::System,
+                _ => ErrorKind::InvalidParameter,
             },
             Self::Unpack { source, .. } => source.kind(),
             Self::Registry(e) => e.kind(),
@@ -243,9 +243,9 @@ impl Error {
             Self::Store { .. }
             | Self::Damaged { .. }
             | Self::DamagedImage { .. }
-            | Self::Locked(_) => Kind::System,
+            | Self::Locked(_) => ErrorKind::System,
             Self::Shared(e) => e.0.kind(),
-            Self::Cancelled => Kind::Cancelled,
+            Self::Cancelled => ErrorKind::Cancelled,
         }
     }
 

@@ -37,7 +37,6 @@ pub mod dockerfile;
 mod error;
 pub mod fuzz;
 mod image;
-mod kind;
 mod manifest;
 mod platform;
 mod progress;
@@ -60,7 +59,6 @@ pub use image::{
     Change, ChangeKind, DiskUsage, Distribution, HistoryEntry, Image, ImageUsage, ImageUser,
     ListFilter, LoadedImage, PruneFilter, PruneReport, Pulled, RemoveOptions, Removed,
 };
-pub use kind::Kind;
 pub use manifest::{Descriptor, media_type};
 pub use platform::{Platform, PlatformError};
 pub use progress::{Event, Progress, PullEvent, Pushed};
@@ -69,6 +67,7 @@ pub use registry::Credentials;
 pub use root::Root;
 pub use rw::{CommitOptions, MountOptions, RwLayer};
 pub use settings::{Limits, RegistryConfig, Retry, Settings};
+pub use skep_types::ErrorKind;
 pub use space::NoSpace;
 pub use store::Images;
 pub use stream::{ByteStream, ChunkWriter};

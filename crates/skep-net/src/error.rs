@@ -1,26 +1,13 @@
 //! What can go wrong, sorted so that the door can choose a status code.
 
+pub use skep_types::ErrorKind;
+
 use crate::cidr::Cidr;
 use skep_types::Protocol;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What a caller should make of an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request makes no sense (400).
-    Invalid,
-    /// Not allowed for this object or in this state (403).
-    Forbidden,
-    /// The named thing is not there (404).
-    NotFound,
-    /// The name or object exists already (409).
-    Conflict,
-    /// The kernel, the disk or a limit of this host (500).
-    System,
-}
 
 /// Errors of networks, sandboxes, endpoints and their realisation in the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -375,7 +362,7 @@ impl NetError {
             | Self::StaticAddressUnsupported
             | Self::SharedNamespace
             | Self::AliasesUnsupported
-            | Self::TraceElsewhere { .. } => ErrorKind::Invalid,
+            | Self::TraceElsewhere { .. } => ErrorKind::InvalidParameter,
             Self::NetworkPredefined(_)
             | Self::NetworkNameReserved(_)
             | Self::NetworkInUse { .. }

@@ -1,22 +1,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use skep_types::ErrorKind;
 use thiserror::Error;
 
 use crate::address::AddressError;
-
-/// What a door should make of a [`NodeError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeErrorKind {
-    /// The request is wrong: 400.
-    InvalidArgument,
-    /// This host's membership forbids it: 503 in Docker (406 for a client of old).
-    Unavailable,
-    /// It cannot be done yet in this release: 501.
-    Unimplemented,
-    /// A fault of ours or of the disk: 500.
-    Internal,
-}
 
 /// Why a manager refuses a network attachment. Asking again does not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,23 +82,23 @@ pub enum NodeError {
 }
 
 impl NodeError {
-    pub fn kind(&self) -> NodeErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::AlreadyInSwarm
             | Self::NotInSwarm
             | Self::NotManager(_)
-            | Self::LeaveNeedsForce(_) => NodeErrorKind::Unavailable,
+            | Self::LeaveNeedsForce(_) => ErrorKind::Unavailable,
             Self::Address(_)
             | Self::Invalid(_)
             | Self::Attachment { .. }
             | Self::NotLocked
-            | Self::WrongUnlockKey => NodeErrorKind::InvalidArgument,
-            Self::ManagerJoin => NodeErrorKind::Unimplemented,
-            Self::Join(_) | Self::JoinTimeout => NodeErrorKind::Unavailable,
+            | Self::WrongUnlockKey => ErrorKind::InvalidParameter,
+            Self::ManagerJoin => ErrorKind::NotImplemented,
+            Self::Join(_) | Self::JoinTimeout => ErrorKind::Unavailable,
             Self::Bind { .. }
             | Self::Disk { .. }
             | Self::StateMissing { .. }
-            | Self::Internal { .. } => NodeErrorKind::Internal,
+            | Self::Internal { .. } => ErrorKind::System,
         }
     }
 }

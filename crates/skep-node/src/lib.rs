@@ -19,7 +19,7 @@ mod request;
 mod state;
 
 pub use address::AddressError;
-pub use error::{AttachmentRefusal, NodeError, NodeErrorKind, NotManager};
+pub use error::{AttachmentRefusal, NodeError, NotManager};
 pub use host::{Host, HostError, Membership};
 pub use node::{NodeConfig, SwarmNode};
 pub use request::{InitRequest, JoinRequest, LocalNodeState, RemoteManager, SwarmInfo};

@@ -1,6 +1,5 @@
 use bollard_stubs::models::NetworkInspect;
 use skep_engine::{EngineError, ErrorKind};
-use skep_manager::ControlErrorKind;
 use skep_types::Network;
 
 use super::view::is_predefined;
@@ -113,8 +112,8 @@ async fn swarm(app: &App, reference: &str) -> ApiResult<Answer> {
     match control.get_network(reference).await {
         Ok(network) if is_predefined(&network) => Ok(Answer::Absent),
         Ok(network) => Ok(Answer::Found(Box::new(network))),
-        Err(error) if error.kind == ControlErrorKind::NotFound => Ok(Answer::Absent),
-        Err(error) if error.kind == ControlErrorKind::Unavailable => Ok(Answer::None),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(Answer::Absent),
+        Err(error) if error.kind == ErrorKind::Unavailable => Ok(Answer::None),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,7 +2,7 @@ use axum::extract::State;
 use bollard_stubs::models::EventMessageTypeEnum::NETWORK;
 use serde_json::json as value;
 use skep_engine::Filters;
-use skep_manager::ControlErrorKind;
+use skep_types::ErrorKind;
 use time::OffsetDateTime;
 
 use super::list::swarm_networks;
@@ -46,10 +46,7 @@ async fn prune_swarm(
             }
             // In use, or gone meanwhile: nothing to prune.
             Err(error)
-                if matches!(
-                    error.kind,
-                    ControlErrorKind::FailedPrecondition | ControlErrorKind::NotFound
-                ) => {}
+                if matches!(error.kind, ErrorKind::FailedPrecondition | ErrorKind::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -30,7 +30,7 @@ pub use cluster::{
     create_cluster, update_cluster,
 };
 pub use config::{create_config, remove_config, update_config};
-pub use error::{ControlError, ControlErrorKind};
+pub use error::ControlError;
 pub use keys::{network_keys_exposed, rotate_network_keys};
 pub(crate) use network::{VNI_RANGE, is_predefined, networks_of};
 pub use network::{create_network, remove_network};

@@ -1,5 +1,5 @@
-use skep_control::admission::{self, ControlErrorKind};
-use skep_types::{Driver, IpamConfig, IpamOptions, NetworkSpec};
+use skep_control::admission;
+use skep_types::{Driver, ErrorKind, IpamConfig, IpamOptions, NetworkSpec};
 
 use crate::sim::Sim;
 use crate::sim::spec::{network, on_network, port, publish, replicated};
@@ -91,7 +91,7 @@ fn removal() {
     sim.run(5);
     let error = admission::remove_network(&sim.store, &id, sim.now).unwrap_err();
     assert_eq!(error.message, format!("network {id} is in use by service {web}"));
-    assert_eq!(error.kind, ControlErrorKind::FailedPrecondition);
+    assert_eq!(error.kind, ErrorKind::FailedPrecondition);
     let ingress = sim.store.ingress_network().unwrap().id.clone();
     let error = admission::remove_network(&sim.store, &ingress, sim.now).unwrap_err();
     assert_eq!(

@@ -1,7 +1,7 @@
-use skep_control::admission::{self, ControlErrorKind};
+use skep_control::admission;
 use skep_types::{
-    Bytes64, ClusterSpec, ConfigReference, ConfigSpec, EncryptionKey, FileTarget, RaftConfig,
-    SecretReference, SecretSpec,
+    Bytes64, ClusterSpec, ConfigReference, ConfigSpec, EncryptionKey, ErrorKind, FileTarget,
+    RaftConfig, SecretReference, SecretSpec,
 };
 
 use crate::sim::Sim;
@@ -50,7 +50,7 @@ fn references_must_exist_and_hold_their_objects() {
     sim.apply(actions);
     let again = admission::create_secret(&sim.store, spec, sim.now, &mut sim.chance).unwrap_err();
     assert_eq!(again.message, "secret pw already exists");
-    assert_eq!(again.kind, ControlErrorKind::AlreadyExists);
+    assert_eq!(again.kind, ErrorKind::AlreadyExists);
     let config = ConfigSpec {
         annotations: named("conf"),
         data: Bytes64(b"y".to_vec()),
@@ -128,7 +128,7 @@ fn only_labels_change() {
     let stale = admission::update_secret(&sim.store, &id, version, labelled, sim.now).unwrap_err();
     assert_eq!(
         (stale.kind, stale.message.as_str()),
-        (ControlErrorKind::Conflict, "update out of sequence")
+        (ErrorKind::OutOfSequence, "update out of sequence")
     );
 }
 

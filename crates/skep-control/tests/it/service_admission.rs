@@ -1,8 +1,8 @@
-use skep_control::admission::{self, ControlErrorKind};
+use skep_control::admission;
 use skep_control::list;
 use skep_types::{
-    ContainerSpec, DnsConfig, Driver, EndpointSpec, FailureAction, GlobalService, HealthConfig,
-    LabelFilter, Limit, Mount, MountType, Nanos, NetworkAttachmentConfig, NodeRole,
+    ContainerSpec, DnsConfig, Driver, EndpointSpec, ErrorKind, FailureAction, GlobalService,
+    HealthConfig, LabelFilter, Limit, Mount, MountType, Nanos, NetworkAttachmentConfig, NodeRole,
     PluginDescription, PublishMode, ReplicatedJob, ResolutionMode, ResourceRequirements, Resources,
     ServiceMode, ServiceSpec, TaskSpec, TaskState, TmpfsOptions, Ulimit, UpdateConfig, Version,
 };
@@ -287,7 +287,7 @@ fn containers_that_cannot_be_are_refused_with_the_value() {
         let refused =
             admission::update_service(&sim.store, &kept, version, edited("kept"), sim.now);
         let refused = refused.unwrap_err();
-        assert_eq!(refused.kind, ControlErrorKind::InvalidArgument);
+        assert_eq!(refused.kind, ErrorKind::InvalidParameter);
         assert!(refused.message.starts_with(message), "{refused:?} instead of {message:?}");
     }
     assert_eq!(sim.store.services().count(), 1);
@@ -388,7 +388,7 @@ fn updates_are_checked() {
     let old = update(&sim, Version { index: 1 }, service.spec.clone());
     assert_eq!(
         (old.kind, old.message.as_str()),
-        (ControlErrorKind::Conflict, "update out of sequence")
+        (ErrorKind::OutOfSequence, "update out of sequence")
     );
     let mut renamed = service.spec.clone();
     renamed.annotations.name = "other".into();
@@ -397,7 +397,7 @@ fn updates_are_checked() {
     let missing = admission::remove_service(&sim.store, &"nope".into(), sim.now).unwrap_err();
     assert_eq!(
         (missing.kind, missing.message.as_str()),
-        (ControlErrorKind::NotFound, "service nope not found")
+        (ErrorKind::NotFound, "service nope not found")
     );
 }
 

@@ -12,14 +12,14 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, fstat, readlinkat, statat};
 use skep_image::unpack::{UnpackError, UnpackOptions, unpack_in};
-use skep_image::{Kind, Limits, PackOptions, pack_entry};
+use skep_image::{Limits, PackOptions, pack_entry};
 use time::OffsetDateTime;
 use tokio::io::AsyncRead;
 
 use super::root::{self, Place};
 use super::spec;
 use crate::engine::Engine;
-use crate::error::{EngineError, Result};
+use crate::error::{EngineError, ErrorKind, Result};
 use crate::options::{ByteStream, PathStat, PutArchiveOptions};
 use crate::stream;
 use crate::util;
@@ -169,7 +169,7 @@ fn pack_found(found: &Found, writer: &mut dyn io::Write) -> io::Result<()> {
 
 fn unpack_error(error: UnpackError) -> EngineError {
     match error.kind() {
-        Kind::System => EngineError::system("could not unpack the archive", error),
+        ErrorKind::System => EngineError::system("could not unpack the archive", error),
         _ => EngineError::Invalid(crate::error::report(&error)),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::{digest::Digest, kind::Kind, manifest::ManifestError, space::NoSpace};
-use skep_types::report;
+use crate::{digest::Digest, manifest::ManifestError, space::NoSpace};
+use skep_types::{ErrorKind, report};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -156,24 +156,26 @@ pub enum RegistryError {
 
 impl RegistryError {
     /// What kind of failure this is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoManifest { .. }
             | Self::PullDenied { .. }
             | Self::NoPlatform(_)
-            | Self::NotLocal(_) => Kind::NotFound,
-            Self::Setting { .. } => Kind::InvalidParameter,
-            Self::Unauthorized { .. } => Kind::Unauthorized,
-            Self::PushDenied { .. } | Self::Plain(_) => Kind::Forbidden,
-            Self::Unreachable { .. } | Self::Timeout(_) | Self::Broken { .. } => Kind::Unavailable,
-            Self::Status { status: 429 | 500.., .. } => Kind::Unavailable,
-            _ => Kind::System,
+            | Self::NotLocal(_) => ErrorKind::NotFound,
+            Self::Setting { .. } => ErrorKind::InvalidParameter,
+            Self::Unauthorized { .. } => ErrorKind::Unauthorized,
+            Self::PushDenied { .. } | Self::Plain(_) => ErrorKind::Forbidden,
+            Self::Unreachable { .. } | Self::Timeout(_) | Self::Broken { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Status { status: 429 | 500.., .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::System,
         }
     }
 
     /// Trying again may help.
     pub(super) fn is_passing(&self) -> bool {
-        self.kind() == Kind::Unavailable
+        self.kind() == ErrorKind::Unavailable
     }
 
     /// How often to try in a row: where nobody answers, one more try after the first pause is enough.

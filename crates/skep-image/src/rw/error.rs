@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::kind::Kind;
+use skep_types::ErrorKind;
 
 /// Why a container file system operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +38,12 @@ pub enum RwError {
 
 impl RwError {
     /// What kind of failure this is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound(_) => Kind::NotFound,
-            Self::Exists(_) | Self::Busy(_) => Kind::Conflict,
-            Self::Name(_) => Kind::InvalidParameter,
-            Self::Io { .. } | Self::DamagedLayer(_) => Kind::System,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Exists(_) | Self::Busy(_) => ErrorKind::Conflict,
+            Self::Name(_) => ErrorKind::InvalidParameter,
+            Self::Io { .. } | Self::DamagedLayer(_) => ErrorKind::System,
         }
     }
 

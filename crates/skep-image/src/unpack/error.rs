@@ -2,7 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{kind::Kind, space::NoSpace, tar::TarError};
+use crate::{space::NoSpace, tar::TarError};
+use skep_types::ErrorKind;
 
 /// Why a stream cannot be unpacked. What was made before stays; the caller removes it.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +58,12 @@ pub enum UnpackError {
 
 impl UnpackError {
     /// What kind of failure this is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSpace { .. } => Kind::System,
-            Self::Io { source, .. } if source.raw_os_error().is_some() => Kind::System,
-            Self::Compression(_) => Kind::NotImplemented,
-            _ => Kind::InvalidParameter,
+            Self::NoSpace { .. } => ErrorKind::System,
+            Self::Io { source, .. } if source.raw_os_error().is_some() => ErrorKind::System,
+            Self::Compression(_) => ErrorKind::NotImplemented,
+            _ => ErrorKind::InvalidParameter,
         }
     }
 }

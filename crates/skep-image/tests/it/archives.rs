@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use skep_image::{
-    Digest, Error, Images, ImportOptions, Kind, Limits, Progress, Reference, RegistryConfig,
+    Digest, Error, ErrorKind, Images, ImportOptions, Limits, Progress, Reference, RegistryConfig,
     Settings,
 };
 
@@ -106,7 +106,7 @@ async fn oci_layouts() {
     files[last].1[20] ^= 1;
     let other = Store::new();
     let error = other.load(archive(&files)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::InvalidParameter);
+    assert_eq!(error.kind(), ErrorKind::InvalidParameter);
     assert!(error.report().contains("digest"), "{}", error.report());
     other.assert_empty().await;
 }
@@ -195,7 +195,7 @@ async fn broken_archives_leave_nothing() {
     for (what, bytes, text) in cases {
         let error = store.load(bytes).await.unwrap_err();
         assert!(error.report().contains(text), "{what}: {}", error.report());
-        assert_ne!(error.kind(), Kind::System, "{what}");
+        assert_ne!(error.kind(), ErrorKind::System, "{what}");
         store.assert_empty().await;
     }
     store.load(whole).await.unwrap();
@@ -266,7 +266,7 @@ async fn import_with_changes() {
     let error = store.images.import(Cursor::new(rootfs), bad, Progress::none()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
-        (Kind::InvalidParameter, "RUN is not a valid change command")
+        (ErrorKind::InvalidParameter, "RUN is not a valid change command")
     );
     let error = store
         .images

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use skep_image::{ImageId, ImageUser, Kind, ListFilter, MountOptions, PruneFilter, RemoveOptions};
+use skep_image::{
+    ErrorKind, ImageId, ImageUser, ListFilter, MountOptions, PruneFilter, RemoveOptions,
+};
 
 use crate::support::{Layer, Store, config, docker_archive, read, small};
 
@@ -140,7 +142,7 @@ async fn images_whose_names_are_lost_are_known_by_their_ids() {
     // Without names nobody knows which images are wanted.
     let dangling = PruneFilter { dangling: true, ..PruneFilter::default() };
     let refused = store.images.prune(dangling.clone(), nobody).await.unwrap_err();
-    assert_eq!(refused.kind(), Kind::Conflict);
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
     store.images.tag(&id.to_string(), "named:1").await.unwrap();
     let store = store.settled().await.reopen();
     assert_eq!(store.images.get("named:1").unwrap().id, id);

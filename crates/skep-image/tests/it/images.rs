@@ -1,6 +1,6 @@
 //! Names, look-ups, removal, restarts.
 
-use skep_image::{ImageId, ImageUser, Kind, ListFilter, PruneFilter, RemoveOptions, Removed};
+use skep_image::{ErrorKind, ImageId, ImageUser, ListFilter, PruneFilter, RemoveOptions, Removed};
 
 use skep_types::LabelFilter;
 
@@ -38,14 +38,14 @@ async fn lookups_and_filters() {
         assert_eq!(images.get(name).unwrap().id, x, "{name}");
     }
     for (name, kind, text) in [
-        ("x", Kind::NotFound, "No such image: x:latest"),
-        ("nope:3", Kind::NotFound, "No such image: nope:3"),
+        ("x", ErrorKind::NotFound, "No such image: x:latest"),
+        ("nope:3", ErrorKind::NotFound, "No such image: nope:3"),
         (
             "X",
-            Kind::InvalidParameter,
+            ErrorKind::InvalidParameter,
             "invalid reference format: repository name (library/X) must be lowercase",
         ),
-        ("a b", Kind::InvalidParameter, "invalid reference format"),
+        ("a b", ErrorKind::InvalidParameter, "invalid reference format"),
     ] {
         let error = images.get(name).unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (kind, text));
@@ -83,7 +83,7 @@ async fn tags_survive_restarts() {
         store.images.tag("x:1", &digest).await.unwrap_err().to_string(),
         "refusing to create a tag with a digest reference"
     );
-    assert_eq!(store.images.tag("nope", "z").await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(store.images.tag("nope", "z").await.unwrap_err().kind(), ErrorKind::NotFound);
     std::fs::create_dir_all(store.root().join("tmp/99/left")).unwrap();
     std::fs::create_dir_all(store.root().join("layers").join("0".repeat(64)).join("diff")).unwrap();
     std::fs::write(store.root().join("blobs/sha256").join("1".repeat(64)), b"half").unwrap();
@@ -110,7 +110,7 @@ async fn removal_by_name_and_id() {
     );
     store.images.tag("x:1", "y:1").await.unwrap();
     let error = store.images.remove(&id.to_string(), plain, nobody).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(
         error.to_string(),
         format!(
@@ -143,7 +143,10 @@ async fn removal_by_name_and_id() {
     assert_eq!(removed[..2], [Removed::Untagged("x:1".into()), Removed::Deleted(id.to_string())]);
     assert_eq!(removed.len(), 3);
     store.assert_empty().await;
-    assert_eq!(store.images.remove("x:1", plain, nobody).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        store.images.remove("x:1", plain, nobody).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     assert_eq!(store.reopen().images.count(), 0);
 }
 

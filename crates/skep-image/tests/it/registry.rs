@@ -12,8 +12,8 @@ use std::{
 
 use base64::Engine as _;
 use skep_image::{
-    Credentials, Digest, Error, Images, Kind, Platform, Progress, Reference, RegistryConfig, Retry,
-    Settings, media_type,
+    Credentials, Digest, Error, ErrorKind, Images, Platform, Progress, Reference, RegistryConfig,
+    Retry, Settings, media_type,
 };
 
 use crate::{
@@ -182,7 +182,7 @@ async fn push_and_pull_round_trip() {
         .pull(&missing, None, &Credentials::Anonymous, Progress::none())
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(
         error.to_string(),
         format!(
@@ -208,12 +208,12 @@ async fn a_real_registry_with_passwords() {
     store.load(docker_archive(&[&name.to_string()], &layers, config)).await.unwrap();
     let error =
         store.images.push(&name, &Credentials::Anonymous, Progress::none()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Forbidden, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::Forbidden, "{}", error.report());
     let wrong = Credentials::Password { username: "me".into(), password: "wrong".into() };
     let error = store.images.login(&registry.address, &wrong).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unauthorized, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{}", error.report());
     let error = store.images.pull(&name, None, &wrong, Progress::none()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.report());
     assert!(error.to_string().starts_with("pull access denied for "), "{error}");
     let right = Credentials::Password { username: "me".into(), password: "secret".into() };
     assert_eq!(store.images.login(&registry.address, &right).await.unwrap(), None);
@@ -334,12 +334,12 @@ async fn broken_connections_resume() {
 #[tokio::test]
 async fn lies_are_found() {
     type Twist = fn(&Served, &Seen, Reply) -> Reply;
-    let cases: Vec<(&str, Twist, &str, Kind)> = vec![
+    let cases: Vec<(&str, Twist, &str, ErrorKind)> = vec![
         (
             "no registry",
             |_, seen, reply| if seen.line.contains("/v2/ ") { Reply::status(404) } else { reply },
             "no registry with API version 2",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "layer changed",
@@ -350,7 +350,7 @@ async fn lies_are_found() {
                 r
             },
             "filesystem layer verification failed",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "layer too long",
@@ -361,7 +361,7 @@ async fn lies_are_found() {
                 r
             },
             "instead of",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "layer always cut",
@@ -372,7 +372,7 @@ async fn lies_are_found() {
                 r
             },
             "broke off",
-            Kind::Unavailable,
+            ErrorKind::Unavailable,
         ),
         (
             "layer missing",
@@ -384,7 +384,7 @@ async fn lies_are_found() {
                 }
             },
             "answered 404",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "config changed",
@@ -395,7 +395,7 @@ async fn lies_are_found() {
                 r
             },
             "verification failed",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "manifest changed",
@@ -406,7 +406,7 @@ async fn lies_are_found() {
                 r
             },
             "verification failed",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "huge manifest",
@@ -417,13 +417,13 @@ async fn lies_are_found() {
                 r
             },
             "larger than the limit",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "manifest is html",
             |_, seen, r| if seen.line.contains("/manifests/") { Reply::ok("<html>") } else { r },
             "malformed",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "schema 1",
@@ -435,7 +435,7 @@ async fn lies_are_found() {
                 }
             },
             "schema 1 are not supported",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "both",
@@ -447,7 +447,7 @@ async fn lies_are_found() {
                 }
             },
             "both layers and manifests",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "other platforms only",
@@ -459,7 +459,7 @@ async fn lies_are_found() {
                 }
             },
             "no matching manifest for linux/",
-            Kind::NotFound,
+            ErrorKind::NotFound,
         ),
         (
             "redirect loop",
@@ -471,13 +471,13 @@ async fn lies_are_found() {
                 }
             },
             "in circles",
-            Kind::System,
+            ErrorKind::System,
         ),
         (
             "overloaded",
             |_, seen, r| if seen.line.contains("/manifests/") { Reply::status(503) } else { r },
             "answered 503",
-            Kind::Unavailable,
+            ErrorKind::Unavailable,
         ),
         (
             "promised another digest",
@@ -489,7 +489,7 @@ async fn lies_are_found() {
                 }
             },
             "verification failed",
-            Kind::System,
+            ErrorKind::System,
         ),
     ];
     for (what, twist, text, kind) in cases {
@@ -638,7 +638,7 @@ async fn an_unreachable_registry_is_named() {
     let name = Reference::parse(&format!("127.0.0.1:{port}/x")).unwrap();
     let error =
         images.pull(&name, None, &Credentials::Anonymous, Progress::none()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(
         error.report().contains(&port.to_string())
             && error.report().ends_with(": connection refused"),

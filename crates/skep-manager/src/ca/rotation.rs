@@ -19,8 +19,9 @@ use skep_types::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{ControlError, ControlErrorKind};
+use crate::control::ControlError;
 use crate::store::{StoreCell, WriteError, Writer};
+use skep_types::ErrorKind;
 
 /// Docker's times and numbers.
 const PERIOD: Duration = Duration::from_secs(3);
@@ -42,7 +43,7 @@ pub(crate) fn changed_root(
     let root = &cluster.root_ca;
     if wanted.external_cas != old.external_cas && !wanted.external_cas.is_empty() {
         return Err(ControlError::new(
-            ControlErrorKind::Unimplemented,
+            ErrorKind::NotImplemented,
             "external certificate authorities are not supported: managers sign certificates themselves",
         ));
     }
@@ -110,7 +111,7 @@ fn invalid(error: &(dyn std::error::Error + 'static)) -> ControlError {
 
 fn internal(error: &(dyn std::error::Error + 'static)) -> ControlError {
     let text = format!("cannot change the root certificate: {}", skep_types::report(error));
-    ControlError::new(ControlErrorKind::Internal, text)
+    ControlError::new(ErrorKind::System, text)
 }
 
 /// The root that nodes trust and who signs certificates now.

@@ -1,7 +1,7 @@
 use skep_control::{Store, admission};
-use skep_types::{Bytes64, Cluster, JoinTokens, TlsInfo};
+use skep_types::{Bytes64, Cluster, ErrorKind, JoinTokens, TlsInfo};
 
-use super::{ClusterUpdate, Control, ControlError, ControlErrorKind, Result};
+use super::{ClusterUpdate, Control, ControlError, Result};
 
 impl Control {
     /// The swarm; signing keys, network keys, unlock keys and join tokens are left out.
@@ -48,7 +48,7 @@ impl Control {
 }
 
 fn find(store: &Store) -> Result<&Cluster> {
-    let missing = || ControlError::new(ControlErrorKind::NotFound, "cluster not found");
+    let missing = || ControlError::new(ErrorKind::NotFound, "cluster not found");
     store.cluster().map(AsRef::as_ref).ok_or_else(missing)
 }
 

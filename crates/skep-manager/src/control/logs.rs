@@ -1,10 +1,10 @@
 use futures::stream;
 use skep_proto::v1;
-use skep_types::{NodeId, ServiceId, StringMap, TaskId, Timestamp};
+use skep_types::{ErrorKind, NodeId, ServiceId, StringMap, TaskId, Timestamp};
 
 use super::{
-    Control, ControlError, ControlErrorKind, LogMessage, LogMessages, LogOptions, LogSelector,
-    LogStream, Result, reference,
+    Control, ControlError, LogMessage, LogMessages, LogOptions, LogSelector, LogStream, Result,
+    reference,
 };
 use crate::logs::{Delivery, LogSource, Selector};
 
@@ -42,7 +42,7 @@ async fn next(
         match source.next().await? {
             Delivery::Messages(messages) => pending = messages.into_iter(),
             Delivery::Incomplete(text) => {
-                let error = ControlError::new(ControlErrorKind::Unavailable, text);
+                let error = ControlError::new(ErrorKind::Unavailable, text);
                 return Some((Err(error), (source, pending)));
             }
         }
@@ -80,10 +80,7 @@ fn from_wire(message: v1::LogMessage) -> Result<LogMessage> {
         Ok(v1::LogStream::Stdout | v1::LogStream::Unknown) | Err(_) => LogStream::Stdout,
     };
     let timestamp = Timestamp::from_unix(timestamp.seconds, timestamp.nanos).ok_or_else(|| {
-        ControlError::new(
-            ControlErrorKind::Internal,
-            "a node sent a log line from no possible time",
-        )
+        ControlError::new(ErrorKind::System, "a node sent a log line from no possible time")
     })?;
     let attrs: StringMap = message.attrs.into_iter().map(|attr| (attr.key, attr.value)).collect();
     Ok(LogMessage {

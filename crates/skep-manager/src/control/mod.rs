@@ -22,12 +22,12 @@ use std::sync::{Arc, Weak};
 
 use futures::Stream;
 use skep_control::{Action, Rng, Store};
-use skep_types::Timestamp;
+use skep_types::{ErrorKind, Timestamp};
 
 use crate::shared::Shared;
 use crate::store::{Watcher, WriteError};
 
-pub use error::{ControlError, ControlErrorKind};
+pub use error::ControlError;
 pub use filter::{DesiredStateFilter, Filter, ModeFilter, NodeFilter, ServiceFilter, TaskFilter};
 pub use request::{
     ClusterUpdate, LogMessage, LogOptions, LogSelector, LogStream, RegistryAuth, ServiceTaskCounts,
@@ -40,7 +40,7 @@ pub type LogMessages = Pin<Box<dyn Stream<Item = Result<LogMessage>> + Send>>;
 type Result<T> = std::result::Result<T, ControlError>;
 
 /// The control API of a manager. Cheap to clone; outlives the manager harmlessly (calls then answer
-/// [`ControlErrorKind::Unavailable`]).
+/// [`ErrorKind::Unavailable`]).
 #[derive(Clone)]
 pub struct Control {
     shared: Weak<Shared>,
@@ -52,7 +52,7 @@ impl Control {
     }
 
     fn shared(&self) -> Result<Arc<Shared>> {
-        let gone = || ControlError::new(ControlErrorKind::Unavailable, "this manager has stopped");
+        let gone = || ControlError::new(ErrorKind::Unavailable, "this manager has stopped");
         self.shared.upgrade().ok_or_else(gone)
     }
 
@@ -89,43 +89,28 @@ impl From<WriteError> for ControlError {
         match error {
             WriteError::Refused(refused) => match refused {
                 ApplyError::OutOfSequence { .. } => {
-                    Self::new(ControlErrorKind::OutOfSequence, refused.to_string())
+                    Self::new(ErrorKind::OutOfSequence, refused.to_string())
                 }
                 ApplyError::Exists { .. } | ApplyError::NameInUse { .. } => {
-                    Self::new(ControlErrorKind::AlreadyExists, refused.to_string())
+                    Self::new(ErrorKind::AlreadyExists, refused.to_string())
                 }
-                ApplyError::NotFound { .. } => {
-                    Self::new(ControlErrorKind::NotFound, refused.to_string())
-                }
-                ApplyError::StaleIndex { .. } => {
-                    Self::new(ControlErrorKind::Internal, refused.to_string())
-                }
+                ApplyError::NotFound { .. } => Self::new(ErrorKind::NotFound, refused.to_string()),
+                ApplyError::StaleIndex { .. } => Self::new(ErrorKind::System, refused.to_string()),
             },
-            WriteError::Overtaken(why) => {
-                Self::new(ControlErrorKind::OutOfSequence, why.to_string())
-            }
+            WriteError::Overtaken(why) => Self::new(ErrorKind::OutOfSequence, why.to_string()),
             WriteError::NotLeader { .. } | WriteError::Unknown => Self::new(
-                ControlErrorKind::Unavailable,
+                ErrorKind::Unavailable,
                 "The swarm does not have a leader. It's possible that too few managers are online. \
                  Make sure more than half of the managers are online.",
             ),
-            WriteError::Disk { .. } => Self::new(ControlErrorKind::Internal, error.to_string()),
-            WriteError::Stopped => Self::new(ControlErrorKind::Unavailable, error.to_string()),
+            WriteError::Disk { .. } => Self::new(ErrorKind::System, error.to_string()),
+            WriteError::Stopped => Self::new(ErrorKind::Unavailable, error.to_string()),
         }
     }
 }
 
 impl From<skep_control::admission::ControlError> for ControlError {
     fn from(refused: skep_control::admission::ControlError) -> Self {
-        use skep_control::admission::ControlErrorKind as Kind;
-        let kind = match refused.kind {
-            Kind::InvalidArgument => ControlErrorKind::InvalidArgument,
-            Kind::NotFound => ControlErrorKind::NotFound,
-            Kind::AlreadyExists => ControlErrorKind::AlreadyExists,
-            Kind::FailedPrecondition => ControlErrorKind::FailedPrecondition,
-            Kind::Conflict => ControlErrorKind::OutOfSequence,
-            Kind::PermissionDenied => ControlErrorKind::PermissionDenied,
-        };
-        Self::new(kind, refused.message)
+        Self::new(refused.kind, refused.message)
     }
 }

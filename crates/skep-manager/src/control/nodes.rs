@@ -1,7 +1,7 @@
 use skep_control::{Store, admission, list};
-use skep_types::{Node, NodeId, NodeRole, NodeSpec, Version};
+use skep_types::{ErrorKind, Node, NodeId, NodeRole, NodeSpec, Version};
 
-use super::{Control, ControlError, ControlErrorKind, NodeFilter, Result, reference};
+use super::{Control, ControlError, NodeFilter, Result, reference};
 
 impl Control {
     /// Nodes in the order of ids.
@@ -29,7 +29,7 @@ impl Control {
             let node = reference::node(store, &reference)?;
             if node.spec.role == NodeRole::Worker && spec.role == NodeRole::Manager {
                 return Err(ControlError::new(
-                    ControlErrorKind::Unimplemented,
+                    ErrorKind::NotImplemented,
                     "promoting a node to manager is not supported yet",
                 ));
             }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use skep_control::Store;
-use skep_types::{Config, Network, Node, Secret, Service, Task};
+use skep_types::{Config, ErrorKind, Network, Node, Secret, Service, Task};
 
-use super::{ControlError, ControlErrorKind, Result};
+use super::{ControlError, Result};
 
 macro_rules! finders {
     ($($name:ident $what:literal $kind:ident $find:ident $all:ident |$object:ident, $reference:ident| $named:expr;)*) => {$(
@@ -37,7 +37,7 @@ finders! {
 fn missing(what: &str, reference: &str, matches: usize) -> ControlError {
     if matches > 1 {
         let message = format!("{what} {reference} is ambiguous ({matches} matches found)");
-        return ControlError::new(ControlErrorKind::Ambiguous, message);
+        return ControlError::new(ErrorKind::Ambiguous, message);
     }
     ControlError::not_found(what, reference)
 }

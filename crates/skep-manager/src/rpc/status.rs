@@ -1,29 +1,36 @@
 //! Errors of the rooms behind, as gRPC codes: chosen here and nowhere else.
 
 use skep_proto::ConvertError;
-use tonic::Status;
+use skep_types::ErrorKind;
+use tonic::{Code, Status};
 
-use crate::control::{ControlError, ControlErrorKind};
+use crate::control::ControlError;
 use crate::dispatcher::SessionError;
 use crate::logs::PublishError;
 use crate::store::WriteError;
 
 /// For `map_err`.
 pub(super) fn control(error: ControlError) -> Status {
-    let message = error.message;
-    match error.kind {
-        ControlErrorKind::InvalidArgument | ControlErrorKind::Ambiguous => {
-            Status::invalid_argument(message)
+    Status::new(code(error.kind), error.message)
+}
+
+/// SwarmKit's code of an error.
+fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidParameter | ErrorKind::Ambiguous => Code::InvalidArgument,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::NotModified | ErrorKind::Conflict | ErrorKind::FailedPrecondition => {
+            Code::FailedPrecondition
         }
-        ControlErrorKind::NotFound => Status::not_found(message),
-        ControlErrorKind::AlreadyExists => Status::already_exists(message),
-        // Docker's code for it; clients match the text.
-        ControlErrorKind::OutOfSequence => Status::unknown(message),
-        ControlErrorKind::FailedPrecondition => Status::failed_precondition(message),
-        ControlErrorKind::PermissionDenied => Status::permission_denied(message),
-        ControlErrorKind::Unavailable => Status::unavailable(message),
-        ControlErrorKind::Unimplemented => Status::unimplemented(message),
-        ControlErrorKind::Internal => Status::internal(message),
+        // Clients match the text.
+        ErrorKind::OutOfSequence => Code::Unknown,
+        ErrorKind::Unauthorized => Code::Unauthenticated,
+        ErrorKind::Forbidden => Code::PermissionDenied,
+        ErrorKind::Cancelled => Code::Cancelled,
+        ErrorKind::System => Code::Internal,
+        ErrorKind::NotImplemented => Code::Unimplemented,
+        ErrorKind::Unavailable => Code::Unavailable,
     }
 }
 
@@ -47,4 +54,28 @@ pub(super) fn publish(error: PublishError) -> Status {
 
 pub(super) fn convert(error: ConvertError) -> Status {
     Status::invalid_argument(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_swarmkits() {
+        for (kind, expected) in [
+            (ErrorKind::InvalidParameter, Code::InvalidArgument),
+            (ErrorKind::Ambiguous, Code::InvalidArgument),
+            (ErrorKind::NotFound, Code::NotFound),
+            (ErrorKind::AlreadyExists, Code::AlreadyExists),
+            (ErrorKind::OutOfSequence, Code::Unknown),
+            (ErrorKind::FailedPrecondition, Code::FailedPrecondition),
+            (ErrorKind::Forbidden, Code::PermissionDenied),
+            (ErrorKind::Unavailable, Code::Unavailable),
+            (ErrorKind::NotImplemented, Code::Unimplemented),
+            (ErrorKind::System, Code::Internal),
+        ] {
+            let status = control(ControlError::new(kind, "why"));
+            assert_eq!((status.code(), status.message()), (expected, "why"), "{kind:?}");
+        }
+    }
 }

@@ -220,7 +220,7 @@ fn subnets_that_the_kernel_takes_for_no_host_s_are_refused() {
     let mut world = world();
     for subnet in ["127.0.0.0/8", "224.0.0.0/8", "255.255.255.0/24"] {
         let refused = create(&mut world, "n", Some(subnet)).unwrap_err();
-        assert_eq!(refused.kind(), crate::error::ErrorKind::Invalid, "{refused}");
+        assert_eq!(refused.kind(), crate::error::ErrorKind::InvalidParameter, "{refused}");
         assert!(refused.to_string().starts_with(&format!("subnet: {subnet}: it has")), "{refused}");
     }
     create(&mut world, "n", Some("169.254.0.0/16")).unwrap();

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use skep_node::{LocalNodeState, NodeErrorKind, NotManager};
+use skep_node::{LocalNodeState, NotManager};
+use skep_types::ErrorKind;
 
 use crate::rig::{Rig, start, until};
 
@@ -67,7 +68,7 @@ async fn a_membership_that_cannot_be_read_says_why_and_stays() {
     std::fs::write(swarm.join("state.json"), "").unwrap();
     rig.node = start(rig.folder.path(), &rig.world, rig.hostname).await;
     let refused = rig.node.leave(false).await.unwrap_err();
-    assert_eq!(refused.kind(), NodeErrorKind::Unavailable, "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     rig.node.leave(true).await.unwrap();
     assert_eq!(rig.node.info().await.local_state, LocalNodeState::Inactive);
     rig.init().await;

@@ -1,9 +1,9 @@
 use std::time::Instant;
 
 use futures::StreamExt;
-use skep_manager::{ControlErrorKind, LogOptions, LogSelector, NodeFilter, ServiceUpdate};
-use skep_node::{LocalNodeState, NodeErrorKind, NotManager};
-use skep_types::{NodeState, ReplicatedService, ServiceMode, TaskState, Version};
+use skep_manager::{LogOptions, LogSelector, NodeFilter, ServiceUpdate};
+use skep_node::{LocalNodeState, NotManager};
+use skep_types::{ErrorKind, NodeState, ReplicatedService, ServiceMode, TaskState, Version};
 
 use crate::rig::{Rig, service, tasks, until, until_running};
 
@@ -32,7 +32,7 @@ async fn init_create_scale_remove() {
     let first = until_running(&control, "web", 3).await;
     assert!(first.iter().all(|t| t.node_id == nodes[0].id && t.status.container_status.is_some()));
     let duplicate = control.create_service(service("web", 1)).await.unwrap_err();
-    assert_eq!(duplicate.kind, ControlErrorKind::AlreadyExists, "{duplicate}");
+    assert_eq!(duplicate.kind, ErrorKind::AlreadyExists, "{duplicate}");
 
     let start = Instant::now();
     let stale = ServiceUpdate {
@@ -41,7 +41,7 @@ async fn init_create_scale_remove() {
         ..Default::default()
     };
     let refused = control.update_service("web", stale).await.unwrap_err();
-    assert_eq!(refused.kind, ControlErrorKind::OutOfSequence);
+    assert_eq!(refused.kind, ErrorKind::OutOfSequence);
     assert_eq!(refused.message, "update out of sequence");
     let version = control.get_service(created.id.as_str(), false).await.unwrap().meta.version;
     let update = ServiceUpdate { version, spec: service("web", 39), ..Default::default() };
@@ -66,10 +66,7 @@ async fn init_create_scale_remove() {
     until("no container is left", || async { rig.world.containers().is_empty().then_some(()) })
         .await;
     let gone = control.get_service("web", false).await.unwrap_err();
-    assert_eq!(
-        (gone.kind, gone.message.as_str()),
-        (ControlErrorKind::NotFound, "service web not found")
-    );
+    assert_eq!((gone.kind, gone.message.as_str()), (ErrorKind::NotFound, "service web not found"));
     rig.node.shutdown().await;
 }
 
@@ -155,7 +152,7 @@ async fn leaving_needs_force_and_leaves_nothing() {
     let rig = Rig::new("one").await;
     let control = rig.init().await;
     let again = rig.node.init(rig.init_request()).await.unwrap_err();
-    assert_eq!(again.kind(), NodeErrorKind::Unavailable);
+    assert_eq!(again.kind(), ErrorKind::Unavailable);
     assert!(again.to_string().starts_with("This node is already part of a swarm."), "{again}");
     control.create_service(service("web", 2)).await.unwrap();
     until_running(&control, "web", 2).await;
@@ -182,7 +179,7 @@ async fn leaving_needs_force_and_leaves_nothing() {
         rig.node.leave(true).await.unwrap_err().to_string(),
         "This node is not part of a swarm"
     );
-    assert_eq!(control.cluster().await.unwrap_err().kind, ControlErrorKind::Unavailable);
+    assert_eq!(control.cluster().await.unwrap_err().kind, ErrorKind::Unavailable);
 
     // A new swarm can be made at once.
     rig.init().await;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use skep_manager::{Control, ControlErrorKind, Filter, NodeFilter};
+use skep_manager::{Control, Filter, NodeFilter};
 use skep_node::{LocalNodeState, NotManager};
 use skep_sys::testing::{SmallDisk, Trouble, in_own_mounts};
-use skep_types::{Annotations, Bytes64, NodeState, SecretSpec, TaskState};
+use skep_types::{Annotations, Bytes64, ErrorKind, NodeState, SecretSpec, TaskState};
 
 use crate::rig::{Rig, service, tasks, until, until_running};
 
@@ -49,7 +49,7 @@ fn a_full_disk_passes() {
 
         let full = disk.begin(Trouble::Full);
         let refused = control.create_secret(secret("meanwhile")).await.unwrap_err();
-        assert_eq!(refused.kind, ControlErrorKind::Internal);
+        assert_eq!(refused.kind, ErrorKind::System);
         assert!(refused.message.ends_with("no space left on device"), "{refused}");
         assert!(refused.message.contains("/swarm/raft"), "it says where: {refused}");
         // The swarm is led and can be looked at, its tasks go on.

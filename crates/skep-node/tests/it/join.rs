@@ -1,6 +1,6 @@
 use skep_manager::{ClusterUpdate, NodeFilter};
-use skep_node::{JoinRequest, LocalNodeState, NodeErrorKind, NotManager};
-use skep_types::{NodeAvailability, NodeRole, NodeState};
+use skep_node::{JoinRequest, LocalNodeState, NotManager};
+use skep_types::{ErrorKind, NodeAvailability, NodeRole, NodeState};
 
 use crate::rig::{Rig, service, until, until_running};
 
@@ -32,7 +32,7 @@ async fn a_worker_joins_runs_tasks_and_leaves() {
         ..JoinRequest::default()
     };
     let refused = worker.node.join(request).await.unwrap_err();
-    assert_eq!(refused.kind(), NodeErrorKind::Unimplemented);
+    assert_eq!(refused.kind(), ErrorKind::NotImplemented);
     assert_eq!(control.list_nodes(&NodeFilter::default()).await.unwrap().len(), 1);
 
     let request = JoinRequest {
