@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// UDP and TCP port of gossip; not configurable in a swarm.
@@ -82,6 +82,8 @@ pub struct Runner {
     wishes: mpsc::UnboundedSender<Wish>,
     waiting: Arc<Waiting>,
     counters: Arc<Mutex<Counters>>,
+    /// Closed when its sockets are.
+    ended: watch::Receiver<()>,
     task: JoinHandle<()>,
 }
 
@@ -122,12 +124,16 @@ impl Runner {
             waiting: Arc::clone(&waiting),
             leaving: None,
         };
-        let listener = tokio::spawn(listen(tcp, inbound, limits, encrypted));
+        let mut listener = tokio::spawn(listen(tcp, inbound, limits, encrypted));
+        let (open, ended) = watch::channel(());
         let task = tokio::spawn(async move {
             work.run(wished, asked, finished).await;
             listener.abort();
+            // Its socket is closed when it has ended, for which it cannot be blamed.
+            let _ = (&mut listener).await;
+            drop(open);
         });
-        Ok(Self { wishes, waiting, counters, task })
+        Ok(Self { wishes, waiting, counters, ended, task })
     }
 
     /// Passes a wish on; after the end there is nothing left to wish for.
@@ -147,12 +153,18 @@ impl Runner {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says good-bye, at most for `limit`.
+    /// Says good-bye, and closes its sockets, at most for `limit`.
     pub async fn leave(&self, limit: Duration) {
         let (done, told) = oneshot::channel();
         self.wish(Wish::Leave(done));
+        let mut ended = self.ended.clone();
+        let closed = async {
+            let _ = told.await;
+            // Nothing is ever sent: it waits for the end.
+            let _ = ended.changed().await;
+        };
         // Whoever does not hear it notices by itself, only later.
-        let _ = tokio::time::timeout(limit, told).await;
+        let _ = tokio::time::timeout(limit, closed).await;
     }
 }
 
