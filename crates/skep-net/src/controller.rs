@@ -12,10 +12,11 @@ use crate::apply::{Sign, Spaces, links, mtu_of};
 use crate::error::{NetError, Result};
 use crate::host_routes;
 use crate::model::{BlockedPort, BlockedPorts};
-use crate::plan::{self, HostPlan, NsName, NsPlan};
+use crate::plan::{HostPlan, NsName, NsPlan, Planned, Planner};
+use crate::slack::Slack;
 use crate::state::{Shared, lock};
 use crate::storing::Storing;
-use crate::world::{Facts, MeshPort};
+use crate::world::{Facts, MeshPort, Services};
 use skep_types::Protocol;
 use skep_types::Repeated;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,9 +27,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How many namespaces nobody waits for are brought up to date before requests are
-/// looked at again.
-const SLICE: usize = 8;
 /// How soon a namespace that failed is tried again by itself.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -97,7 +95,7 @@ pub struct Controller {
 
 impl Controller {
     /// Starts the loop. Needs a tokio runtime, on which the kernel is listened to.
-    pub fn start(shared: Arc<Shared>, mut spaces: Spaces) -> Result<Self> {
+    pub fn start(shared: Arc<Shared>, mut spaces: Spaces, storing: Storing) -> Result<Self> {
         let (requests, inbox) = mpsc::channel();
         let signs = requests.clone();
         let listener = Arc::new(move |name, sign| {
@@ -105,7 +103,6 @@ impl Controller {
             let _ = signs.send(Request::Signs(name, sign));
         });
         spaces.listen(tokio::runtime::Handle::current(), listener);
-        let storing = Storing::new(shared.networks_on_disk.clone());
         let worker = Worker {
             shared,
             spaces,
@@ -116,7 +113,10 @@ impl Controller {
             suspects_at: None,
             calm_until: Instant::now(),
             blocked_at: None,
+            slack: Slack::default(),
+            planner: Planner::default(),
             planned: None,
+            services: Services::default(),
             plans: BTreeMap::new(),
             planned_for: None,
             storing,
@@ -158,7 +158,7 @@ struct Worker {
     shared: Arc<Shared>,
     spaces: Spaces,
     /// The plan each namespace was last brought to.
-    applied: BTreeMap<NsName, Arc<NsPlan>>,
+    applied: BTreeMap<NsName, Planned>,
     /// When a failed namespace may be tried again.
     failed: BTreeMap<NsName, Instant>,
     /// What is wrong with those that fail again and again.
@@ -170,8 +170,13 @@ struct Worker {
     calm_until: Instant,
     /// When ports of the mesh that were not free are tried again.
     blocked_at: Option<Instant>,
+    /// Whose turn it is among those that nobody waits for.
+    slack: Slack,
+    planner: Planner,
     /// Version of the world that the last plans were made of.
     planned: Option<u64>,
+    /// Its services.
+    services: Services,
     /// These plans, and what was known of the host then.
     plans: HostPlan,
     planned_for: Option<Facts>,
@@ -183,9 +188,10 @@ impl Worker {
     fn run(mut self) {
         let interval = self.shared.config.verify_interval;
         let mut verify_at = Instant::now() + interval;
-        let mut pending = false;
+        // When more is to be done that nobody waits for.
+        let mut pending = None;
         loop {
-            let wait = if pending { Duration::ZERO } else { self.idle(verify_at) };
+            let wait = self.idle(pending.into_iter().fold(verify_at, Instant::min));
             let mut batch = Vec::new();
             match self.inbox.recv_timeout(wait) {
                 Ok(request) => batch.push(request),
@@ -224,11 +230,11 @@ impl Worker {
         }
     }
 
-    /// How long nothing needs to be done.
-    fn idle(&self, verify_at: Instant) -> Duration {
+    /// How long nothing needs to be done. `at`: something is, whatever else.
+    fn idle(&self, at: Instant) -> Duration {
         let others = self.failed.values().chain(&self.suspects_at).chain(&self.blocked_at);
         let others = others.copied().chain(self.storing.retry_at());
-        let next = others.fold(verify_at, Instant::min);
+        let next = others.fold(at, Instant::min);
         next.saturating_duration_since(Instant::now())
     }
 
@@ -271,8 +277,8 @@ impl Worker {
             .collect()
     }
 
-    /// One round. Whether more is to be done that nobody waits for.
-    fn round(&mut self, waiting: Vec<(Interest, Reply)>, doubt: &Doubt) -> bool {
+    /// One round. When more is to be done that nobody waits for.
+    fn round(&mut self, waiting: Vec<(Interest, Reply)>, doubt: &Doubt) -> Option<Instant> {
         let verify = matches!(doubt, Doubt::All);
         if verify {
             self.look_around();
@@ -314,8 +320,9 @@ impl Worker {
         } else {
             // Also while somebody waits for others: else a busy host would never come to these.
             let ripe = dirty.iter().filter(|n| self.failed.get(*n).is_none_or(|at| *at <= now));
-            which.extend(ripe.take(SLICE).cloned());
+            which.extend(self.slack.take(&ripe.cloned().collect(), now));
         }
+        let unasked = if verify { 0 } else { which.iter().filter(|n| n.is_sandbox()).count() };
         for (interest, _) in &waiting {
             match interest {
                 Interest::Only(names) | Interest::Stored(names) => {
@@ -332,12 +339,21 @@ impl Worker {
         let far: Vec<NsName> = far.map(|cable| cable.port_ns.clone()).collect();
         which.extend(far.into_iter().filter(|name| dirty.contains(name)));
         let results = self.apply(&plans, &which, doubt);
+        if unasked > 0 {
+            let (part, all) = (u32::try_from(unasked), u32::try_from(which.len()));
+            let (part, all) = (part.unwrap_or(u32::MAX), all.unwrap_or(u32::MAX));
+            let share = now.elapsed().mul_f64(f64::from(part) / f64::from(all));
+            self.slack.spent(share, Instant::now());
+        }
         self.listen(&plans);
         for (interest, reply) in waiting {
             // Who stopped waiting does not need an answer.
             let _ = reply.send(Ok(answer(&interest, &results)));
         }
-        dirty.iter().any(|n| !which.contains(n) && self.failed.get(n).is_none_or(|at| *at <= now))
+        let left = dirty
+            .iter()
+            .any(|n| !which.contains(n) && self.failed.get(n).is_none_or(|at| *at <= now));
+        left.then(|| self.slack.next(Instant::now()))
     }
 
     /// Holds ports, stores the state, makes the plans. `asked`: somebody waits for the state to be stored.
@@ -347,21 +363,21 @@ impl Worker {
         asked: bool,
     ) -> (HostPlan, std::result::Result<(), Arc<NetError>>) {
         let mut state = self.shared.lock();
-        let wanted = if state.world.running.cluster.is_some() {
-            state.world.services().mesh
-        } else {
-            BTreeMap::new()
-        };
-        let refused = state.ports.mesh(&wanted);
+        let version = state.version;
+        let changed = self.planned != Some(version);
+        if changed {
+            self.services = state.world.services();
+        }
+        let wanted = &self.services.mesh;
+        let refused = state.ports.mesh(wanted);
         self.blocked_at = (!refused.is_empty()).then(|| Instant::now() + RETRY_PORTS);
         state.world.facts.blocked_ports = refused.keys().copied().collect();
-        self.tell_blocked(&wanted, &refused);
-        let version = state.version;
-        if self.planned != Some(version) || rerouted {
+        self.tell_blocked(wanted, &refused);
+        if changed || rerouted {
             self.tell_collisions(state.world.collisions());
         }
-        if self.planned != Some(version) || self.planned_for.as_ref() != Some(&state.world.facts) {
-            self.plans = plan::plan(&state.world);
+        if changed || self.planned_for.as_ref() != Some(&state.world.facts) {
+            self.plans = self.planner.plan(&state.world, &self.services);
             self.planned_for = Some(state.world.facts.clone());
         }
         let due = self.storing.due(&state.world, version, asked, Instant::now());
@@ -370,7 +386,7 @@ impl Worker {
         // What is as it was is held once, and found equal without being read.
         for (name, plan) in &mut self.plans {
             if let Some(applied) = self.applied.get(name).filter(|applied| *applied == plan) {
-                *plan = Arc::clone(applied);
+                *plan = applied.clone();
             }
         }
         let plans = self.plans.clone();
@@ -471,7 +487,7 @@ impl Worker {
         results
     }
 
-    fn succeeded(&mut self, name: &NsName, plan: Option<&Arc<NsPlan>>, changed: usize) {
+    fn succeeded(&mut self, name: &NsName, plan: Option<&Planned>, changed: usize) {
         // Only what had been as planned can have drifted.
         let adopted = self.spaces.take_adopted(name);
         let known = plan.is_some() && self.applied.get(name) == plan;
@@ -485,7 +501,7 @@ impl Worker {
             );
         }
         match plan {
-            Some(plan) => self.applied.insert(name.clone(), Arc::clone(plan)),
+            Some(plan) => self.applied.insert(name.clone(), plan.clone()),
             None => self.applied.remove(name),
         };
         self.failed.remove(name);

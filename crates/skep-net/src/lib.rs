@@ -42,6 +42,8 @@ mod name_files;
 mod net;
 mod plan;
 mod ports;
+mod sandbox_files;
+mod slack;
 mod sockets;
 mod state;
 mod storing;

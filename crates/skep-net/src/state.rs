@@ -11,8 +11,10 @@ use crate::model::{BlockedPorts, Network};
 use crate::name_files::HostResolvConf;
 use crate::plan::NsName;
 use crate::ports::Ports;
+use crate::sandbox_files::{SandboxFiles, Sandboxes};
 use crate::world::{NameIndex, Running, World};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -41,8 +43,6 @@ pub struct Problems {
 pub struct Shared {
     pub config: NetConfig,
     pub handles: Handles,
-    /// What the file of the local networks held at start; `None` without one.
-    pub networks_on_disk: Option<BTreeMap<NetworkId, Network>>,
     pub problems: Mutex<Problems>,
     pub metrics: Metrics,
     pub traffic: Arc<Traffic>,
@@ -63,6 +63,8 @@ pub struct Found {
     /// What their file holds; `None` if there is none that can be read.
     pub stored_networks: Option<BTreeMap<NetworkId, Network>>,
     pub running: Running,
+    /// Those of its sandboxes that have files of their own.
+    pub stored_sandboxes: Sandboxes,
     /// Where the networks are that could not be read, if nothing could be put in their place.
     pub lost_networks: Option<PathBuf>,
 }
@@ -75,27 +77,20 @@ struct StoredNetworks {
 
 /// What is running on disk. Of another boot it means nothing.
 #[derive(Serialize, Deserialize)]
-struct StoredRunning {
+struct StoredRunning<'a> {
     boot: String,
-    running: Running,
+    running: Cow<'a, Running>,
     /// The local networks once more, so that what runs goes on if their own file is damaged.
     #[serde(default)]
-    networks: BTreeMap<NetworkId, Network>,
+    networks: Cow<'a, BTreeMap<NetworkId, Network>>,
 }
 
 impl Shared {
-    pub fn new(
-        config: NetConfig,
-        handles: Handles,
-        networks_on_disk: Option<BTreeMap<NetworkId, Network>>,
-        world: World,
-        traffic: Arc<Traffic>,
-    ) -> Self {
+    pub fn new(config: NetConfig, handles: Handles, world: World, traffic: Arc<Traffic>) -> Self {
         let state = State { world, ports: Ports::default(), version: 1 };
         Self {
             config,
             handles,
-            networks_on_disk,
             problems: Mutex::default(),
             metrics: Metrics::default(),
             traffic,
@@ -157,13 +152,18 @@ impl Shared {
     /// generation before is taken, of the networks the copy beside what runs.
     pub fn load(config: &NetConfig) -> Result<Found> {
         let file = Self::running_file(config);
-        let mut running = read_or_set_aside::<StoredRunning>(&file)?;
+        let mut running = read_or_set_aside::<StoredRunning<'_>>(&file)?;
         if running.is_none() {
             running = read_or_set_aside(&before(&file))?;
         }
         let boot = boot_id()?;
         let running = running.filter(|r| r.boot == boot);
-        let (running, copy) = running.map(|r| (r.running, r.networks)).unwrap_or_default();
+        let (mut running, copy) = running
+            .map(|stored| (stored.running.into_owned(), stored.networks.into_owned()))
+            .unwrap_or_default();
+        let stored_sandboxes = SandboxFiles::open(config)?.load()?;
+        // What is in the file of all is of a daemon that knew no others.
+        running.sandboxes.extend(stored_sandboxes.clone());
         let file = Self::networks_file(config);
         let aside = file.with_file_name("networks.json.damaged");
         let (networks, stored, lost) = match files::read_json::<StoredNetworks>(&file) {
@@ -178,7 +178,13 @@ impl Shared {
                 (copy, None, lost)
             }
         };
-        Ok(Found { networks, stored_networks: stored, running, lost_networks: lost })
+        Ok(Found {
+            networks,
+            stored_networks: stored,
+            running,
+            stored_sandboxes,
+            lost_networks: lost,
+        })
     }
 
     /// Stores the local networks.
@@ -187,13 +193,17 @@ impl Shared {
         files::replace_json(&Self::networks_file(&self.config), &stored, Durability::Lasting)
     }
 
-    /// Stores what is running.
+    /// Stores what is running, but for the sandboxes.
     pub fn store_running(
         &self,
-        running: Running,
+        running: &Running,
         networks: &BTreeMap<NetworkId, Network>,
     ) -> Result<()> {
-        let stored = StoredRunning { boot: boot_id()?, running, networks: networks.clone() };
+        let stored = StoredRunning {
+            boot: boot_id()?,
+            running: Cow::Borrowed(running),
+            networks: Cow::Borrowed(networks),
+        };
         let file = Self::running_file(&self.config);
         keep_before(&file);
         files::replace_json(&file, &stored, Durability::Volatile)
@@ -252,7 +262,7 @@ fn keep_before(file: &Path) {
 }
 
 /// Reads a state file that can be done without.
-fn read_or_set_aside<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+pub fn read_or_set_aside<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
     files::read_json(file).or_else(|error| set_aside(file, &error).map(|_| None))
 }
 
@@ -270,7 +280,7 @@ fn set_aside(file: &Path, error: &NetError) -> Result<PathBuf> {
     Ok(kept)
 }
 
-fn boot_id() -> Result<String> {
+pub fn boot_id() -> Result<String> {
     let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
     std::fs::read_to_string(&path).map_err(|source| NetError::File { action: "read", path, source })
 }

@@ -5,10 +5,11 @@
 //! be stopped and removed, which is what makes room.
 
 use crate::error::{NetError, Result};
-use crate::ids::NetworkId;
+use crate::ids::{NetworkId, SandboxId};
 use crate::model::Network;
+use crate::sandbox_files::{SandboxFiles, Sandboxes};
 use crate::state::Shared;
-use crate::world::{Running, World};
+use crate::world::{Running, Sandbox, World};
 use skep_types::Repeated;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +22,14 @@ type Networks = BTreeMap<NetworkId, Network>;
 
 /// What of the world is on disk.
 pub struct Storing {
+    files: SandboxFiles,
     /// `None` when not known.
     networks: Option<Networks>,
-    /// Version of the world whose running part is on disk; `None` when not known.
-    running: Option<u64>,
+    /// Without sandboxes, and the networks beside it; `None` when not known.
+    running: Option<(Running, Networks)>,
+    sandboxes: Sandboxes,
+    /// Version of the world that is on disk; `None` when not known.
+    version: Option<u64>,
     retry_at: Option<Instant>,
     trouble: Repeated,
 }
@@ -32,26 +37,49 @@ pub struct Storing {
 /// What has to be written.
 pub struct Due {
     version: u64,
-    networks: Networks,
-    networks_differ: bool,
-    running: Running,
+    networks: Option<Networks>,
+    running: Option<(Running, Networks)>,
+    sandboxes: Vec<Arc<Sandbox>>,
+    gone: Vec<SandboxId>,
 }
 
 impl Storing {
-    /// `networks` are those that were read at start.
-    pub fn new(networks: Option<Networks>) -> Self {
-        Self { networks, running: None, retry_at: None, trouble: Repeated::default() }
+    /// `networks` are those that were read at start, `sandboxes` those of `files`.
+    pub fn new(files: SandboxFiles, networks: Option<Networks>, sandboxes: Sandboxes) -> Self {
+        Self {
+            files,
+            networks,
+            running: None,
+            sandboxes,
+            version: None,
+            retry_at: None,
+            trouble: Repeated::default(),
+        }
     }
 
     /// What differs from the disk, if it is time to write.
     pub fn due(&self, world: &World, version: u64, asked: bool, now: Instant) -> Option<Due> {
-        let differs = self.running != Some(version);
+        let differs = self.version != Some(version);
         let may = asked || self.retry_at.is_none_or(|at| at <= now);
-        (differs && may).then(|| Due {
+        if !differs || !may {
+            return None;
+        }
+        let wanted = &world.running.sandboxes;
+        let changed = wanted.iter().filter(|(id, sandbox)| {
+            self.sandboxes.get(*id).is_none_or(|stored| !Arc::ptr_eq(stored, sandbox))
+        });
+        let same_networks = |stored: &Networks| *stored == world.networks;
+        let same = |(running, networks): &(Running, Networks)| {
+            running.is_same_beside_sandboxes(&world.running) && same_networks(networks)
+        };
+        let networks = !self.networks.as_ref().is_some_and(same_networks);
+        let running = !self.running.as_ref().is_some_and(same);
+        Some(Due {
             version,
-            networks: world.networks.clone(),
-            networks_differ: self.networks.as_ref() != Some(&world.networks),
-            running: world.running.clone(),
+            networks: networks.then(|| world.networks.clone()),
+            running: running.then(|| (world.running.beside_sandboxes(), world.networks.clone())),
+            sandboxes: changed.map(|(_, sandbox)| Arc::clone(sandbox)).collect(),
+            gone: self.sandboxes.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect(),
         })
     }
 
@@ -82,17 +110,34 @@ impl Storing {
         }
     }
 
-    /// Each file by itself, so that one that cannot be written does not keep back the other.
+    /// Each kind of file by itself, so that one that cannot be written does not keep back the others. First what makes
+    /// room.
     fn write(&mut self, shared: &Shared, due: Due) -> Result<()> {
-        let networks = match due.networks_differ {
-            true => shared.store_networks(&due.networks),
-            false => Ok(()),
-        };
-        let running = shared.store_running(due.running, &due.networks);
-        networks?;
-        self.networks = Some(due.networks);
-        running?;
-        self.running = Some(due.version);
+        let sandboxes = self.write_sandboxes(due.gone, due.sandboxes);
+        let networks = due.networks.map_or(Ok(()), |networks| {
+            shared.store_networks(&networks)?;
+            self.networks = Some(networks);
+            Ok(())
+        });
+        let running = due.running.map_or(Ok(()), |(running, networks)| {
+            shared.store_running(&running, &networks)?;
+            self.running = Some((running, networks));
+            Ok(())
+        });
+        sandboxes.and(networks).and(running)?;
+        self.version = Some(due.version);
+        Ok(())
+    }
+
+    fn write_sandboxes(&mut self, gone: Vec<SandboxId>, changed: Vec<Arc<Sandbox>>) -> Result<()> {
+        for id in gone {
+            self.files.remove(&id)?;
+            self.sandboxes.remove(&id);
+        }
+        for sandbox in changed {
+            self.files.store(&sandbox)?;
+            self.sandboxes.insert(sandbox.spec.id.clone(), sandbox);
+        }
         Ok(())
     }
 }
@@ -110,8 +155,10 @@ mod tests {
         // A file where the folder should be.
         let (exec, data) = (temp.path().join("exec"), temp.path().join("data"));
         std::fs::create_dir_all(data.join("network")).unwrap();
-        std::fs::write(&exec, "").unwrap();
         let config = NetConfig::new(&exec, data);
+        let files = SandboxFiles::open(&config).unwrap();
+        std::fs::remove_dir_all(&exec).unwrap();
+        std::fs::write(&exec, "").unwrap();
         let facts = Facts {
             mtu: 1500,
             underlay_mtu: 1500,
@@ -124,9 +171,9 @@ mod tests {
             owner: String::new(),
         };
         let world = World::new(facts);
-        let shared = Shared::new(config, Handles::default(), None, world, Arc::default());
+        let shared = Shared::new(config, Handles::default(), world, Arc::default());
         let world = shared.read(World::clone);
-        let mut storing = Storing::new(Some(BTreeMap::new()));
+        let mut storing = Storing::new(files, Some(BTreeMap::new()), Sandboxes::new());
         let start = Instant::now();
         let due = storing.due(&world, 1, false, start).unwrap();
         storing.store(&shared, due).unwrap_err();
@@ -143,5 +190,72 @@ mod tests {
         storing.store(&shared, due).unwrap();
         assert_eq!(storing.retry_at(), None);
         assert!(storing.due(&world, 2, true, start).is_none());
+    }
+    #[test]
+    fn only_what_changed_is_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
+        std::fs::create_dir_all(temp.path().join("data/network")).unwrap();
+        let mut world = crate::world::tests::world();
+        for number in 1..=3 {
+            world.create_sandbox(crate::world::tests::spec(number)).unwrap();
+        }
+        let files = SandboxFiles::open(&config).unwrap();
+        let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+        let mut storing = Storing::new(files, None, Sandboxes::new());
+        let mut version = 0;
+        let mut write = |change: &dyn Fn(&mut World)| {
+            version += 1;
+            let mut state = shared.lock();
+            change(&mut state.world);
+            let due = storing.due(&state.world, version, false, Instant::now()).unwrap();
+            drop(state);
+            let parts = (due.sandboxes.len(), due.gone.len(), due.running.is_some());
+            storing.store(&shared, due).unwrap();
+            parts
+        };
+        let spec = crate::world::tests::spec;
+        assert_eq!(write(&|_| {}), (3, 0, true));
+        assert_eq!(write(&|_| {}), (0, 0, false));
+        let second = spec(2).id;
+        assert_eq!(
+            write(&|w| w.sandbox_mut(&second).unwrap().dns_ports = Some((1, 2))),
+            (1, 0, false)
+        );
+        assert_eq!(write(&|w| drop(w.running.sandboxes.remove(&spec(1).id))), (0, 1, false));
+        assert_eq!(write(&|w| w.running.mesh_gateway = Some("m".into())), (0, 0, true));
+
+        // The next daemon finds them.
+        let found = Shared::load(&config).unwrap().running;
+        assert_eq!(found.sandboxes.keys().cloned().collect::<Vec<_>>(), [spec(2).id, spec(3).id]);
+        assert_eq!(found.sandboxes[&spec(2).id].dns_ports, Some((1, 2)));
+        assert_eq!(found.mesh_gateway, Some("m".into()));
+    }
+
+    #[test]
+    fn sandboxes_in_the_file_of_all_are_taken_over_and_damaged_ones_set_aside() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
+        std::fs::create_dir_all(temp.path().join("data/network")).unwrap();
+        let mut world = crate::world::tests::world();
+        let spec = crate::world::tests::spec;
+        for number in 1..=2 {
+            world.create_sandbox(spec(number)).unwrap();
+        }
+        let files = SandboxFiles::open(&config).unwrap();
+        let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+        // As a daemon of before wrote it.
+        shared.read(|world| shared.store_running(&world.running, &world.networks)).unwrap();
+        let found = Shared::load(&config).unwrap();
+        assert_eq!(found.running.sandboxes.len(), 2);
+        assert!(found.stored_sandboxes.is_empty());
+        for sandbox in found.running.sandboxes.values() {
+            files.store(sandbox).unwrap();
+        }
+        let folder = config.exec_root.join("net/sandboxes");
+        std::fs::write(folder.join(format!("{}.json", spec(1).id)), "{\"format\":1,").unwrap();
+        let found = Shared::load(&config).unwrap();
+        assert_eq!(found.stored_sandboxes.len(), 1);
+        assert!(folder.join(format!("{}.json.damaged", spec(1).id)).exists());
     }
 }

@@ -1,6 +1,6 @@
 //! Network namespaces: made, pinned to a path, entered.
 //!
-//! `setns` changes one thread, so every entry runs on a thread of its own that ends
+//! `setns` changes one thread, so whoever enters does so on a thread that ends
 //! with the work: no other code can ever find itself in the wrong namespace.
 
 use nix::fcntl::{OFlag, open};
@@ -101,12 +101,17 @@ impl NetNs {
         Ok(inode(self)? == inode(other)?)
     }
 
-    /// Runs `work` inside. What it opens (sockets, processes) belongs to the
+    /// Moves the calling thread inside, from wherever it was. Only for threads that end with the work.
+    pub fn enter(&self) -> io::Result<()> {
+        Ok(setns(&self.fd, CloneFlags::CLONE_NEWNET)?)
+    }
+
+    /// Runs `work` inside, on a thread of its own. What it opens (sockets, processes) belongs to the
     /// namespace for good. Blocks until it is done.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {
             let done = scope.spawn(|| -> io::Result<T> {
-                setns(&self.fd, CloneFlags::CLONE_NEWNET)?;
+                self.enter()?;
                 Ok(work())
             });
             joined(done)

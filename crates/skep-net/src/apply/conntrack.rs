@@ -27,6 +27,9 @@ const CONNTRACK: u16 = 1;
 const GET: u16 = 1;
 /// `IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 2;
+/// `IPCTNL_MSG_CT_GET_STATS`, and in its answer `CTA_STATS_GLOBAL_ENTRIES`.
+const STATISTICS: u16 = 5;
+const ENTRIES: u16 = 1;
 /// Attributes: `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`, `CTA_STATUS`, `CTA_ZONE`.
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
@@ -38,8 +41,6 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// `IPS_SEEN_REPLY`: packets came in both directions.
 const ANSWERED: u32 = 2;
-/// How many entries the namespace of whoever reads it has.
-const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,31 +80,47 @@ fn flow(attributes: &[u8]) -> Option<FlowKey> {
 }
 
 /// Whether the calling thread's namespace has no entry. One that cannot be asked may have some.
-pub fn is_empty() -> bool {
-    std::fs::read_to_string(COUNT).is_ok_and(|text| text.trim() == "0")
+///
+/// Not by `nf_conntrack_count` below `/proc/sys`: its name is looked for among those of all namespaces.
+fn is_empty(netlink: &mut Nfnetlink) -> bool {
+    let request =
+        Request { subsystem: CONNTRACK, kind: STATISTICS, flags: REQUEST_ACK, attributes: &[] };
+    let mut count = None;
+    let asked = netlink.ask(&request, |_, attributes| {
+        let bytes = frame::attribute(attributes, ENTRIES);
+        count = bytes.and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    });
+    asked.is_ok() && count == Some(0)
 }
 
 /// Those of `now` that entries may contradict which were made while `before` was in force: they led elsewhere, or
 /// nowhere. Where a backend has only come in addition, none does.
-pub fn outdated<'a>(before: &[Flow], now: &'a [Flow]) -> Vec<&'a Flow> {
+pub fn outdated<'a, 'b>(
+    before: impl Iterator<Item = &'b Flow>,
+    now: impl Iterator<Item = &'a Flow>,
+) -> Vec<&'a Flow> {
     let key = |flow: &Flow| (flow.protocol, flow.address, flow.port);
-    let before: BTreeMap<_, &Flow> = before.iter().map(|flow| (key(flow), flow)).collect();
+    let before: BTreeMap<_, &Flow> = before.map(|flow| (key(flow), flow)).collect();
+    let same = |one: &Flow, other: &Flow| Arc::ptr_eq(&one.backends, &other.backends);
     let covered = |flow: &Flow| {
-        before
-            .get(&key(flow))
-            .is_some_and(|old| old.leads && old.backends.is_subset(&flow.backends))
+        before.get(&key(flow)).is_some_and(|old| {
+            old.leads && (same(old, flow) || old.backends.is_subset(&flow.backends))
+        })
     };
-    now.iter().filter(|flow| !covered(flow)).collect()
+    now.filter(|flow| !covered(flow)).collect()
 }
 
 /// Removes, in the calling thread's namespace, what contradicts `flows`. Returns how
 /// many entries went.
 pub fn flush(traffic: &Arc<Traffic>, flows: &[&Flow]) -> io::Result<usize> {
-    if flows.is_empty() || is_empty() {
+    if flows.is_empty() {
+        return Ok(0);
+    }
+    let mut netlink = Nfnetlink::open(traffic)?;
+    if is_empty(&mut netlink) {
         return Ok(0);
     }
     let index = Index::of(flows)?;
-    let mut netlink = Nfnetlink::open(traffic)?;
     let mut doomed = Vec::new();
     dump(&mut netlink, |attributes| doomed.extend(index.contradiction(attributes)))?;
     let mut gone = 0;
@@ -227,7 +244,11 @@ mod tests {
             (vec![], flow(80, true, &[1]), true),
         ] {
             let now = [now];
-            assert_eq!(!outdated(&before, &now).is_empty(), looked_for, "{before:?} to {now:?}");
+            assert_eq!(
+                !outdated(before.iter(), now.iter()).is_empty(),
+                looked_for,
+                "{before:?} to {now:?}"
+            );
         }
     }
 }

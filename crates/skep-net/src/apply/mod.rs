@@ -1,6 +1,7 @@
 //! From plans to the kernel, by difference.
 
 mod claim;
+mod closing;
 mod conntrack;
 mod frame;
 mod gate;
@@ -17,6 +18,7 @@ mod space;
 mod survey;
 mod sysctl;
 mod traffic;
+mod turns;
 mod watch;
 
 pub use claim::HostClaim;

@@ -1,15 +1,21 @@
 //! A blocking client of the kernel's netfilter families, for what is asked of them: nftables' generation, and
 //! connections.
 
+use super::closing;
 use super::frame::{self, DONE, ERROR, REQUEST_DUMP};
 use super::traffic::Traffic;
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use std::io;
 use std::sync::Arc;
 
 /// Bytes of the header behind netlink's.
 pub const HEADER: usize = 4;
-const AF_INET: u8 = 2;
+/// `NFPROTO_IPV4`.
+pub const AF_INET: u8 = 2;
+
+/// Bytes that a socket takes at once as it is.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// A question, for IPv4.
 pub struct Request<'a> {
@@ -40,7 +46,8 @@ impl Request<'_> {
 
 /// A connection of the namespace that it was opened in.
 pub struct Nfnetlink {
-    socket: Socket,
+    /// `None` once it is on its way to be closed.
+    socket: Option<Socket>,
     sequence: u32,
     traffic: Arc<Traffic>,
 }
@@ -51,7 +58,7 @@ impl Nfnetlink {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0, traffic: Arc::clone(traffic) })
+        Ok(Self { socket: Some(socket), sequence: 0, traffic: Arc::clone(traffic) })
     }
 
     /// Asks, and gives each message of the answer to `each`, as type and what follows both headers, until the kernel
@@ -62,10 +69,11 @@ impl Nfnetlink {
         mut each: impl FnMut(u16, &[u8]),
     ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&request.encode(self.sequence), 0)?;
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        socket.send(&request.encode(self.sequence), 0)?;
         self.traffic.request(request.flags == REQUEST_DUMP);
         loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
+            let (datagram, _) = socket.recv_from_full()?;
             for message in frame::messages(&datagram).filter(|m| m.sequence == self.sequence) {
                 self.traffic.answer(message.whole.len());
                 match message.kind {
@@ -78,6 +86,43 @@ impl Nfnetlink {
                     }
                 }
             }
+        }
+    }
+
+    /// Sends a transaction, of which each message bears the number that `encode` is given and one at least asks to be
+    /// acknowledged. The error is the first that the kernel found; it has then done nothing.
+    pub fn transact(&mut self, encode: impl FnOnce(u32) -> Vec<u8>) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let batch = encode(self.sequence);
+        // Room for all of it, as the kernel takes only whole transactions.
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        if batch.len() > SEND_BUFFER {
+            setsockopt(socket, SndBufForce, &(batch.len() * 2))?;
+        }
+        socket.send(&batch, 0)?;
+        self.traffic.request(false);
+        // The kernel has worked on it before the sending returned.
+        let mut verdict = Err(io::ErrorKind::UnexpectedEof.into());
+        socket.set_non_blocking(true)?;
+        loop {
+            let datagram = match socket.recv_from_full() {
+                Ok((datagram, _)) => datagram,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return verdict,
+                Err(error) => return Err(error),
+            };
+            for message in frame::messages(&datagram).filter(|m| m.kind == ERROR) {
+                self.traffic.answer(message.whole.len());
+                acknowledged(message.body)?;
+                verdict = Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Nfnetlink {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            closing::later(socket);
         }
     }
 }

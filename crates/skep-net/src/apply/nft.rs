@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// `NFNL_SUBSYS_NFTABLES`.
-const NFTABLES: u16 = 10;
+pub const NFTABLES: u16 = 10;
 /// `NFT_MSG_GETGEN`.
 const GET_GENERATION: u16 = 16;
 /// `NFT_MSG_NEWGEN`.

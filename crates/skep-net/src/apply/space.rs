@@ -6,12 +6,13 @@ use super::reaper::Reaper;
 use super::routes::Connected;
 use super::traffic::Traffic;
 use super::watch::{Ears, Heard, Listener};
-use super::{conntrack, gate, nft, peers, refused, routes, sysctl};
+use super::{conntrack, gate, nft, peers, refused, routes, sysctl, turns};
 use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
-    ALIAS, Applied, CablePlan, Flow, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, TABLE,
+    ALIAS, Applied, CablePlan, Change, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned,
+    RulesetDigest, TABLE, digest,
 };
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
@@ -36,14 +37,14 @@ pub struct Space {
     netlink: Netlink,
     /// What was last written to nftables here; `None` when not known.
     rules: Option<Applied>,
-    /// The flows that connection tracking was last made to agree with; `None` when not known.
-    flows: Option<Vec<Flow>>,
+    /// The plan whose flows connection tracking was last made to agree with; `None` when not known.
+    flows: Option<Planned>,
     /// The bridges for which the way through iptables was last looked at; `None` when that may have changed.
     gate: Option<BTreeSet<String>>,
     /// Why that look failed, as last told.
     gate_failure: Option<String>,
     /// The plan that it was last brought to; `None` when not known.
-    plan: Option<Arc<NsPlan>>,
+    plan: Option<Planned>,
     /// Whether meddling is heard of.
     _heard: Option<Heard>,
 }
@@ -208,7 +209,7 @@ impl Spaces {
             .collect();
         let mut pins = BTreeMap::new();
         for name in needed {
-            match self.ensure(name) {
+            match self.ensure(name, doubted(name)) {
                 Ok(0) => {}
                 Ok(changed) => {
                     pins.insert(name.clone(), changed);
@@ -238,13 +239,13 @@ impl Spaces {
             .values()
             .filter(|s| matches!(s.name, NsName::Host | NsName::Overlay(_)))
             .filter(|s| {
-                let bridges = |plan: &Arc<NsPlan>| plan.bridges.clone();
+                let bridges = |plan: &Planned| plan.bridges.clone();
                 s.plan.is_none() || s.plan.as_ref().map(bridges) != plans.get(&s.name).map(bridges)
             })
             .map(|s| s.name.clone())
             .collect();
         for now in [true, false] {
-            let jobs: VecDeque<(&mut Space, &Arc<NsPlan>)> = self
+            let jobs: VecDeque<(&mut Space, &Planned)> = self
                 .spaces
                 .values_mut()
                 .filter(|s| which.contains(&s.name) && !results.contains_key(&s.name))
@@ -285,12 +286,15 @@ impl Spaces {
         }
     }
 
-    /// Opens or makes a namespace, and pins it again where the pin was taken away.
+    /// Opens or makes a namespace, and pins a doubted one again where the pin was taken away.
     /// How much had to be changed in one that was open.
-    fn ensure(&mut self, name: &NsName) -> Result<usize> {
+    fn ensure(&mut self, name: &NsName, doubted: bool) -> Result<usize> {
         let Some(file) = name.file() else { return Ok(0) };
         let path = self.places.pins.join(file);
         if let Some(space) = self.spaces.get(name) {
+            if !doubted {
+                return Ok(0);
+            }
             let intact =
                 NetNs::open(&path).is_ok_and(|pin| pin.is_same(&space.ns).unwrap_or(false));
             return if intact { Ok(0) } else { pin(&path, &space.ns).map(|()| 1) };
@@ -446,7 +450,7 @@ fn unpin(path: &Path, traffic: &Arc<Traffic>) -> Result<()> {
 }
 
 fn run(
-    jobs: VecDeque<(&mut Space, &Arc<NsPlan>)>,
+    jobs: VecDeque<(&mut Space, &Planned)>,
     context: &Context<'_>,
 ) -> BTreeMap<NsName, Result<usize>> {
     let workers = WORKERS.min(jobs.len());
@@ -458,22 +462,16 @@ fn run(
                 loop {
                     let Some((space, plan)) = lock(&queue).pop_front() else { break };
                     let name = space.name.clone();
-                    let ns = Arc::clone(&space.ns);
-                    let work = || {
-                        let result = converge(space, plan, context);
-                        if matches!(space.name, NsName::Sandbox(_)) {
-                            // There are many, and hardly ever something to do in one.
-                            space.netlink.rest();
-                        }
-                        result
-                    };
-                    let result = match ns.run(work) {
-                        Ok(result) => result,
-                        Err(source) => Err(namespace(
-                            "enter",
-                            &context.places.pins.join(name.to_string()),
-                        )(source)),
-                    };
+                    // This thread ends with the jobs.
+                    let entered = space
+                        .ns
+                        .enter()
+                        .map_err(namespace("enter", &context.places.pins.join(name.to_string())));
+                    let result = entered.and_then(|()| converge(space, plan, context));
+                    if matches!(name, NsName::Sandbox(_)) {
+                        // There are many, and hardly ever something to do in one.
+                        space.netlink.rest();
+                    }
                     lock(&results).insert(name, result);
                 }
             });
@@ -483,13 +481,13 @@ fn run(
 }
 
 /// Brings one namespace into its planned state. Runs inside it.
-fn converge(space: &mut Space, plan: &Arc<NsPlan>, context: &Context<'_>) -> Result<usize> {
+fn converge(space: &mut Space, plan: &Planned, context: &Context<'_>) -> Result<usize> {
     // Not known, should this fail half way.
     let changed = match space.plan.take() {
         Some(before) if plan.differs_lightly(&before) => advance(space, &before, plan, context)?,
-        _ => settle(space, plan, context)?,
+        before => settle(space, before.as_ref(), plan, context)?,
     };
-    space.plan = Some(Arc::clone(plan));
+    space.plan = Some(plan.clone());
     Ok(changed)
 }
 
@@ -497,8 +495,8 @@ fn converge(space: &mut Space, plan: &Arc<NsPlan>, context: &Context<'_>) -> Res
 /// container that comes to a host costs the same however many are there.
 fn advance(
     space: &mut Space,
-    before: &NsPlan,
-    plan: &NsPlan,
+    before: &Planned,
+    plan: &Planned,
     context: &Context<'_>,
 ) -> Result<usize> {
     let label = space.name.to_string();
@@ -523,15 +521,22 @@ fn advance(
     Ok(changed)
 }
 
-/// Compares all of a namespace with its plan, and makes it so.
-fn settle(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
+/// Compares a namespace with its plan, and makes it so. Of the plan that it was brought to before only the settings are
+/// believed: their names are looked for among those of all namespaces.
+fn settle(
+    space: &mut Space,
+    before: Option<&Planned>,
+    plan: &Planned,
+    context: &Context<'_>,
+) -> Result<usize> {
     let label = space.name.to_string();
-    let mut changed = sysctl::apply(&plan.sysctls)?;
+    let known = before.map_or(&[][..], |before| &before.sysctls);
+    let mut changed = sysctl::apply(plan.sysctls.iter().filter(|s| !known.contains(s)))?;
     let mut found = links::read(&mut space.netlink, &label)?;
     if space.name != NsName::Host {
         if found.keys().all(|name| name == "lo") {
             // Nothing has ever come here.
-            space.flows.get_or_insert_with(|| plan.flows.clone());
+            space.flows.get_or_insert_with(|| plan.clone());
         }
         changed += links::loopback(&mut space.netlink, &label, &found)?;
     }
@@ -568,22 +573,23 @@ fn settle(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usi
     changed += routes::routes(&mut space.netlink, &label, &plan.routes, &connected, &found)?;
     changed += routes::marks(&mut space.netlink, &label, &plan.marks)?;
     // Once more for interfaces that did not exist the first time.
-    changed += sysctl::apply(&plan.sysctls)?;
+    changed += sysctl::apply(plan.sysctls.iter().filter(|s| sysctl::is_of_interface(s)))?;
     forget_flows(space, plan, context);
     Ok(changed)
 }
 
 /// Makes connection tracking agree with the planned flows. A drained backend that goes changes no rule, only where
 /// flows may lead.
-fn forget_flows(space: &mut Space, plan: &NsPlan, context: &Context<'_>) {
+fn forget_flows(space: &mut Space, plan: &Planned, context: &Context<'_>) {
     let label = space.name.to_string();
-    let outdated = conntrack::outdated(space.flows.as_deref().unwrap_or_default(), &plan.flows);
+    let before = space.flows.iter().flat_map(Planned::flows);
+    let outdated = conntrack::outdated(before, plan.flows());
     match conntrack::flush(&context.places.nft.traffic, &outdated) {
         Ok(flows) => {
             if flows > 0 {
                 tracing::debug!(namespace = label, flows, "forgot outdated flows");
             }
-            space.flows = Some(plan.flows.clone());
+            space.flows = Some(plan.clone());
         }
         Err(error) => tracing::warn!(namespace = label, %error, "cannot forget outdated flows"),
     }
@@ -675,19 +681,36 @@ fn open_gate(space: &mut Space, plan: &NsPlan) -> usize {
 /// Makes our table the planned one. Between two of our own transactions the nftables
 /// generation tells whether anybody wrote; if so, the table is read to see whether that
 /// was ours to care about.
-fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Result<usize> {
+fn write_rules(space: &mut Space, plan: &Planned, context: &Context<'_>) -> Result<usize> {
     let label = space.name.to_string();
     let nft = &context.places.nft;
-    let generation =
-        nft::generation(&nft.traffic).map_err(refused(&label, "read the nftables generation"))?;
+    let rules = plan.ruleset();
+    let planned = rules.digest();
     // Not known until written or found right, should this fail half way.
     let mut known = space.rules.take();
+    if let Some(applied) = &known
+        && let Some(Change::Turns(chains)) = rules.change_from(&applied.rules, &planned)
+    {
+        let before = applied.generation;
+        match turns::change(&nft.traffic, before, &chains) {
+            Ok(true) => {
+                space.rules = Some(record(space, planned, context, before, None));
+                return Ok(1);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(namespace = label, %error, "turns could not be changed; nft is asked to");
+            }
+        }
+    }
+    let generation =
+        nft::generation(&nft.traffic).map_err(refused(&label, "read the nftables generation"))?;
     let mut listing = None;
     if let Some(applied) = known.as_mut().filter(|a| a.generation != generation) {
         space.gate = None;
         let found = nft.list(&label, TABLE)?;
-        let intact = match &applied.listing {
-            Some(expected) => *expected == found,
+        let intact = match applied.listing {
+            Some(expected) => expected == digest(&found),
             None => applied.rules.is_empty() && found.is_empty(),
         };
         if intact {
@@ -699,13 +722,17 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
         listing = Some(found);
     }
     if let Some(applied) = known {
-        let Some(script) = plan.rules.change_from(&applied.rules) else {
-            space.rules = Some(applied);
-            return Ok(0);
+        let script = match rules.change_from(&applied.rules, &planned) {
+            None => {
+                space.rules = Some(applied);
+                return Ok(0);
+            }
+            Some(Change::Script(script)) => script,
+            Some(Change::Turns(_)) => rules.replace(),
         };
         match nft.transact(&label, &script) {
             Ok(()) => {
-                space.rules = Some(record(space, plan, context, generation, None));
+                space.rules = Some(record(space, planned, context, generation, None));
                 return Ok(1);
             }
             Err(error) => {
@@ -723,10 +750,10 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
         Some(found) => found,
         None => nft.list(&label, TABLE)?,
     };
-    nft.transact(&label, &plan.rules.replace())?;
+    nft.transact(&label, &rules.replace())?;
     let after = nft.list(&label, TABLE)?;
     let changed = usize::from(before != after);
-    space.rules = Some(record(space, plan, context, generation, Some(after)));
+    space.rules = Some(record(space, planned, context, generation, Some(digest(&after))));
     Ok(changed)
 }
 
@@ -735,14 +762,14 @@ fn write_rules(space: &mut Space, plan: &NsPlan, context: &Context<'_>) -> Resul
 /// next look reads the table.
 fn record(
     space: &Space,
-    plan: &NsPlan,
+    rules: RulesetDigest,
     context: &Context<'_>,
     before: u32,
-    listing: Option<String>,
+    listing: Option<u64>,
 ) -> Applied {
     // The kernel skips zero.
     let generation = before.wrapping_add(1).max(1);
-    let applied = Applied { rules: plan.rules.clone(), generation, listing };
+    let applied = Applied { rules, generation, listing };
     context.places.update(&space.name, &applied);
     applied
 }

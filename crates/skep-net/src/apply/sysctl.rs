@@ -2,29 +2,54 @@
 //! that opens them.
 
 use crate::error::{NetError, Result};
-use std::fs;
+use skep_sys::files::KernelDir;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+const SETTINGS: &str = "/proc/sys";
+/// How many parts of a name all namespaces have, such as `net/ipv4`. The kernel finds the last of them among those of
+/// all namespaces, so it is looked for once.
+const SHARED: usize = 2;
 
 /// Writes those that differ, in the calling thread's namespace. A setting that this
 /// kernel does not have is passed over: bridge filtering, for one, may be missing,
 /// and then needs no switching off.
-pub fn apply(settings: &[(String, String)]) -> Result<usize> {
+pub fn apply<'a>(settings: impl IntoIterator<Item = &'a (String, String)>) -> Result<usize> {
     let mut changed = 0;
+    let mut dirs = BTreeMap::<PathBuf, Option<KernelDir>>::new();
     for (name, value) in settings {
-        let path = Path::new("/proc/sys").join(name);
-        match fs::read_to_string(&path) {
-            Ok(current) if current.trim() == value => continue,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(source) => return Err(NetError::File { action: "read", path, source }),
-        }
-        skep_sys::files::set_kernel(&path, value).map_err(|source| NetError::File {
-            action: "write",
-            path,
-            source,
-        })?;
-        changed += 1;
+        let shared: PathBuf = Path::new(name).components().take(SHARED).collect();
+        let rest = Path::new(name).strip_prefix(&shared).unwrap_or(Path::new(name));
+        let failed = |action: &'static str| {
+            let path = Path::new(SETTINGS).join(name);
+            move |source| NetError::File { action, path, source }
+        };
+        let dir = match dirs.get(&shared) {
+            Some(dir) => dir,
+            None => {
+                let dir = found(KernelDir::open(&Path::new(SETTINGS).join(&shared)));
+                dirs.entry(shared).or_insert(dir.map_err(failed("open the folder of"))?)
+            }
+        };
+        let Some(dir) = dir else { continue };
+        let set = found(dir.set(rest, value)).map_err(failed("set"))?;
+        changed += usize::from(set == Some(true));
     }
     Ok(changed)
+}
+
+/// `None` for what is not there.
+fn found<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a setting is of one interface, and there only with it.
+pub fn is_of_interface((name, _): &(String, String)) -> bool {
+    let interface = name.split_once("/conf/").and_then(|(_, rest)| rest.split('/').next());
+    interface.is_some_and(|name| !matches!(name, "all" | "default"))
 }

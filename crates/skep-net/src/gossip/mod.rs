@@ -1,11 +1,12 @@
 //! Gossip: what this host tells the others of its endpoints, and hears of theirs.
 //!
-//! `runner` has the machine's sockets and clock, `tables` reads and writes entries, `applied` says
-//! who has done what, `turns` what changes of the keys mean. The handle's own half of the conversation is `net::talk`.
+//! `runner` has the machine's sockets and clock, `tables` reads and writes entries, `said` knows which were
+//! told, `applied` says who has done what, `turns` what changes of the keys mean. The handle's own half of the conversation is `net::talk`.
 
 pub mod applied;
 pub mod metrics;
 pub mod runner;
+pub mod said;
 pub mod tables;
 pub mod turns;
 

@@ -22,7 +22,9 @@ use crate::host_routes;
 use crate::ids::{NetworkId, hex_id};
 use crate::model::{BlockedPorts, Driver, option_keys};
 use crate::plan::NsName;
+use crate::sandbox_files::SandboxFiles;
 use crate::state::{Found, Shared, lock};
+use crate::storing::Storing;
 use crate::world::{Facts, GATEWAY_NETWORK, World};
 use gossip::WeakNet;
 use rand::RngCore as _;
@@ -78,9 +80,9 @@ impl Net {
     pub async fn open(config: NetConfig) -> Result<Self> {
         let prepared =
             spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
-        let Prepared { claim, shared, spaces, checks } = prepared?;
+        let Prepared { claim, shared, spaces, storing, checks } = prepared?;
         let shared = Arc::new(shared);
-        let controller = Controller::start(Arc::clone(&shared), spaces)?;
+        let controller = Controller::start(Arc::clone(&shared), spaces, storing)?;
         let resolver = Resolver::new(Arc::clone(&shared) as Arc<dyn crate::dns::Directory>);
         let inner = Inner {
             shared,
@@ -235,6 +237,7 @@ struct Prepared {
     claim: HostClaim,
     shared: Shared,
     spaces: Spaces,
+    storing: Storing,
     checks: Vec<Check>,
 }
 
@@ -261,7 +264,9 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
         config.exec_root.join("net").join("rules"),
         nft,
     )?;
-    let Found { networks, stored_networks, running, lost_networks } = Shared::load(&config)?;
+    let Found { networks, stored_networks, running, stored_sandboxes, lost_networks } =
+        Shared::load(&config)?;
+    let storing = Storing::new(SandboxFiles::open(&config)?, stored_networks, stored_sandboxes);
     let facts = Facts {
         mtu: config.mtu,
         underlay_mtu: links::ETHERNET_MTU,
@@ -305,14 +310,14 @@ fn prepare(config: NetConfig) -> Result<Prepared> {
     world.ensure_predefined(new_network_id(), now, "host", Driver::Host, BTreeMap::new(), None)?;
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
-    let shared = Shared::new(config, handles, stored_networks, world, traffic);
+    let shared = Shared::new(config, handles, world, traffic);
     if let Some(path) = lost_networks {
         lock(&shared.problems).other.push(format!(
             "networks could not be read and are kept in {}: remove it if it is not needed",
             path.display()
         ));
     }
-    Ok(Prepared { claim, shared, spaces, checks })
+    Ok(Prepared { claim, shared, spaces, storing, checks })
 }
 
 /// A connection to the kernel in the calling thread's namespace.

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 impl Net {
@@ -171,7 +172,7 @@ impl Net {
     fn set_name(&self, id: &SandboxId, name: &str) -> Result<String> {
         self.shared().change(|state| {
             let missing = || NetError::SandboxNotFound(id.to_string());
-            let sandbox = state.world.running.sandboxes.get_mut(id).ok_or_else(missing)?;
+            let sandbox = state.world.sandbox_mut(id).ok_or_else(missing)?;
             Ok(std::mem::replace(&mut sandbox.spec.container_name, name.to_owned()))
         })
     }
@@ -194,6 +195,9 @@ impl Net {
             self.forget(id)?;
         }
         let unknown = wanted.difference(&known).cloned().collect();
+        let all = || known.iter().cloned().map(NsName::Sandbox).chain([NsName::Host]).collect();
+        // Sockets are opened inside, which the loop's first round may not have come to.
+        self.bring(all()).await?;
         for adoption in in_use.into_iter().filter(|a| known.contains(&a.id)) {
             let id = adoption.id.clone();
             if let Err(error) = self.adopt_names(adoption).await {
@@ -202,7 +206,7 @@ impl Net {
             }
         }
         // One that is broken is that container's trouble, and logged.
-        self.bring(known.into_iter().map(NsName::Sandbox).chain([NsName::Host]).collect()).await?;
+        self.bring(all()).await?;
         Ok(unknown)
     }
 
@@ -246,7 +250,7 @@ impl Net {
 
     fn set_dns_ports(&self, id: &SandboxId, ports: Option<(u16, u16)>) -> Result<()> {
         self.shared().change(|state| {
-            if let Some(sandbox) = state.world.running.sandboxes.get_mut(id) {
+            if let Some(sandbox) = state.world.sandbox_mut(id) {
                 sandbox.dns_ports = ports;
             }
             Ok(())
@@ -276,7 +280,7 @@ impl Net {
             return Ok(());
         }
         self.shared().change(|state| {
-            if let Some(sandbox) = state.world.running.sandboxes.get_mut(id) {
+            if let Some(sandbox) = state.world.sandbox_mut(id) {
                 sandbox.resolv_conf = written;
             }
             Ok(())
@@ -284,7 +288,7 @@ impl Net {
     }
 
     /// Takes a sandbox out of the world.
-    fn forget(&self, id: &SandboxId) -> Result<Option<Sandbox>> {
+    fn forget(&self, id: &SandboxId) -> Result<Option<Arc<Sandbox>>> {
         self.inner.resolver.stop(id);
         self.shared().change(|state| {
             state.ports.release(id);
@@ -320,7 +324,7 @@ impl Net {
     }
 }
 
-fn find<'a>(world: &'a World, id: &SandboxId) -> Result<&'a Sandbox> {
+fn find<'a>(world: &'a World, id: &SandboxId) -> Result<&'a Arc<Sandbox>> {
     world.sandbox(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))
 }
 
@@ -355,7 +359,7 @@ fn follow_gateway(state: &mut State, id: &SandboxId) -> Result<()> {
             Vec::new()
         }
     };
-    if let Some(sandbox) = state.world.running.sandboxes.get_mut(id) {
+    if let Some(sandbox) = state.world.sandbox_mut(id) {
         sandbox.ports = ports;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::{Net, WeakNet};
 use crate::error::{NetError, Result};
 use crate::gossip::runner::{Runner, Wish};
+use crate::gossip::said::Said;
 use crate::gossip::turns::Turns;
 use crate::gossip::{GossipSettings, Others, PORT, applied, metrics, tables};
 use crate::ids::{EndpointId, NetworkId};
@@ -65,7 +66,7 @@ impl Talk {
             name: identity.name,
             runner: Arc::clone(&runner),
             networks: BTreeSet::new(),
-            said: BTreeMap::new(),
+            said: Said::default(),
             own: applied::Own::default(),
             others: Arc::clone(&others),
             work: JoinSet::new(),
@@ -179,7 +180,7 @@ struct Host {
     /// Networks this node takes part in.
     networks: BTreeSet<NetworkId>,
     /// What was said last.
-    said: BTreeMap<EntryId, Vec<u8>>,
+    said: Said,
     own: applied::Own,
     others: Arc<watch::Sender<Others>>,
     /// Changes on their way into the kernel.
@@ -257,23 +258,17 @@ impl Host {
 
     /// Brings the tables to what this host has.
     fn say(&mut self, net: &Net) {
-        let (networks, records) = net.read_world(|world| {
-            let in_use = world.running.overlays.values().filter(|n| world.overlay_in_use(n));
-            (in_use.map(|n| n.id.clone()).collect::<BTreeSet<_>>(), world.local_records())
-        });
+        let news = net.read_world(|world| self.said.news(world));
+        let networks = news.around.networks.clone();
         for network in networks.difference(&self.networks) {
             self.runner.wish(Wish::Join(network.as_str().into()));
         }
-        let mut wanted = tables::entries(&records);
-        wanted.retain(|id, _| networks.contains(&id.network));
-        wanted.extend(applied::entries(&self.name, &networks));
-        for id in self.said.keys().filter(|id| !wanted.contains_key(*id)) {
-            self.runner.wish(Wish::Delete(id.clone()));
+        for (id, value) in self.said.say(&self.name, news) {
+            self.runner.wish(match value {
+                Some(value) => Wish::Put(id, value),
+                None => Wish::Delete(id),
+            });
         }
-        for (id, value) in wanted.iter().filter(|(id, value)| self.said.get(*id) != Some(*value)) {
-            self.runner.wish(Wish::Put(id.clone(), value.clone()));
-        }
-        self.said = wanted;
         let parted: Vec<NetworkId> = self.networks.difference(&networks).cloned().collect();
         self.networks = networks;
         if parted.is_empty() {

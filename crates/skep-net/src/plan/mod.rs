@@ -8,20 +8,21 @@ mod dns;
 mod host;
 mod ingress;
 mod overlay;
+mod planner;
 mod ruleset;
 mod sandbox;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod tunnel;
 mod virtual_address;
 
 pub use dns::RESOLVER;
 pub use host::ALIAS;
-pub use ruleset::{Ruleset, TABLE};
+pub use planner::{Planned, Planner};
+pub use ruleset::{Change, Ruleset, RulesetDigest, TABLE, Turns, digest};
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
-use crate::model::SandboxMode;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 use skep_types::Protocol;
@@ -57,6 +58,11 @@ pub enum NsName {
 }
 
 impl NsName {
+    /// Whether it is a container's.
+    pub fn is_sandbox(&self) -> bool {
+        matches!(self, Self::Sandbox(_))
+    }
+
     /// File name under `netns/`; `None` for the host.
     pub fn file(&self) -> Option<String> {
         match self {
@@ -92,9 +98,9 @@ pub struct NsPlan {
     pub marks: Vec<u32>,
     /// Settings below `/proc/sys`, in order.
     pub sysctls: Vec<(String, String)>,
-    /// nftables rules.
+    /// nftables rules but those for virtual addresses: see [`Planned::ruleset`].
     pub rules: Ruleset,
-    /// Flows whose remembered translation must agree with the rules.
+    /// The same of flows whose remembered translation must agree with the rules: see [`Planned::flows`].
     pub flows: Vec<Flow>,
 }
 
@@ -195,43 +201,11 @@ pub struct Flow {
 }
 
 /// All plans of a host.
-pub type HostPlan = BTreeMap<NsName, Arc<NsPlan>>;
+pub type HostPlan = BTreeMap<NsName, Planned>;
 
 /// Works out what every namespace must contain.
 pub fn plan(world: &World) -> HostPlan {
-    let services = world.services();
-    let virtual_addresses = virtual_address::of(&services);
-    let mut plans = BTreeMap::<NsName, NsPlan>::new();
-    plans.insert(NsName::Host, host::plan(world, &services));
-    for network in world.running.overlays.values().filter(|n| world.overlay_in_use(n)) {
-        let Some(cluster) = &world.running.cluster else { continue };
-        plans.insert(NsName::Overlay(network.id.clone()), overlay::plan(world, cluster, network));
-        if network.ingress {
-            if let Some(plan) = ingress::plan(world, &services, network) {
-                plans.insert(NsName::Ingress, plan);
-            }
-        } else if let Some(plan) = overlay::balancer(world, &services, network) {
-            plans.insert(NsName::Balancer(network.id.clone()), plan);
-        }
-    }
-    for sandbox in world.running.sandboxes.values().filter(|s| s.spec.mode == SandboxMode::Isolated)
-    {
-        plans.insert(
-            NsName::Sandbox(sandbox.spec.id.clone()),
-            sandbox::plan(world, &virtual_addresses, sandbox),
-        );
-    }
-    let ports: Vec<(NsName, String)> = plans
-        .values()
-        .flat_map(|p| &p.cables)
-        .map(|c| (c.port_ns.clone(), c.port.clone()))
-        .collect();
-    for (name, port) in ports {
-        if let Some(plan) = plans.get_mut(&name) {
-            plan.ports.insert(port);
-        }
-    }
-    plans.into_iter().map(|(name, plan)| (name, Arc::new(plan))).collect()
+    Planner::default().plan(world, &world.services())
 }
 
 /// Settings of every namespace but the host's: no IPv6 noise on new interfaces, and
@@ -241,8 +215,6 @@ fn quiet_sysctls() -> Vec<(String, String)> {
         ("net/ipv6/conf/default/disable_ipv6", "1"),
         ("net/ipv4/conf/all/rp_filter", "0"),
         ("net/ipv4/conf/default/rp_filter", "0"),
-        ("net/bridge/bridge-nf-call-iptables", "0"),
-        ("net/bridge/bridge-nf-call-ip6tables", "0"),
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()))
     .to_vec()
@@ -261,11 +233,11 @@ fn turns<T: fmt::Display>(to: &[T]) -> String {
 /// they are still what it would write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The rules.
-    pub rules: Ruleset,
+    /// Of the rules.
+    pub rules: RulesetDigest,
     /// The kernel's nftables generation right after they were written.
     pub generation: u32,
-    /// How the kernel showed them, once that was looked at.
+    /// Of what the kernel showed, once that was looked at.
     #[serde(default)]
-    pub listing: Option<String>,
+    pub listing: Option<u64>,
 }

@@ -26,6 +26,10 @@ pub fn bridge_for(network: &OverlayNetwork, address: Cidr) -> String {
 pub fn plan(world: &World, cluster: &Cluster, network: &OverlayNetwork) -> NsPlan {
     let mtu = mtu(world, network);
     let mut plan = NsPlan { sysctls: quiet_sysctls(), ..NsPlan::default() };
+    // Frames between its ports are nobody's packets.
+    for filter in ["iptables", "ip6tables"] {
+        plan.sysctls.push((format!("net/bridge/bridge-nf-call-{filter}"), "0".to_owned()));
+    }
     let own: BTreeSet<Ipv4Addr> =
         world.endpoints_on(&network.id).map(|(_, endpoint)| endpoint.address.addr()).collect();
     for (index, subnet) in network.subnets.iter().enumerate() {

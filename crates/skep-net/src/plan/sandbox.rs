@@ -3,11 +3,8 @@
 
 use super::{
     CablePlan, MARK_BASE, MARK_MASK, NsName, NsPlan, RoutePlan, dns, overlay, quiet_sysctls,
-    virtual_address::VirtualAddress,
 };
 use crate::cidr::{Cidr, Mac};
-use crate::ids::NetworkId;
-use crate::model::OverlayNetwork;
 use crate::world::{Endpoint, Sandbox, World};
 use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +16,9 @@ const MAIN: u32 = 254;
 /// first address of a subnet.
 const NEARBY: u32 = MARK_BASE;
 
-pub fn plan(
-    world: &World,
-    virtual_addresses: &BTreeMap<NetworkId, Vec<VirtualAddress>>,
-    sandbox: &Sandbox,
-) -> NsPlan {
+/// Of the world it may read what [`super::planner`] knows as a container's surroundings, and nothing else.
+/// `balancers`: [`balancers`] of it.
+pub fn plan(world: &World, balancers: &BTreeMap<Mac, Cidr>, sandbox: &Sandbox) -> NsPlan {
     let mut plan = NsPlan { sysctls: quiet_sysctls(), ..NsPlan::default() };
     for endpoint in &sandbox.endpoints {
         plan.cables.extend(cable(world, endpoint));
@@ -38,13 +33,9 @@ pub fn plan(
         let Some(network) = world.running.overlays.get(&endpoint.network) else { continue };
         if network.ingress {
             nearby(world, &mut plan, sandbox, endpoint);
-            mesh(world, &mut plan, network, endpoint);
-        } else {
-            let here = virtual_addresses.get(&endpoint.network).into_iter().flatten();
-            here.for_each(|address| address.balance(&mut plan));
+            mesh(&mut plan, balancers, endpoint);
         }
     }
-    plan.rules.tidy();
     plan
 }
 
@@ -132,7 +123,7 @@ fn remember(plan: &mut NsPlan, which: &str, mark: &str) {
 /// lead here with the same addresses and ports. So each load balancer has a connection
 /// tracking zone for what it sends. Replies have none, hence the kernel sees to it that
 /// they differ: it gives the later of two such connections another source port.
-fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &Endpoint) {
+fn mesh(plan: &mut NsPlan, balancers: &BTreeMap<Mac, Cidr>, endpoint: &Endpoint) {
     let interface = &endpoint.interface;
     let address = endpoint.address.addr();
     if let Some(service) = &endpoint.service {
@@ -144,7 +135,6 @@ fn mesh(world: &World, plan: &mut NsPlan, network: &OverlayNetwork, endpoint: &E
             ));
         }
     }
-    let balancers = balancers(world, network);
     if !balancers.is_empty() {
         let by_source = |value: fn(Cidr) -> u32| {
             let pairs: Vec<String> =
@@ -204,8 +194,9 @@ fn answer_as_asked(plan: &mut NsPlan, address: Ipv4Addr) {
 
 /// The nodes' load balancers on the ingress network by Ethernet address. Remote ones
 /// are the peers that no endpoint record speaks of.
-fn balancers(world: &World, network: &OverlayNetwork) -> BTreeMap<Mac, Cidr> {
+pub fn balancers(world: &World) -> BTreeMap<Mac, Cidr> {
     let mut balancers = BTreeMap::new();
+    let Some(network) = world.ingress() else { return balancers };
     if let Some(own) = network.lb_cidr() {
         balancers.insert(Mac::of(own.addr()), own);
     }

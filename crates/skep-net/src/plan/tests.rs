@@ -5,6 +5,7 @@ use crate::model::{
 };
 use crate::world::tests::{counter, spec, world};
 use skep_types::Protocol;
+use std::sync::Arc;
 
 fn rules(lines: &[(&str, &[&str])]) -> Ruleset {
     let mut rules = Ruleset::default();
@@ -15,12 +16,16 @@ fn rules(lines: &[(&str, &[&str])]) -> Ruleset {
     rules
 }
 
+fn change<'a>(new: &'a Ruleset, old: &Ruleset) -> Option<Change<'a>> {
+    new.change_from(&old.digest(), &new.digest())
+}
+
 #[test]
 fn only_changed_chains_are_touched() {
     let old = rules(&[("a", &["accept"]), ("b", &["drop"]), ("gone", &["drop"])]);
     let new = rules(&[("a", &["accept"]), ("b", &["accept"]), ("fresh", &["drop"])]);
-    assert_eq!(old.change_from(&old), None);
-    let script = new.change_from(&old).expect("a change");
+    assert_eq!(change(&old, &old), None);
+    let Some(Change::Script(script)) = change(&new, &old) else { panic!("a change") };
     assert!(!script.contains("delete table") && !script.contains("skep a"), "{script}");
     let order: Vec<&str> = script.lines().filter(|l| !l.starts_with(['t', '}'])).collect();
     assert_eq!(
@@ -37,13 +42,46 @@ fn only_changed_chains_are_touched() {
 }
 
 #[test]
+fn where_chains_lead_is_changed_without_a_script() {
+    let leading = |chains: &[(&str, u8)], other: &str| {
+        let mut rules = rules(&[("other", &[other])]);
+        for (name, count) in chains {
+            let to: Vec<_> = (0..*count).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+            let chain = rules.chain(name);
+            if !to.is_empty() {
+                chain.rule(Arc::new(Turns::new(to)));
+            }
+        }
+        rules
+    };
+    let old = leading(&[("a", 2), ("b", 2), ("c", 0)], "accept");
+    let names = |new: &Ruleset| match change(new, &old) {
+        Some(Change::Turns(turns)) => {
+            Some(turns.iter().map(|(name, _)| (*name).to_owned()).collect())
+        }
+        _ => None::<Vec<String>>,
+    };
+    assert_eq!(names(&leading(&[("a", 3), ("b", 2), ("c", 0)], "accept")), Some(vec!["a".into()]));
+    let all = leading(&[("a", 1), ("b", 0), ("c", 2)], "accept");
+    assert_eq!(names(&all), Some(vec!["a".into(), "b".into(), "c".into()]));
+    for (what, new) in [
+        ("a chain more", leading(&[("a", 3), ("b", 2), ("c", 0), ("d", 2)], "accept")),
+        ("a chain less", leading(&[("a", 3), ("b", 2)], "accept")),
+        ("another rule too", leading(&[("a", 3), ("b", 2), ("c", 0)], "drop")),
+    ] {
+        assert_eq!(names(&new), None, "{what}");
+        assert!(matches!(change(&new, &old), Some(Change::Script(_))), "{what}");
+    }
+}
+
+#[test]
 fn an_empty_ruleset_only_deletes() {
     let script = Ruleset::default().replace();
     assert_eq!(script, "table ip skep\ndelete table ip skep\n");
 }
 
 /// A swarm of one with three tasks of a service, the last one leaving.
-fn swarm() -> World {
+pub fn swarm() -> World {
     let mut world = world();
     let mut new_id = counter();
     let cluster = Cluster {
@@ -117,7 +155,7 @@ fn the_mesh_of_a_swarm_of_one() {
     let plans = plan(&world);
     let names: Vec<String> = plans.keys().map(ToString::to_string).collect();
     assert_eq!(names.len(), 1 + 2 + 1 + 1 + 3, "{names:?}");
-    let mesh = plans[&NsName::Ingress].rules.replace();
+    let mesh = plans[&NsName::Ingress].ruleset().replace();
     assert!(
         mesh.contains(
             "tcp-8080 meta l4proto tcp dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }:80"
@@ -125,7 +163,7 @@ fn the_mesh_of_a_swarm_of_one() {
         "{mesh}"
     );
     assert!(!mesh.contains("10.0.0.13"), "{mesh}");
-    let host = plans[&NsName::Host].rules.replace();
+    let host = plans[&NsName::Host].ruleset().replace();
     for rule in [
         "published meta l4proto . th dport vmap { tcp . 8080 : goto tcp-8080 }",
         "tcp-8080 meta l4proto tcp dnat ip to numgen inc mod 2 map \
@@ -135,7 +173,7 @@ fn the_mesh_of_a_swarm_of_one() {
     }
     assert!(!host.contains("172.18.0.5"), "{host}");
     let task = &plans[&NsName::Sandbox(spec(1).id)];
-    let text = task.rules.replace();
+    let text = task.ruleset().replace();
     assert!(
         text.contains("iifname \"eth0\" ip daddr 10.0.0.11 tcp dport 8080 redirect to :80"),
         "{text}"
@@ -164,17 +202,17 @@ fn the_mesh_of_a_swarm_of_one() {
 fn tasks_that_differ_redirect_the_published_port_themselves() {
     let mut world = swarm();
     let second = spec(2).id;
-    let sandbox = world.running.sandboxes.get_mut(&second).expect("the second task");
+    let sandbox = world.sandbox_mut(&second).expect("the second task");
     for endpoint in &mut sandbox.endpoints {
         for port in endpoint.service.iter_mut().flat_map(|s| &mut s.ingress_ports) {
             port.target = 81;
         }
     }
     let plans = plan(&world);
-    let mesh = plans[&NsName::Ingress].rules.replace();
+    let mesh = plans[&NsName::Ingress].ruleset().replace();
     let rule = "tcp-8080 dnat to numgen inc mod 2 map { 0 : 10.0.0.11, 1 : 10.0.0.12 }\n";
     assert!(mesh.contains(rule), "{mesh}");
-    let task = plans[&NsName::Sandbox(second)].rules.replace();
+    let task = plans[&NsName::Sandbox(second)].ruleset().replace();
     for rule in [
         "ip daddr 10.0.0.12 tcp dport 8080 redirect to :81",
         "ip daddr 10.0.0.12 tcp dport 81 accept",
@@ -208,7 +246,7 @@ fn tasks_of_other_hosts_have_their_turns_in_the_mesh() {
             .remote_endpoints
             .insert(("ingressingress".into(), format!("far{n}").as_str().into()), record);
     }
-    let rules = |world: &World, ns| plan(world)[&ns].rules.replace();
+    let rules = |world: &World, ns| plan(world)[&ns].ruleset().replace();
     let both = "numgen inc mod 2 map { 0 : 10.0.0.21, 1 : 10.0.0.22 }:80";
     for (rule, ns) in [
         (
@@ -241,21 +279,80 @@ fn what_every_container_of_a_network_has_is_held_once() {
     let vip = Some(Ipv4Addr::new(10, 0, 1, 9));
     let backends: Vec<_> = (1..=3u32)
         .map(|n| {
-            let flows = &plans[&NsName::Sandbox(spec(n).id)].flows;
-            &flows.iter().find(|flow| flow.address == vip).expect("the service's flow").backends
+            let mut flows = plans[&NsName::Sandbox(spec(n).id)].flows();
+            &flows.find(|flow| flow.address == vip).expect("the service's flow").backends
         })
         .collect();
-    assert!(backends.iter().all(|b| std::sync::Arc::ptr_eq(b, backends[0])));
-    let texts = |n| plans[&NsName::Sandbox(spec(n).id)].rules.texts("vip-10-0-1-9");
-    let (one, other) = (texts(1), texts(2));
-    assert!(one[0].contains("10.0.1.11") && std::ptr::eq(one[0], other[0]), "{one:?}");
+    assert!(backends.iter().all(|b| Arc::ptr_eq(b, backends[0])));
+    let rules = |n| plans[&NsName::Sandbox(spec(n).id)].ruleset();
+    let (one, other) = (rules(1), rules(2));
+    let turns = |rules: &Ruleset| rules.turns("vip-10-0-1-9").map(Arc::clone).expect("turns");
+    assert!(turns(&one).to().contains(&Ipv4Addr::new(10, 0, 1, 11)), "{one:?}");
+    assert!(Arc::ptr_eq(&turns(&one), &turns(&other)));
+}
+
+#[test]
+fn what_is_remembered_makes_no_other_plan() {
+    let mut planner = Planner::default();
+    let mut check = |world: &World, what: &str| {
+        assert_eq!(planner.plan(world, &world.services()), plan(world), "{what}");
+    };
+    let mut world = swarm();
+    check(&world, "at first");
+    check(&world, "again");
+    let other = PeerRecord {
+        endpoint_ip: "10.0.0.7/24".parse().unwrap(),
+        endpoint_mac: Mac::of(Ipv4Addr::new(10, 0, 0, 7)),
+        tunnel_endpoint_ip: "192.0.2.2".parse().unwrap(),
+    };
+    type Step<'a> = (&'a str, &'a dyn Fn(&mut World));
+    let steps: [Step<'_>; 10] = [
+        ("a task leaves", &|w| w.set_rotation(&spec(1).id, false).unwrap()),
+        ("a load balancer more", &|w| {
+            let key = ("ingressingress".into(), "far".into());
+            w.running.remote_peers.insert(key, other.clone());
+        }),
+        ("a task's resolver", &|w| w.sandbox_mut(&spec(2).id).unwrap().dns_ports = Some((1, 2))),
+        ("another MTU below", &|w| w.facts.underlay_mtu = 1400),
+        ("another MTU", &|w| w.facts.mtu = 1400),
+        ("no socket match", &|w| w.facts.socket_match = false),
+        ("a container more", &|w| w.create_sandbox(spec(4)).unwrap()),
+        ("one less", &|w| drop(w.running.sandboxes.remove(&spec(2).id))),
+        ("a bridge without talk", &|w| {
+            for network in w.networks.values_mut() {
+                let key = "com.docker.network.bridge.enable_icc".to_owned();
+                network.options.insert(key, "false".to_owned());
+            }
+        }),
+        ("no swarm", &|w| w.running.cluster = None),
+    ];
+    for (what, step) in steps {
+        step(&mut world);
+        check(&world, what);
+    }
+}
+
+#[test]
+fn a_container_that_did_not_change_keeps_its_plan() {
+    let mut planner = Planner::default();
+    let mut world = swarm();
+    let mut plans = |world: &World| planner.plan(world, &world.services());
+    let before = plans(&world);
+    world.set_rotation(&spec(1).id, false).unwrap();
+    let after = plans(&world);
+    let same = |n: u32| {
+        let name = NsName::Sandbox(spec(n).id);
+        std::ptr::eq(&*before[&name], &*after[&name])
+    };
+    assert!(!same(1) && same(2) && same(3));
+    assert_ne!(before[&NsName::Sandbox(spec(2).id)], after[&NsName::Sandbox(spec(2).id)]);
 }
 
 #[test]
 fn a_port_that_is_not_ours_is_left_alone() {
     let mut world = swarm();
     world.facts.blocked_ports.insert((Protocol::Tcp, 8080));
-    assert!(!plan(&world)[&NsName::Host].rules.replace().contains("8080"));
+    assert!(!plan(&world)[&NsName::Host].ruleset().replace().contains("8080"));
 }
 
 #[test]
@@ -271,7 +368,7 @@ fn nothing_is_left_of_what_went() {
 
 #[test]
 fn only_nodes_of_the_swarm_may_send_into_overlays() {
-    let host = |world: &World| plan(world).remove(&NsName::Host).expect("a host").rules.clone();
+    let host = |world: &World| plan(world).remove(&NsName::Host).expect("a host").ruleset();
     let mut world = swarm();
     let alone = host(&world);
     let text = alone.replace();
@@ -298,7 +395,7 @@ fn only_nodes_of_the_swarm_may_send_into_overlays() {
         world.running.remote_peers.insert(("ingressingress".into(), endpoint.into()), record);
     }
     let three = host(&world);
-    let change = three.change_from(&alone).expect("a change");
+    let Some(Change::Script(change)) = change(&three, &alone) else { panic!("a change") };
     assert!(change.contains("tunnel-peers ip saddr { 192.0.2.2, 192.0.2.3 } accept"), "{change}");
     assert!(!change.contains("skep tunnel "), "the counter begins anew: {change}");
     world.running.cluster = None;

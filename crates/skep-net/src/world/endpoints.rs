@@ -9,6 +9,7 @@ use crate::model::{
 };
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 impl World {
     /// Adds a sandbox without endpoints.
@@ -37,7 +38,7 @@ impl World {
             rotation: Rotation::Out,
             resolv_conf: String::new(),
         };
-        self.running.sandboxes.insert(sandbox.spec.id.clone(), sandbox);
+        self.running.sandboxes.insert(sandbox.spec.id.clone(), Arc::new(sandbox));
         Ok(())
     }
 
@@ -51,7 +52,7 @@ impl World {
         new_id: &mut dyn FnMut() -> String,
     ) -> Result<Vec<EndpointId>> {
         let sandbox = self.sandbox(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
-        let before = sandbox.clone();
+        let before = Arc::clone(sandbox);
         let networks_before: BTreeSet<NetworkId> = self.networks.keys().cloned().collect();
         let mut made = Vec::new();
         for spec in specs {
@@ -134,7 +135,7 @@ impl World {
             hidden: false,
         };
         let made = endpoint.id.clone();
-        if let Some(sandbox) = self.running.sandboxes.get_mut(id) {
+        if let Some(sandbox) = self.sandbox_mut(id) {
             sandbox.endpoints.push(endpoint);
         }
         Ok(made)
@@ -161,7 +162,7 @@ impl World {
             };
             let address = self.take_address(&network, None)?;
             let endpoint_id = EndpointId::new(new_id());
-            if let Some(sandbox) = self.running.sandboxes.get_mut(id) {
+            if let Some(sandbox) = self.sandbox_mut(id) {
                 let endpoint = Endpoint {
                     id: endpoint_id,
                     network: network.id,
@@ -177,7 +178,7 @@ impl World {
             }
         } else if !wanted
             && there
-            && let Some(sandbox) = self.running.sandboxes.get_mut(id)
+            && let Some(sandbox) = self.sandbox_mut(id)
         {
             sandbox.endpoints.retain(|e| !e.hidden);
         }
@@ -263,7 +264,7 @@ impl World {
         now_unix_nanos: i64,
         new_id: &mut dyn FnMut() -> String,
     ) -> Result<()> {
-        let sandbox = self.running.sandboxes.get_mut(id);
+        let sandbox = self.sandbox_mut(id);
         let sandbox = sandbox.ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
         sandbox.endpoints.retain(|e| !gone.contains(&e.id));
         self.follow_overlays(id, now_unix_nanos, new_id)

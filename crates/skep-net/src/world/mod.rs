@@ -30,6 +30,7 @@ use skep_types::HostRoute;
 use skep_types::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// Name of the local network that gives tasks their way out.
 pub const GATEWAY_NETWORK: &str = "docker_gwbridge";
@@ -73,8 +74,10 @@ pub struct World {
 /// The part of the world that a reboot forgets.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Running {
-    /// Sandboxes.
-    pub sandboxes: BTreeMap<SandboxId, Sandbox>,
+    /// Sandboxes. One that did not change stays the same allocation, by which what was worked out of it is found
+    /// again. On disk each has a file of its own.
+    #[serde(default)]
+    pub sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
     /// The swarm, if this host is in one.
     pub cluster: Option<Cluster>,
     /// Its networks.
@@ -92,6 +95,53 @@ pub struct Running {
     /// Peers whose node does not answer, and whether each is a container's (not a load balancer's).
     #[serde(default, with = "pairs")]
     pub silent: BTreeMap<(NetworkId, EndpointId), bool>,
+}
+
+impl Running {
+    /// All but the sandboxes.
+    pub fn beside_sandboxes(&self) -> Self {
+        let Self {
+            sandboxes: _,
+            cluster,
+            overlays,
+            balancers,
+            mesh_gateway,
+            remote_endpoints,
+            remote_peers,
+            silent,
+        } = self;
+        Self {
+            sandboxes: BTreeMap::new(),
+            cluster: cluster.clone(),
+            overlays: overlays.clone(),
+            balancers: balancers.clone(),
+            mesh_gateway: mesh_gateway.clone(),
+            remote_endpoints: remote_endpoints.clone(),
+            remote_peers: remote_peers.clone(),
+            silent: silent.clone(),
+        }
+    }
+
+    /// Whether all but the sandboxes is the same.
+    pub fn is_same_beside_sandboxes(&self, other: &Self) -> bool {
+        let Self {
+            sandboxes: _,
+            cluster,
+            overlays,
+            balancers,
+            mesh_gateway,
+            remote_endpoints,
+            remote_peers,
+            silent,
+        } = self;
+        *cluster == other.cluster
+            && *overlays == other.overlays
+            && *balancers == other.balancers
+            && *mesh_gateway == other.mesh_gateway
+            && *remote_endpoints == other.remote_endpoints
+            && *remote_peers == other.remote_peers
+            && *silent == other.silent
+    }
 }
 
 /// Where a sandbox stands between its first and last packet.
@@ -166,13 +216,18 @@ impl World {
     }
 
     /// The sandbox.
-    pub fn sandbox(&self, id: &SandboxId) -> Option<&Sandbox> {
+    pub fn sandbox(&self, id: &SandboxId) -> Option<&Arc<Sandbox>> {
         self.running.sandboxes.get(id)
+    }
+
+    /// The sandbox, to change it. Who holds it keeps it as it was.
+    pub fn sandbox_mut(&mut self, id: &SandboxId) -> Option<&mut Sandbox> {
+        self.running.sandboxes.get_mut(id).map(Arc::make_mut)
     }
 
     /// Every endpoint with its sandbox.
     pub fn endpoints(&self) -> impl Iterator<Item = (&Sandbox, &Endpoint)> {
-        self.running.sandboxes.values().flat_map(|s| s.endpoints.iter().map(move |e| (s, e)))
+        self.running.sandboxes.values().flat_map(|s| s.endpoints.iter().map(move |e| (&**s, e)))
     }
 
     /// Endpoints on one network.

@@ -1,12 +1,13 @@
 //! The swarm's side: membership, networks, what other nodes say, rotation.
 
-use super::{Rotation, Running, World};
+use super::{Rotation, Running, Sandbox, World};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::model::{
     Cluster, EndpointRecord, LocalRecords, OverlayNetwork, PeerRecord, RemoteChange,
 };
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 impl World {
@@ -103,11 +104,8 @@ impl World {
 
     /// Moves a sandbox in or out of rotation. A sandbox that never was in stays out.
     pub fn set_rotation(&mut self, id: &SandboxId, into: bool) -> Result<()> {
-        let sandbox = self
-            .running
-            .sandboxes
-            .get_mut(id)
-            .ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
+        let sandbox =
+            self.sandbox_mut(id).ok_or_else(|| NetError::SandboxNotFound(id.to_string()))?;
         sandbox.rotation = match (into, sandbox.rotation) {
             (true, _) => Rotation::In,
             (false, Rotation::Out) => Rotation::Out,
@@ -169,56 +167,73 @@ impl World {
         });
     }
 
-    /// Records of this host's endpoints on overlays.
+    /// Records of this host's endpoints and load balancers on overlays.
     pub fn local_records(&self) -> LocalRecords {
         let mut records = LocalRecords::default();
         let Some(cluster) = &self.running.cluster else { return records };
-        let peer = |address: Cidr, mac: Mac, tunnel: IpAddr| PeerRecord {
-            endpoint_ip: address,
-            endpoint_mac: mac,
-            tunnel_endpoint_ip: tunnel,
-        };
-        for (sandbox, endpoint) in self.endpoints() {
-            if !self.running.overlays.contains_key(&endpoint.network) {
-                continue;
-            }
-            let key = (endpoint.network.clone(), endpoint.id.clone());
-            let tunnel = cluster.data_path_addr;
-            records.peers.push((
-                key.0.clone(),
-                key.1.clone(),
-                peer(endpoint.address, endpoint.mac, tunnel),
-            ));
-            if sandbox.rotation == Rotation::Out {
-                continue;
-            }
-            let service = endpoint.service.as_ref();
-            let mut names = sandbox.names(endpoint);
-            let task_aliases = names.split_off(names.len().min(1));
-            records.endpoints.push((
-                key.0,
-                key.1,
-                EndpointRecord {
-                    name: sandbox.spec.container_name.clone(),
-                    service_name: service.map(|s| s.name.clone()).unwrap_or_default(),
-                    service_id: service.map(|s| s.id.to_string()).unwrap_or_default(),
-                    vip: service.and_then(|s| s.vip),
-                    endpoint_ip: endpoint.address.addr(),
-                    ingress_ports: service.map(|s| s.ingress_ports.clone()).unwrap_or_default(),
-                    aliases: service.map(|s| s.aliases.clone()).unwrap_or_default(),
-                    task_aliases,
-                    disabled: sandbox.rotation == Rotation::Leaving,
-                },
-            ));
+        let overlays: BTreeSet<NetworkId> = self.running.overlays.keys().cloned().collect();
+        let sandboxes = self.running.sandboxes.values();
+        let all = sandboxes.map(|sandbox| sandbox.records(cluster.data_path_addr, &overlays));
+        for part in all.chain([self.balancer_records()]) {
+            records.endpoints.extend(part.endpoints);
+            records.peers.extend(part.peers);
         }
+        records
+    }
+
+    /// Records of this host's load balancers on overlays.
+    pub fn balancer_records(&self) -> LocalRecords {
+        let mut records = LocalRecords::default();
+        let Some(cluster) = &self.running.cluster else { return records };
         for network in self.running.overlays.values().filter(|n| self.overlay_in_use(n)) {
             let (Some(address), Some(endpoint)) =
                 (network.lb_cidr(), self.running.balancers.get(&network.id))
             else {
                 continue;
             };
-            let record = peer(address, Mac::of(address.addr()), cluster.data_path_addr);
+            let record = PeerRecord {
+                endpoint_ip: address,
+                endpoint_mac: Mac::of(address.addr()),
+                tunnel_endpoint_ip: cluster.data_path_addr,
+            };
             records.peers.push((network.id.clone(), endpoint.clone(), record));
+        }
+        records
+    }
+}
+
+impl Sandbox {
+    /// Records of its endpoints on these overlays; `tunnel` is this host's address.
+    pub fn records(&self, tunnel: IpAddr, overlays: &BTreeSet<NetworkId>) -> LocalRecords {
+        let mut records = LocalRecords::default();
+        for endpoint in self.endpoints.iter().filter(|e| overlays.contains(&e.network)) {
+            let place = || (endpoint.network.clone(), endpoint.id.clone());
+            let (network, id) = place();
+            let peer = PeerRecord {
+                endpoint_ip: endpoint.address,
+                endpoint_mac: endpoint.mac,
+                tunnel_endpoint_ip: tunnel,
+            };
+            records.peers.push((network, id, peer));
+            if self.rotation == Rotation::Out {
+                continue;
+            }
+            let service = endpoint.service.as_ref();
+            let mut names = self.names(endpoint);
+            let task_aliases = names.split_off(names.len().min(1));
+            let (network, id) = place();
+            let record = EndpointRecord {
+                name: self.spec.container_name.clone(),
+                service_name: service.map(|s| s.name.clone()).unwrap_or_default(),
+                service_id: service.map(|s| s.id.to_string()).unwrap_or_default(),
+                vip: service.and_then(|s| s.vip),
+                endpoint_ip: endpoint.address.addr(),
+                ingress_ports: service.map(|s| s.ingress_ports.clone()).unwrap_or_default(),
+                aliases: service.map(|s| s.aliases.clone()).unwrap_or_default(),
+                task_aliases,
+                disabled: self.rotation == Rotation::Leaving,
+            };
+            records.endpoints.push((network, id, record));
         }
         records
     }

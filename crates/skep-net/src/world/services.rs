@@ -1,9 +1,10 @@
 //! Who stands behind which service: computed from local and remote records.
 
-use super::World;
+use super::{Rotation, World};
 use crate::ids::NetworkId;
-use crate::model::EndpointRecord;
+use crate::model::{EndpointRecord, PublishedPort};
 use skep_types::Protocol;
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -81,6 +82,29 @@ pub struct Services {
     pub mesh: BTreeMap<(Protocol, u16), MeshPort>,
 }
 
+/// An endpoint's part in a service.
+struct Part<'a> {
+    network: &'a NetworkId,
+    service_id: &'a str,
+    service_name: &'a str,
+    vip: Option<Ipv4Addr>,
+    address: Ipv4Addr,
+    ingress_ports: &'a [PublishedPort],
+    disabled: bool,
+}
+
+/// What a map has under a key, made where there is nothing. Most often there is, and then the key is not copied.
+fn entry<'a, K, Q, V>(map: &'a mut BTreeMap<K, V>, key: &Q, new: impl FnOnce() -> V) -> &'a mut V
+where
+    K: Borrow<Q> + Ord,
+    Q: ToOwned<Owned = K> + Ord + ?Sized,
+{
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), new());
+    }
+    map.get_mut(key).expect("it was just put there")
+}
+
 impl World {
     /// All endpoint records, this host's and the others'.
     pub fn records(&self) -> Vec<(NetworkId, EndpointRecord)> {
@@ -102,32 +126,62 @@ impl World {
     pub fn services(&self) -> Services {
         let mut services = Services::default();
         let nearby = self.nearby();
-        for (network, record) in self.records() {
-            if record.service_id.is_empty() {
-                continue;
+        for part in self.parts() {
+            let service = entry(&mut services.by_network, part.network, BTreeMap::new);
+            let service = entry(service, part.service_id, Service::default);
+            if service.name != part.service_name {
+                part.service_name.clone_into(&mut service.name);
             }
-            let service = services
-                .by_network
-                .entry(network.clone())
-                .or_default()
-                .entry(record.service_id.clone())
-                .or_default();
-            service.name = record.service_name.clone();
-            service.vip = record.vip.or(service.vip);
-            let side = if record.disabled { &mut service.leaving } else { &mut service.backends };
-            side.insert(record.endpoint_ip);
-            if self.running.overlays.get(&network).is_some_and(|n| n.ingress) {
-                for port in &record.ingress_ports {
+            service.vip = part.vip.or(service.vip);
+            let side = if part.disabled { &mut service.leaving } else { &mut service.backends };
+            side.insert(part.address);
+            if self.running.overlays.get(part.network).is_some_and(|n| n.ingress) {
+                for port in part.ingress_ports {
                     let mesh = services.mesh.entry((port.protocol, port.published)).or_default();
-                    mesh.service_id = record.service_id.clone();
-                    mesh.service = record.service_name.clone();
-                    let side = if record.disabled { &mut mesh.leaving } else { &mut mesh.backends };
-                    let nearby = nearby.get(&record.endpoint_ip).copied();
-                    side.insert(record.endpoint_ip, Backend { target: port.target, nearby });
+                    part.service_id.clone_into(&mut mesh.service_id);
+                    part.service_name.clone_into(&mut mesh.service);
+                    let side = if part.disabled { &mut mesh.leaving } else { &mut mesh.backends };
+                    let nearby = nearby.get(&part.address).copied();
+                    side.insert(part.address, Backend { target: port.target, nearby });
                 }
             }
         }
         services
+    }
+
+    /// The services' endpoints, this host's and the others'.
+    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let overlays = &self.running.overlays;
+        let in_swarm = self.running.cluster.is_some();
+        let local = self.endpoints().filter(move |(sandbox, endpoint)| {
+            in_swarm
+                && sandbox.rotation != Rotation::Out
+                && overlays.contains_key(&endpoint.network)
+        });
+        let local = local.filter_map(|(sandbox, endpoint)| {
+            let service = endpoint.service.as_ref()?;
+            Some(Part {
+                network: &endpoint.network,
+                service_id: service.id.as_str(),
+                service_name: &service.name,
+                vip: service.vip,
+                address: endpoint.address.addr(),
+                ingress_ports: &service.ingress_ports,
+                disabled: sandbox.rotation == Rotation::Leaving,
+            })
+        });
+        let remote = self.running.remote_endpoints.iter();
+        let remote = remote.filter(move |((network, _), _)| overlays.contains_key(network));
+        let remote = remote.map(|((network, _), record)| Part {
+            network,
+            service_id: &record.service_id,
+            service_name: &record.service_name,
+            vip: record.vip,
+            address: record.endpoint_ip,
+            ingress_ports: &record.ingress_ports,
+            disabled: record.disabled,
+        });
+        local.chain(remote).filter(|part| !part.service_id.is_empty())
     }
 
     /// By ingress address, where else on this host a task is reached: at the end of its default route.

@@ -63,7 +63,8 @@ fn the_last_of_many_containers_costs_what_the_first_did() {
                 assert!(many <= few + SLACK, "{what}: {few} for the 5th, {many} for the 120th");
             }
 
-            // One more backend of a service: the edge of every other container gets its rules, and nothing of it is read.
+            // One more backend of a service: the edge of every other container gets its rules, and nothing of it is read,
+            // nor is a program run for it.
             add(&host, &net, 121, Some("svc")).await;
             let everywhere = |address: &str| {
                 (1..=121u8).all(|n| {
@@ -78,6 +79,8 @@ fn the_last_of_many_containers_costs_what_the_first_did() {
             let after = net.traffic();
             assert!(after.links - before.links <= many.links + SLACK, "{before:?} {after:?}");
             assert!(after.dumps - before.dumps <= many.dumps + SLACK, "{before:?} {after:?}");
+            let programs = after.programs - before.programs;
+            assert!(programs <= many.programs + SLACK, "{before:?} {after:?}");
         },
     );
 }

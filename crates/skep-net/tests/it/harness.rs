@@ -96,10 +96,12 @@ impl Host {
         self.dir.path().join("broken")
     }
 
-    /// Has all rules of a pinned namespace refused from now on.
+    /// Has all rules of a pinned namespace refused from now on. Somebody writes rules of his own there, so that the
+    /// daemon's cannot be changed without a look.
     pub fn break_rules(&self, pin: &str) {
         let namespace = run(&format!("{} readlink /proc/self/ns/net", self.enter(pin)));
         std::fs::write(self.broken(), namespace.trim()).expect("file");
+        run(&format!("{} nft add table ip somebodys", self.enter(pin)));
     }
 
     pub fn mend_rules(&self) {

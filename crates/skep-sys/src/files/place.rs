@@ -1,11 +1,12 @@
 //! Files that are written where they are.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
 
 /// Gives a file new content and `mode` without giving it a new inode, for files that are mounted into
@@ -85,6 +86,41 @@ pub fn set_kernel(path: &Path, value: impl AsRef<[u8]>) -> io::Result<()> {
     let value = value.as_ref();
     let written = OpenOptions::new().write(true).open(path)?.write(value)?;
     if written == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// A folder of the kernel's settings or of a control group, to reach several of its files by one look for its name.
+pub struct KernelDir(OwnedFd);
+
+impl KernelDir {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// Writes a file's value where it has another. Whether it had; white space around it does not count. One that
+    /// cannot be written is no error if it has the value.
+    pub fn set(&self, name: &Path, value: &str) -> io::Result<bool> {
+        let open = |flags| openat(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty());
+        let (file, refusal) = match open(OFlags::RDWR) {
+            Ok(file) => (file, None),
+            Err(error @ (Errno::ACCESS | Errno::ROFS | Errno::PERM)) => {
+                (open(OFlags::RDONLY)?, Some(error))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut file = File::from(file);
+        let mut current = String::new();
+        file.read_to_string(&mut current)?;
+        if current.trim() == value {
+            return Ok(false);
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal.into());
+        }
+        // Anywhere else the kernel refuses it.
+        let written = file.write_at(value.as_bytes(), 0)?;
+        if written == value.len() { Ok(true) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
 }
 
 #[cfg(test)]
