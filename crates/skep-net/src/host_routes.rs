@@ -8,7 +8,7 @@ use crate::cidr::Cidr;
 use crate::config::NetConfig;
 use crate::error::Result;
 use crate::name_files;
-use crate::plan::{ALIAS, NsName};
+use crate::plan::NsName;
 use crate::world::{Claim, GATEWAY_NETWORK};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
@@ -27,7 +27,7 @@ pub fn of_host(
 ) -> Result<Vec<HostRoute>> {
     let namespace = NsName::Host.to_string();
     let others: BTreeMap<u32, String> = (links::read(netlink, &namespace)?.into_iter())
-        .filter(|(name, link)| !bridges.contains(name) && !link.alias.starts_with(ALIAS))
+        .filter(|(name, link)| !bridges.contains(name) && !link.is_ours())
         .map(|(name, link)| (link.index, name))
         .collect();
     let messages = read(netlink, &namespace)?;
@@ -57,7 +57,7 @@ pub fn claims(netlink: &mut Netlink, config: &NetConfig) -> Result<BTreeMap<Stri
 /// Whether the host has an interface of this name that does not bear our mark.
 pub fn is_somebodys(netlink: &mut Netlink, name: &str) -> Result<bool> {
     let links = links::read(netlink, &NsName::Host.to_string())?;
-    Ok(links.get(name).is_some_and(|link| !link.alias.starts_with(ALIAS)))
+    Ok(links.get(name).is_some_and(|link| !link.is_ours()))
 }
 
 /// A route with a destination. `others` are the links that are not our own bridges.

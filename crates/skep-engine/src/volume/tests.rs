@@ -1,6 +1,18 @@
 use super::*;
 use crate::error::ErrorKind;
 
+/// A plain volume.
+fn plain(name: &str) -> VolumeSpec {
+    VolumeSpec { name: name.into(), ..Default::default() }
+}
+
+/// One on a file server.
+fn nfs(name: &str) -> VolumeSpec {
+    let options = [("type", "nfs"), ("o", "addr=192.0.2.1"), ("device", ":/x")];
+    let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    VolumeSpec { options, ..plain(name) }
+}
+
 fn temp() -> (tempfile::TempDir, Volumes) {
     let dir = tempfile::tempdir().unwrap();
     let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
@@ -20,7 +32,7 @@ fn names() {
 #[test]
 fn life_of_a_volume() {
     let (dir, volumes) = temp();
-    let spec = VolumeSpec { name: "data".into(), ..Default::default() };
+    let spec = plain("data");
     assert!(volumes.create(spec.clone(), Some("c1")).unwrap().1);
     assert!(!volumes.create(spec.clone(), None).unwrap().1);
     assert!(matches!(volumes.remove("data"), Err(EngineError::VolumeInUse { .. })));
@@ -68,8 +80,7 @@ fn somebodys_folder_is_a_volume_and_is_never_removed() {
     assert_eq!(volumes.get("while").unwrap().damage, None);
     put("late", "_data/t");
     for (name, new) in [("before", false), ("while", false), ("late", false), ("other", true)] {
-        let spec = VolumeSpec { name: name.into(), ..Default::default() };
-        assert_eq!(volumes.create(spec, None).unwrap().1, new, "{name}");
+        assert_eq!(volumes.create(plain(name), None).unwrap().1, new, "{name}");
         volumes.activate(name, "c", 0).unwrap();
     }
     assert_eq!(std::fs::read(root.join("late/_data/t")).unwrap(), b"row");
@@ -92,8 +103,7 @@ fn a_link_is_no_volume() {
     for name in ["linked", "file"] {
         assert!(matches!(volumes.get(name), Err(EngineError::NoSuchVolume(_))));
         assert!(matches!(volumes.remove(name), Err(EngineError::NoSuchVolume(_))));
-        let spec = VolumeSpec { name: name.into(), ..Default::default() };
-        let refused = volumes.create(spec, None).unwrap_err();
+        let refused = volumes.create(plain(name), None).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
         assert!(refused.to_string().contains("is not a folder"), "{refused}");
     }
@@ -107,8 +117,7 @@ fn a_damaged_record_takes_nothing_with_it() {
     let root = dir.path().join("volumes");
     let volumes = Volumes::open(root.clone()).unwrap();
     for name in ["full", "empty"] {
-        let spec = VolumeSpec { name: name.into(), ..Default::default() };
-        volumes.create(spec, None).unwrap();
+        volumes.create(plain(name), None).unwrap();
     }
     std::fs::write(root.join("full/_data/t"), "row").unwrap();
     let whole = std::fs::read(root.join("full/volume.json")).unwrap();
@@ -119,7 +128,7 @@ fn a_damaged_record_takes_nothing_with_it() {
         let volumes = Volumes::open(root.clone()).unwrap();
         let found = volumes.get("full").unwrap();
         assert!(found.damage.as_ref().unwrap().contains(says), "{:?}", found.damage);
-        let spec = VolumeSpec { name: "full".into(), ..Default::default() };
+        let spec = plain("full");
         assert!(!volumes.create(spec, None).unwrap().1);
         volumes.activate("full", "c", 0).unwrap();
         // Nobody knows whether its content is elsewhere.
@@ -226,18 +235,21 @@ impl Mounter for Remote {
     }
 }
 
-#[test]
-fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
+/// Volumes of such a server.
+fn remote() -> (tempfile::TempDir, Arc<Server>, Volumes) {
     let dir = tempfile::tempdir().unwrap();
     let server = Arc::new(Server::default());
+    let mounter = Box::new(Remote(server.clone()));
+    let volumes = Volumes::open_with(dir.path().join("volumes"), mounter).unwrap();
+    (dir, server, volumes)
+}
+
+#[test]
+fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
+    let (_dir, server, volumes) = remote();
     server.hangs.lock().unwrap().insert("dead".into());
-    let root = dir.path().join("volumes");
-    let volumes = Arc::new(Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap());
-    let nfs = [("type", "nfs"), ("o", "addr=192.0.2.1"), ("device", ":/x")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let nfs = HashMap::from(nfs);
-    for (name, options) in [("dead", nfs.clone()), ("good", nfs), ("own", HashMap::new())] {
-        let spec = VolumeSpec { name: name.into(), options, ..Default::default() };
+    let volumes = Arc::new(volumes);
+    for spec in [nfs("dead"), nfs("good"), plain("own")] {
         volumes.create(spec, Some("c1")).unwrap();
     }
     // Both want the same one; one mount is enough for both.
@@ -282,14 +294,8 @@ fn a_server_that_does_not_answer_holds_up_who_wants_it_and_nobody_else() {
 /// After the host has gone down, the records still say that containers run.
 #[test]
 fn what_the_records_say_is_used_is_mounted_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Arc::new(Server::default());
-    let root = dir.path().join("volumes");
-    let volumes = Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap();
-    let options = [("type", "nfs"), ("device", ":/x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let spec =
-        VolumeSpec { name: "data".into(), options: HashMap::from(options), ..Default::default() };
-    volumes.create(spec, Some("c1")).unwrap();
+    let (_dir, server, volumes) = remote();
+    volumes.create(nfs("data"), Some("c1")).unwrap();
     volumes.adopt("data", "c1", true);
     volumes.adopt("data", "c2", true);
     for container in ["c1", "c2"] {
@@ -301,14 +307,8 @@ fn what_the_records_say_is_used_is_mounted_all_the_same() {
 /// The unmount after one run may hang until the next has begun.
 #[test]
 fn the_end_of_a_run_does_not_concern_the_next() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Arc::new(Server::default());
-    let root = dir.path().join("volumes");
-    let volumes = Volumes::open_with(root, Box::new(Remote(server.clone()))).unwrap();
-    let options = [("type", "nfs"), ("device", ":/x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let spec =
-        VolumeSpec { name: "data".into(), options: HashMap::from(options), ..Default::default() };
-    volumes.create(spec, Some("c1")).unwrap();
+    let (_dir, server, volumes) = remote();
+    volumes.create(nfs("data"), Some("c1")).unwrap();
     volumes.activate("data", "c1", 1).unwrap();
     volumes.activate("data", "c1", 2).unwrap();
     volumes.deactivate("data", "c1", 1);
@@ -322,8 +322,7 @@ fn what_was_made_for_a_container_is_taken_back_unless_somebody_wants_it() {
     let (dir, volumes) = temp();
     let root = dir.path().join("volumes");
     let make = |name: &str, user: Option<&str>| {
-        let spec = VolumeSpec { name: name.into(), ..Default::default() };
-        volumes.create(spec, user).unwrap();
+        volumes.create(plain(name), user).unwrap();
     };
     std::fs::create_dir(root.join("folder")).unwrap();
     make("before", None);
@@ -348,7 +347,7 @@ fn what_was_made_for_a_container_is_taken_back_unless_somebody_wants_it() {
 fn what_containers_made_is_removed_or_left_but_never_in_the_way() {
     use rustix::fs::{Mode, OFlags, mkdirat, openat};
     let (dir, volumes) = temp();
-    let spec = VolumeSpec { name: "deep".into(), ..Default::default() };
+    let spec = plain("deep");
     volumes.create(spec.clone(), None).unwrap();
     let top = volumes.mountpoint("deep");
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -4,7 +4,7 @@ use super::netlink::{Mode, Netlink};
 use super::{Applied, refused};
 use crate::cidr::{Cidr, Mac};
 use crate::error::{NetError, Result};
-use crate::plan::{BridgePlan, CablePlan, VxlanPlan};
+use crate::plan::{ALIAS, BridgePlan, CablePlan, VxlanPlan};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
     BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
@@ -39,6 +39,26 @@ pub struct Link {
     pub isolated: bool,
     /// Id, port and local address of a VXLAN device.
     pub vxlan: (u32, u16, Option<IpAddr>),
+    /// A carrier, as far as the kind of link knows.
+    pub carrier: bool,
+    /// Index of the link below or at the other end, which may be in another namespace.
+    pub lower: Option<u32>,
+    pub counts: Counts,
+}
+
+/// Packets since the link was made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    pub received: u64,
+    pub sent: u64,
+    pub dropped: u64,
+}
+
+impl Link {
+    /// Whether it bears our mark: no other is ever changed or removed.
+    pub fn is_ours(&self) -> bool {
+        self.alias.starts_with(ALIAS)
+    }
 }
 
 /// The links of a namespace by name.
@@ -101,6 +121,7 @@ fn parse(message: LinkMessage) -> (String, Link) {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
         ..Link::default()
     };
     for attribute in message.attributes {
@@ -110,6 +131,14 @@ fn parse(message: LinkMessage) -> (String, Link) {
             LinkAttribute::Address(value) => link.mac = value,
             LinkAttribute::Controller(value) => link.master = (value != 0).then_some(value),
             LinkAttribute::IfAlias(value) => link.alias = value,
+            LinkAttribute::Link(lower) => link.lower = Some(lower),
+            LinkAttribute::Stats64(stats) => {
+                link.counts = Counts {
+                    received: stats.rx_packets,
+                    sent: stats.tx_packets,
+                    dropped: stats.rx_dropped.saturating_add(stats.tx_dropped),
+                };
+            }
             LinkAttribute::LinkInfo(infos) => {
                 infos.into_iter().for_each(|info| parse_info(&mut link, info))
             }
@@ -145,12 +174,22 @@ pub fn read_addresses(
     netlink: &mut Netlink,
     namespace: &str,
 ) -> Result<BTreeMap<u32, BTreeSet<Cidr>>> {
+    let mut found: BTreeMap<u32, BTreeSet<Cidr>> = BTreeMap::new();
+    for (index, address) in list_addresses(netlink, namespace)? {
+        found.entry(index).or_default().insert(address);
+    }
+    Ok(found)
+}
+
+/// The same with link indexes in the kernel's order: of several addresses of a link the first is the one that it sends
+/// from.
+pub fn list_addresses(netlink: &mut Netlink, namespace: &str) -> Result<Vec<(u32, Cidr)>> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
     let answers = netlink
         .dump(RouteNetlinkMessage::GetAddress(request))
         .map_err(refused(namespace, "list addresses"))?;
-    let mut found: BTreeMap<u32, BTreeSet<Cidr>> = BTreeMap::new();
+    let mut found = Vec::new();
     for answer in answers {
         let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
         if message.header.family != AddressFamily::Inet {
@@ -161,7 +200,7 @@ pub fn read_addresses(
             _ => None,
         });
         if let Some(address) = local.and_then(|a| Cidr::new(a, message.header.prefix_len)) {
-            found.entry(message.header.index).or_default().insert(address);
+            found.push((message.header.index, address));
         }
     }
     Ok(found)

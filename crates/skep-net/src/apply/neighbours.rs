@@ -6,7 +6,7 @@
 use super::links::Link;
 use super::nft::Nft;
 use crate::error::{NetError, Result};
-use crate::plan::{ALIAS, NsName, TABLE};
+use crate::plan::{NsName, TABLE};
 use crate::world::Claim;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,7 +52,7 @@ pub fn claims<'a>(
     docker: bool,
 ) -> BTreeMap<String, Claim> {
     let claim = |name: &str| match links.get(name) {
-        Some(link) if !link.alias.starts_with(ALIAS) => Some(Claim::Held),
+        Some(link) if !link.is_ours() => Some(Claim::Held),
         _ => docker.then_some(Claim::Expected),
     };
     names.into_iter().filter_map(|name| Some((name.to_owned(), claim(name)?))).collect()

@@ -11,7 +11,7 @@ use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
-    ALIAS, Applied, CablePlan, Change, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned,
+    Applied, CablePlan, Change, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned,
     RulesetDigest, TABLE, digest,
 };
 use rtnetlink::packet_route::link::InfoKind;
@@ -620,7 +620,7 @@ fn collect(
                 && match space.name {
                     NsName::Sandbox(_) => false,
                     NsName::Host => {
-                        link.alias.starts_with(ALIAS)
+                        link.is_ours()
                             || (is_port_name(name)
                                 && link.master.is_some_and(|m| bridges.contains(&m)))
                     }

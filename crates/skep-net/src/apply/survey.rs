@@ -1,6 +1,7 @@
 //! Reading a namespace for a trace: links, addresses, routes, neighbours, rules,
 //! sockets, connections. Changes nothing.
 
+use super::links::{self, Link};
 use super::netlink::Netlink;
 use super::nft::Nft;
 use super::{conntrack, peers, refused, routes};
@@ -11,10 +12,7 @@ use crate::trace::{
     Entry, Forwarding, Listening, Live, LiveLink, LiveRoute, Neighbour, Policy, RouteKind,
     Switching, Tables,
 };
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use rtnetlink::packet_route::link::InfoKind;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -34,7 +32,7 @@ pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
     let mut live = Live {
         tables,
         links: links(&mut netlink, namespace)?,
-        addresses: addresses(&mut netlink, namespace)?,
+        addresses: links::list_addresses(&mut netlink, namespace)?,
         routes: routes(&mut netlink, namespace)?,
         policies: policies(&mut netlink, namespace)?,
         sockets: listening(),
@@ -50,88 +48,27 @@ pub fn survey(nft: &Nft, namespace: &str) -> Result<Live> {
 }
 
 fn links(netlink: &mut Netlink, namespace: &str) -> Result<Vec<LiveLink>> {
-    let answers = netlink
-        .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
-        .map_err(refused(namespace, "list links"))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) => Some(link(message)),
-            _ => None,
-        })
-        .collect())
+    Ok(links::read(netlink, namespace)?.into_iter().map(link).collect())
 }
 
-fn link(message: LinkMessage) -> LiveLink {
-    let flags = message.header.flags;
-    let mut link = LiveLink {
-        index: message.header.index,
-        up: flags.contains(LinkFlags::Up),
-        carrier: flags.contains(LinkFlags::LowerUp),
-        ..LiveLink::default()
-    };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Address(bytes) => link.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
-            LinkAttribute::Controller(master) => link.master = (master != 0).then_some(master),
-            LinkAttribute::Link(peer) => link.peer = Some(peer),
-            LinkAttribute::Stats64(stats) => {
-                link.received = stats.rx_packets;
-                link.sent = stats.tx_packets;
-                link.dropped = stats.rx_dropped.saturating_add(stats.tx_dropped);
-            }
-            LinkAttribute::LinkInfo(infos) => {
-                for info in infos {
-                    match info {
-                        LinkInfo::Kind(InfoKind::Bridge) => link.bridge = true,
-                        LinkInfo::Data(InfoData::Vxlan(values)) => link.vxlan = Some(vxlan(values)),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
+fn link((name, link): (String, Link)) -> LiveLink {
+    let vxlan = matches!(link.kind, Some(InfoKind::Vxlan)).then_some(link.vxlan);
+    LiveLink {
+        index: link.index,
+        name,
+        up: link.up,
+        carrier: link.carrier,
+        bridge: matches!(link.kind, Some(InfoKind::Bridge)),
+        mtu: link.mtu,
+        mac: <[u8; 6]>::try_from(link.mac).ok().map(Mac),
+        master: link.master,
+        // What is below a VXLAN device is in another namespace and no other end of anything.
+        peer: link.lower.filter(|_| vxlan.is_none()),
+        vxlan,
+        received: link.counts.received,
+        sent: link.counts.sent,
+        dropped: link.counts.dropped,
     }
-    if link.vxlan.is_some() {
-        // Its lower link is in another namespace and no other end of anything.
-        link.peer = None;
-    }
-    link
-}
-
-fn vxlan(values: Vec<InfoVxlan>) -> (u32, u16, Option<IpAddr>) {
-    let mut found = (0, 0, None);
-    for value in values {
-        match value {
-            InfoVxlan::Id(id) => found.0 = id,
-            InfoVxlan::Port(port) => found.1 = port,
-            InfoVxlan::Local(address) => found.2 = Some(address.into()),
-            InfoVxlan::Local6(address) => found.2 = Some(address.into()),
-            _ => {}
-        }
-    }
-    found
-}
-
-fn addresses(netlink: &mut Netlink, namespace: &str) -> Result<Vec<(u32, Cidr)>> {
-    let mut request = AddressMessage::default();
-    request.header.family = AddressFamily::Inet;
-    let answers = netlink
-        .dump(RouteNetlinkMessage::GetAddress(request))
-        .map_err(refused(namespace, "list addresses"))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| {
-            let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-            let local = message.attributes.iter().find_map(|a| match a {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-                _ => None,
-            })?;
-            Some((message.header.index, Cidr::new(local, message.header.prefix_len)?))
-        })
-        .collect())
 }
 
 fn routes(netlink: &mut Netlink, namespace: &str) -> Result<Vec<LiveRoute>> {
