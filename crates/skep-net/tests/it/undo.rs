@@ -2,6 +2,7 @@
 
 use crate::harness::{Host, on, on_a_host, run, serve_dns, tcp};
 use skep_net::{Net, NetworkCreate, SandboxAdoption};
+use skep_sys::netns::NetNs;
 use std::path::{Path, PathBuf};
 
 fn network(name: &str) -> NetworkCreate {
@@ -72,18 +73,24 @@ fn a_failed_connection_leaves_nothing_and_no_disconnection_stops_half_way() {
         assert_eq!(links(&host, pin), 0);
         net.connect(&id, vec![on("web")]).await.expect("connect");
 
-        // A namespace that is broken when a daemon begins is that container's trouble.
+        // Where no resolver can be had when a daemon begins, it is that container's trouble.
         let second = host.spec(0xbb, "b");
         let ids = [id, second.id.clone()];
         net.create_sandbox(second).await.expect("sandbox");
         net.connect(&ids[1], vec![on("web")]).await.expect("connect");
         net.shutdown().await;
         drop(net);
-        run(&format!("{} ip link set lo down", host.enter(pin)));
-        let net = Net::open(host.breakable()).await.expect("start");
+        let net = Net::start(host.breakable()).await.expect("start");
+        // There is one port for a resolver, and somebody has it.
+        let range = "echo 20000 20000 >/proc/sys/net/ipv4/ip_local_port_range";
+        run(&format!("{} sh -c '{range}'", host.enter(pin)));
+        let bind = || std::net::UdpSocket::bind("127.0.0.11:20000");
+        let _held = NetNs::open(&host.pin(pin)).expect("namespace").run(bind).expect("enter");
         let adoption =
             |id: &skep_net::SandboxId| SandboxAdoption { id: id.clone(), dns_sockets: Vec::new() };
         net.adopt(ids.iter().map(adoption).collect()).await.expect("adopt");
+        let resolvers = ids.each_ref().map(|id| net.dns_sockets(id).expect("sockets").len());
+        assert_eq!(resolvers, [0, 2]);
         let found = run(&format!("{} dig @127.0.0.11 +short b", host.enter("bbbbbbbbbbbb")));
         assert_eq!(found.trim(), "172.18.0.3");
         net.shutdown().await;
