@@ -11,8 +11,8 @@ use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
 use crate::plan::{
-    Applied, CablePlan, Change, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned,
-    RulesetDigest, TABLE, digest,
+    Applied, CablePlan, Change, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned, RulesetDigest,
+    TABLE, digest,
 };
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::netns::NetNs;
