@@ -47,8 +47,9 @@ struct Slot {
     task: Arc<Task>,
     entry: Arc<TaskEntry>,
     removing: bool,
-    /// The task as it was assigned again while its removal was under way: taken up after that.
-    next: Option<Task>,
+    /// The task as it was assigned again while its removal was under way: taken up after that. Hardly ever there, and
+    /// large.
+    next: Option<Box<Task>>,
 }
 
 /// A task as log subscriptions see it.
@@ -183,7 +184,7 @@ impl Worker {
         };
         if slot.removing {
             tracing::info!(task = %task.id, "a task that is being removed was assigned again");
-            slot.next = Some(task);
+            slot.next = Some(Box::new(task));
             return;
         }
         // Our status is newer than the manager's, and desired states only go forward.
@@ -229,7 +230,7 @@ impl Worker {
                 tracing::info!(task = %id, "task removed");
                 let mut slots = worker.lock();
                 if let Some(next) = slots.remove(&id).and_then(|slot| slot.next) {
-                    worker.put(&mut slots, next);
+                    worker.put(&mut slots, *next);
                 }
             }
         });

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 /// How many have their turn before requests are looked at again.
 const SLICE: usize = 8;
-/// How many times as long as a turn took the next one is waited for: a twentieth of the time. Of 600 containers all
-/// have had theirs after some three seconds.
+/// How many times as long as a turn took the next one is waited for: a twentieth of the time.
 const REST: u32 = 19;
+/// What it is at most: six hundred containers have had theirs after three seconds, and a dozen at once.
+const LONGEST: Duration = Duration::from_millis(40);
 
 /// The turns.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl Slack {
 
     /// So long was worked for a turn.
     pub fn spent(&mut self, time: Duration, now: Instant) {
-        self.at = Some(now + time * REST);
+        self.at = Some(now + (time * REST).min(LONGEST));
     }
 
     /// When the next turn is, for those who are left.
@@ -98,5 +99,8 @@ mod tests {
         assert_eq!(slack.take(&ripe, rest), ripe);
         let later = rest + Duration::from_millis(1);
         assert_eq!(slack.next(later), later);
+        // Slow ones are not put off for ever.
+        slack.spent(Duration::from_secs(1), start);
+        assert_eq!(slack.next(start), start + LONGEST);
     }
 }

@@ -214,9 +214,10 @@ mod tests {
         let (listener, ids) = own
             .run(|| {
                 let listener = Listener::open(Protocol::NetlinkRoute, LINKS, &only(DEL_LINK));
-                let ids = [&first, &second].map(|ns| namespace_id(ns.as_fd()).expect("an id"));
+                let id = |ns: &NetNs| namespace_id(ns.fd().expect("fd").as_fd()).expect("an id");
+                let ids = [&first, &second].map(id);
                 // A second time it has one.
-                assert_eq!(namespace_id(first.as_fd()).expect("its id"), ids[0]);
+                assert_eq!(id(&first), ids[0]);
                 (listener.expect("listen"), ids)
             })
             .expect("enter");

@@ -46,7 +46,7 @@ pub(crate) struct Runner {
     pub dependencies: DependencyStore,
     pub db: Arc<TaskDb>,
     pub board: Arc<Board>,
-    /// What templates may refer to; as it is when the task is taken up.
+    /// What templates may refer to, and no more; as it is when the task is taken up.
     pub node: NodeDescription,
     /// What is tried again and again.
     pub trouble: Mutex<Repeated>,
@@ -75,7 +75,9 @@ impl Runner {
     /// Runs until the task is removed or the agent stops. `last` is the task as last assigned, with
     /// its last known status.
     pub(crate) async fn run(mut self, last: Arc<Task>) -> Ended {
-        let ended = match self.make_controller(&last).await {
+        // What is done once is not held room for while a task runs, here and below: there may be hundreds.
+        let made = Box::pin(self.make_controller(&last)).await;
+        let ended = match made {
             Ok(controller) => {
                 let ended = self.drive(&*controller, last).await;
                 if let Err(error) = controller.close().await {
@@ -135,7 +137,8 @@ impl Runner {
             let reason = format!("tasks of runtime {:?} do not run on this node", spec.runtime);
             return Err(ExecError::refused(reason));
         }
-        self.node = self.executor.describe().await?;
+        let NodeDescription { hostname, platform, .. } = self.executor.describe().await?;
+        self.node = NodeDescription { hostname, platform, ..NodeDescription::default() };
         let expanded = fill_in(task, &self.node)?;
         self.executor.controller(&expanded, &self.dependencies.of(task, &self.node)).await
     }
@@ -156,8 +159,10 @@ impl Runner {
         loop {
             let order = self.orders.borrow_and_update().clone();
             match order {
-                Order::Remove => return self.remove(controller).await,
-                Order::Run(newer) => self.take_update(controller, &mut task, newer).await,
+                Order::Remove => return Box::pin(self.remove(controller)).await,
+                Order::Run(newer) => {
+                    Box::pin(self.take_update(controller, &mut task, newer)).await;
+                }
             }
             let state = self.state();
             let (work, next, message) = match next_step(task.desired_state, state) {
@@ -168,7 +173,7 @@ impl Runner {
                     continue;
                 }
                 Step::Note { next, message } => {
-                    self.advance(next, message, Some(controller)).await;
+                    Box::pin(self.advance(next, message, Some(controller))).await;
                     continue;
                 }
                 Step::Do { work, next, message } => (work, next, message),
@@ -178,14 +183,16 @@ impl Runner {
                 Outcome::Stopped => return Ended::Stopped,
                 Outcome::Done(
                     Ok(()) | Err(ExecError::AlreadyPrepared | ExecError::AlreadyStarted),
-                ) => self.advance(next, message, Some(controller)).await,
+                ) => Box::pin(self.advance(next, message, Some(controller))).await,
                 Outcome::Done(Err(error @ ExecError::Temporary { .. })) => {
                     self.warn("will be tried again", &error);
                     if !self.pause(RETRY).await {
                         return Ended::Stopped;
                     }
                 }
-                Outcome::Done(Err(error)) => self.end_with_error(&error, Some(controller)).await,
+                Outcome::Done(Err(error)) => {
+                    Box::pin(self.end_with_error(&error, Some(controller))).await;
+                }
             }
         }
     }
@@ -211,7 +218,7 @@ impl Runner {
                 () = stop.cancelled() => return Outcome::Stopped,
                 done = &mut doing => return Outcome::Done(done),
                 trouble = controller.trouble(&told), if work == Work::Wait => {
-                    self.note_trouble(trouble, controller).await;
+                    Box::pin(self.note_trouble(trouble, controller)).await;
                     continue;
                 }
                 Ok(()) = self.orders.changed() => self.orders.borrow_and_update().clone(),
@@ -224,7 +231,7 @@ impl Runner {
                 }
                 Order::Remove => {}
                 Order::Run(newer) => {
-                    self.take_update(controller, task, newer).await;
+                    Box::pin(self.take_update(controller, task, newer)).await;
                     if task.desired_state >= TaskState::Shutdown && work != Work::Shutdown {
                         return Outcome::Interrupted;
                     }

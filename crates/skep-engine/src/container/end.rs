@@ -97,7 +97,8 @@ impl Engine {
                     () = this.inner.closing.cancelled() => return,
                 }
             };
-            this.ended(&c, run, status).await;
+            // Not held room for while it runs.
+            Box::pin(this.ended(&c, run, status)).await;
         });
     }
 

@@ -547,7 +547,8 @@ fn settle(
     for vxlan in &plan.vxlans {
         let Some(host) = context.handles.get(&NsName::Host) else { continue };
         let mut underlay = open(host, &NsName::Host, space.netlink.traffic())?;
-        let target = space.ns.as_fd();
+        let target = space.ns.fd().map_err(refused(&label, "find"))?;
+        let target = target.as_fd();
         changed +=
             links::vxlan(&mut space.netlink, &mut underlay, target, &label, vxlan, &mut found)?;
     }
@@ -789,9 +790,10 @@ fn lay(
     };
     let mut outer = open(outer_ns, &cable.port_ns, space.netlink.traffic())?;
     let port = links::get(&mut outer, &cable.port_ns.to_string(), &cable.port)?;
+    let inner_ns = space.ns.fd().map_err(refused(&label, "find"))?;
     let mut ends = CableEnds {
         inner: &mut space.netlink,
-        inner_ns: space.ns.as_fd(),
+        inner_ns: inner_ns.as_fd(),
         links: found,
         outer: &mut outer,
         port,

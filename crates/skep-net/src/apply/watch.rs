@@ -99,7 +99,8 @@ impl Ears {
 
     /// Hears of another namespace from now on, for as long as the result lives.
     pub fn hear(&self, host: &NetNs, ns: &NetNs, name: &NsName) -> io::Result<Heard> {
-        let id = host.run(|| namespace_id(ns.as_fd()))??;
+        let fd = ns.fd()?;
+        let id = host.run(|| namespace_id(fd.as_fd()))??;
         lock(&self.places).insert(id, name.clone());
         Ok(Heard { places: Arc::clone(&self.places), id, name: name.clone() })
     }

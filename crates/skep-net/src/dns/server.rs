@@ -105,12 +105,17 @@ impl Sockets {
 struct Served {
     udp: Arc<tokio::net::UdpSocket>,
     tcp: Arc<tokio::net::TcpListener>,
+    /// Reached by a socket of these, which spares a descriptor.
+    ns: Arc<NetNs>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        if let Err(error) = self.ns.reach_by_itself() {
+            tracing::warn!(%error, "a network namespace keeps a socket of its resolver");
+        }
     }
 }
 
@@ -134,7 +139,7 @@ impl Resolver {
     }
 
     /// Serves a sandbox until [`Resolver::stop`].
-    pub fn serve(&self, sandbox: &SandboxId, sockets: Sockets) -> Result<()> {
+    pub fn serve(&self, sandbox: &SandboxId, ns: Arc<NetNs>, sockets: Sockets) -> Result<()> {
         let failed = |source| NetError::DnsSocket { sandbox: sandbox.to_string(), source };
         let udp = Arc::new(tokio::net::UdpSocket::from_std(sockets.udp).map_err(failed)?);
         let tcp = Arc::new(tokio::net::TcpListener::from_std(sockets.tcp).map_err(failed)?);
@@ -149,7 +154,10 @@ impl Resolver {
             tokio::spawn(serve_udp(client.clone(), Arc::clone(&udp))),
             tokio::spawn(serve_tcp(client, Arc::clone(&tcp))),
         ];
-        self.lock().insert(sandbox.clone(), Served { udp, tcp, tasks });
+        if let Err(error) = ns.reach_by(Arc::<tokio::net::UdpSocket>::clone(&udp)) {
+            tracing::debug!(%sandbox, %error, "its namespace keeps a descriptor");
+        }
+        self.lock().insert(sandbox.clone(), Served { udp, tcp, ns, tasks });
         Ok(())
     }
 
@@ -255,9 +263,8 @@ impl Client {
 }
 
 async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
-    let mut buffer = vec![0; 4096];
     loop {
-        let (length, from) = match socket.recv_from(&mut buffer).await {
+        let (query, from) = match receive(&socket).await {
             Ok(received) => received,
             Err(error) => {
                 // An earlier answer's refusal comes back as this socket's error.
@@ -266,7 +273,6 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
             }
         };
         let Ok(place) = Arc::clone(&client.packets).try_acquire_owned() else { continue };
-        let query = buffer.get(..length).unwrap_or_default().to_vec();
         let (client, socket) = (client.clone(), Arc::clone(&socket));
         tokio::spawn(async move {
             let _place = place;
@@ -276,6 +282,21 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
                 tracing::debug!(sandbox = %client.sandbox, %error, "cannot send an answer");
             }
         });
+    }
+}
+
+/// The next packet, and who sent it. Nothing is held for it while there is none: most containers ask seldom.
+async fn receive(socket: &tokio::net::UdpSocket) -> io::Result<(Vec<u8>, SocketAddr)> {
+    loop {
+        socket.readable().await?;
+        let mut buffer = [0; 4096];
+        match socket.try_recv_from(&mut buffer) {
+            Ok((length, from)) => {
+                return Ok((buffer.get(..length).unwrap_or_default().to_vec(), from));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

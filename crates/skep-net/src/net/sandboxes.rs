@@ -12,6 +12,7 @@ use crate::name_files;
 use crate::plan::NsName;
 use crate::state::{State, lock};
 use crate::world::{Sandbox, World};
+use skep_sys::netns::NetNs;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -217,7 +218,7 @@ impl Net {
             let expected = self.shared().read(|w| w.sandbox(&id).and_then(|s| s.dns_ports));
             // Others than the rules lead to would never be asked.
             if expected.is_some() && sockets.ports().ok() == expected {
-                self.inner.resolver.serve(&id, sockets)?;
+                self.inner.resolver.serve(&id, self.handle(&id)?, sockets)?;
             }
         }
         self.serve_names(&id).await
@@ -234,18 +235,23 @@ impl Net {
         if self.inner.resolver.serves(id) {
             return Ok(());
         }
-        let name = NsName::Sandbox(id.clone());
-        let handle = lock(&self.shared().handles).get(&name).cloned();
-        let Some(handle) = handle else { return Err(NetError::SandboxNotFound(id.to_string())) };
-        let sandbox = id.clone();
+        let ns = self.handle(id)?;
+        let (handle, sandbox) = (Arc::clone(&ns), id.clone());
         let sockets = spawn_blocking(move || Sockets::open(&handle, &sandbox))
             .await
             .map_err(|_| NetError::Closed)??;
         let ports = sockets
             .ports()
             .map_err(|source| NetError::DnsSocket { sandbox: id.to_string(), source })?;
-        self.inner.resolver.serve(id, sockets)?;
+        self.inner.resolver.serve(id, ns, sockets)?;
         self.set_dns_ports(id, Some(ports))
+    }
+
+    /// A sandbox's namespace, which is open once the loop came to it.
+    fn handle(&self, id: &SandboxId) -> Result<Arc<NetNs>> {
+        let name = NsName::Sandbox(id.clone());
+        let handle = lock(&self.shared().handles).get(&name).cloned();
+        handle.ok_or_else(|| NetError::SandboxNotFound(id.to_string()))
     }
 
     fn set_dns_ports(&self, id: &SandboxId, ports: Option<(u16, u16)>) -> Result<()> {

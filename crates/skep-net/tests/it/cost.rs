@@ -8,6 +8,14 @@ use std::net::Ipv4Addr;
 /// How much less careful the count need not be: what happens beside, such as a look because of somebody else's sign.
 const SLACK: u64 = 4;
 
+/// Descriptors that are open for a moment.
+const SPARE: usize = 8;
+
+/// Descriptors of this process.
+fn held() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("descriptors").count()
+}
+
 /// A container on a bridge network and an overlay, of a service or of none.
 async fn add(host: &Host, net: &Net, number: u8, service: Option<&str>) -> TrafficCounts {
     let before = net.traffic();
@@ -45,14 +53,21 @@ fn the_last_of_many_containers_costs_what_the_first_did() {
         |host: Host| async move {
             let net = host.start().await;
             join(&net).await;
+            let mut descriptors = 0;
             let mut few = TrafficCounts::default();
             let mut many = few;
             for number in 1..=120 {
                 match number {
-                    5 => few = add(&host, &net, number, None).await,
+                    5 => {
+                        few = add(&host, &net, number, None).await;
+                        descriptors = held();
+                    }
                     _ => many = add(&host, &net, number, None).await,
                 }
             }
+            // The resolver's two sockets, by one of which its namespace is reached.
+            let most = descriptors + 115 * 2 + SPARE;
+            wait("closed descriptors", || held() <= most);
             for (what, few, many) in [
                 ("requests", few.requests, many.requests),
                 ("dumps", few.dumps, many.dumps),
