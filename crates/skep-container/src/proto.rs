@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::cgroup::Layout;
+
 /// Longest message either side accepts, in bytes. A process list of a full machine fits.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
@@ -57,6 +59,9 @@ pub struct ShimConfig {
     /// Mounted folders that are left out of mount namespaces.
     #[serde(default)]
     pub leave_out: Vec<PathBuf>,
+    /// Where control groups are mounted; looked at if it is not told.
+    #[serde(default)]
+    pub layout: Option<Layout>,
 }
 
 /// A terminal's size in character cells.

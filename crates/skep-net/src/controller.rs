@@ -11,6 +11,7 @@
 use crate::apply::{Sign, Spaces, links, mtu_of};
 use crate::error::{NetError, Result};
 use crate::host_routes;
+use crate::merge;
 use crate::model::{BlockedPort, BlockedPorts};
 use crate::plan::{HostPlan, NsName, NsPlan, Planned, Planner};
 use crate::slack::Slack;
@@ -117,7 +118,7 @@ impl Controller {
             planner: Planner::default(),
             planned: None,
             services: Services::default(),
-            plans: BTreeMap::new(),
+            plans: Arc::default(),
             planned_for: None,
             storing,
             inbox,
@@ -178,7 +179,7 @@ struct Worker {
     /// Its services.
     services: Services,
     /// These plans, and what was known of the host then.
-    plans: HostPlan,
+    plans: Arc<HostPlan>,
     planned_for: Option<Facts>,
     storing: Storing,
     inbox: Receiver<Request>,
@@ -287,6 +288,7 @@ impl Worker {
         if rerouted {
             self.read_routes();
         }
+        let busy = !waiting.is_empty();
         let stored = |interest: &Interest| matches!(interest, Interest::Stored(_));
         let asked = waiting.iter().any(|(interest, _)| stored(interest));
         let (plans, disk) = self.prepare(rerouted, asked);
@@ -299,16 +301,12 @@ impl Worker {
                 waiting
             }
         };
-        let dirty: BTreeSet<NsName> = plans
-            .keys()
-            .chain(self.applied.keys())
-            // What failed may be there in part.
-            .chain(self.failed.keys())
-            .filter(|name| {
-                plans.get(*name) != self.applied.get(*name) || self.failed.contains_key(*name)
-            })
-            .cloned()
-            .collect();
+        // What failed may be there in part.
+        let failed = self.failed.keys();
+        let differing =
+            merge::join(&*plans, &self.applied).filter(|(_, plan, applied)| plan != applied);
+        let dirty: BTreeSet<NsName> =
+            differing.map(|(name, ..)| name).chain(failed).cloned().collect();
         // What is not to be done any more is not to be tried again.
         self.failed.retain(|name, _| dirty.contains(name));
         self.troubles.retain(|name, _| dirty.contains(name));
@@ -343,7 +341,7 @@ impl Worker {
             let (part, all) = (u32::try_from(unasked), u32::try_from(which.len()));
             let (part, all) = (part.unwrap_or(u32::MAX), all.unwrap_or(u32::MAX));
             let share = now.elapsed().mul_f64(f64::from(part) / f64::from(all));
-            self.slack.spent(share, Instant::now());
+            self.slack.spent(share, busy, Instant::now());
         }
         self.listen(&plans);
         for (interest, reply) in waiting {
@@ -361,7 +359,7 @@ impl Worker {
         &mut self,
         rerouted: bool,
         asked: bool,
-    ) -> (HostPlan, std::result::Result<(), Arc<NetError>>) {
+    ) -> (Arc<HostPlan>, std::result::Result<(), Arc<NetError>>) {
         let mut state = self.shared.lock();
         let version = state.version;
         let changed = self.planned != Some(version);
@@ -377,19 +375,20 @@ impl Worker {
             self.tell_collisions(state.world.collisions());
         }
         if changed || self.planned_for.as_ref() != Some(&state.world.facts) {
-            self.plans = self.planner.plan(&state.world, &self.services);
+            let mut plans = self.planner.plan(&state.world, &self.services);
+            // What is as it was is held once, and found equal without being read. Containers' plans are already.
+            for (name, plan) in plans.iter_mut().filter(|(name, _)| !name.is_sandbox()) {
+                if let Some(applied) = self.applied.get(name).filter(|applied| *applied == plan) {
+                    *plan = applied.clone();
+                }
+            }
+            self.plans = Arc::new(plans);
             self.planned_for = Some(state.world.facts.clone());
         }
         let due = self.storing.due(&state.world, version, asked, Instant::now());
         drop(state);
         self.planned = Some(version);
-        // What is as it was is held once, and found equal without being read.
-        for (name, plan) in &mut self.plans {
-            if let Some(applied) = self.applied.get(name).filter(|applied| *applied == plan) {
-                *plan = applied.clone();
-            }
-        }
-        let plans = self.plans.clone();
+        let plans = Arc::clone(&self.plans);
         // Before the kernel is touched, so that a crash leaves nothing that nobody knows of.
         let disk = due.map_or(Ok(()), |due| self.storing.store(&self.shared, due));
         (plans, disk)

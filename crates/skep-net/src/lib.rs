@@ -36,6 +36,7 @@ pub mod fuzz;
 mod gossip;
 mod host_routes;
 mod ids;
+mod merge;
 mod metrics;
 mod model;
 mod name_files;

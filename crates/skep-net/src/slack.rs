@@ -1,6 +1,6 @@
 //! Whose turn it is among the namespaces that changed and that nobody waits for: one after the other, so that none is
-//! passed over while changes go on, and for a part of the time only. Where hundreds of containers hear of each other's
-//! coming, one that starts must not wait behind what that means for all the others.
+//! passed over while changes go on, and for a part of the time only while others are served. Where hundreds of
+//! containers hear of each other's coming, one that starts must not wait behind what that means for all the others.
 
 use crate::plan::NsName;
 use std::collections::BTreeSet;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 /// How many have their turn before requests are looked at again.
 const SLICE: usize = 8;
-/// How many times as long as a turn took the next one is waited for: a twentieth of the time.
+/// How many times as long as a turn took the next one is waited for while others are served: a twentieth of the time.
 const REST: u32 = 19;
-/// What it is at most: six hundred containers have had theirs after three seconds, and a dozen at once.
-const LONGEST: Duration = Duration::from_millis(40);
+/// What it is at most: six hundred containers have had theirs after eight seconds.
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// The turns.
 #[derive(Debug, Default)]
@@ -41,9 +41,11 @@ impl Slack {
         taken
     }
 
-    /// So long was worked for a turn.
-    pub fn spent(&mut self, time: Duration, now: Instant) {
-        self.at = Some(now + (time * REST).min(LONGEST));
+    /// So long was worked for a turn. `busy`: others wait to be served; else there is nothing to make room for, and all
+    /// have theirs at once.
+    pub fn spent(&mut self, time: Duration, busy: bool, now: Instant) {
+        let rest = if busy { (time * REST).min(LONGEST) } else { Duration::ZERO };
+        self.at = Some(now + rest);
     }
 
     /// When the next turn is, for those who are left.
@@ -92,7 +94,7 @@ mod tests {
         let mut slack = Slack::default();
         assert_eq!(slack.next(start), start);
         let ripe = BTreeSet::from([sandbox(1), NsName::Ingress]);
-        slack.spent(Duration::from_millis(2), start);
+        slack.spent(Duration::from_millis(2), true, start);
         let rest = start + Duration::from_millis(38);
         assert_eq!(slack.next(start), rest);
         assert_eq!(slack.take(&ripe, start), BTreeSet::from([NsName::Ingress]));
@@ -100,7 +102,10 @@ mod tests {
         let later = rest + Duration::from_millis(1);
         assert_eq!(slack.next(later), later);
         // Slow ones are not put off for ever.
-        slack.spent(Duration::from_secs(1), start);
+        slack.spent(Duration::from_secs(1), true, start);
         assert_eq!(slack.next(start), start + LONGEST);
+        // Nor for nobody's sake.
+        slack.spent(Duration::from_secs(1), false, start);
+        assert_eq!(slack.next(start), start);
     }
 }

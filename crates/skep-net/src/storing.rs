@@ -6,6 +6,7 @@
 
 use crate::error::{NetError, Result};
 use crate::ids::{NetworkId, SandboxId};
+use crate::merge;
 use crate::model::Network;
 use crate::sandbox_files::{SandboxFiles, Sandboxes};
 use crate::state::Shared;
@@ -64,10 +65,14 @@ impl Storing {
         if !differs || !may {
             return None;
         }
-        let wanted = &world.running.sandboxes;
-        let changed = wanted.iter().filter(|(id, sandbox)| {
-            self.sandboxes.get(*id).is_none_or(|stored| !Arc::ptr_eq(stored, sandbox))
-        });
+        let (mut sandboxes, mut gone) = (Vec::new(), Vec::new());
+        for (id, now, stored) in merge::join(&world.running.sandboxes, &self.sandboxes) {
+            match (now, stored) {
+                (Some(now), Some(stored)) if Arc::ptr_eq(now, stored) => {}
+                (Some(now), _) => sandboxes.push(Arc::clone(now)),
+                (None, _) => gone.push(id.clone()),
+            }
+        }
         let same_networks = |stored: &Networks| *stored == world.networks;
         let same = |(running, networks): &(Running, Networks)| {
             running.is_same_beside_sandboxes(&world.running) && same_networks(networks)
@@ -78,8 +83,8 @@ impl Storing {
             version,
             networks: networks.then(|| world.networks.clone()),
             running: running.then(|| (world.running.beside_sandboxes(), world.networks.clone())),
-            sandboxes: changed.map(|(_, sandbox)| Arc::clone(sandbox)).collect(),
-            gone: self.sandboxes.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect(),
+            sandboxes,
+            gone,
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use nix::unistd::{AccessFlags, access};
+use serde::{Deserialize, Serialize};
 
 /// Which interface a controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum Version {
 }
 
 /// Mount points by controller.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// The version 2 hierarchy, if mounted.
     unified: Option<PathBuf>,
@@ -24,10 +25,18 @@ pub struct Layout {
     controllers: BTreeMap<String, PathBuf>,
 }
 
+/// Once it was looked at, or told.
+static HOST: OnceLock<Arc<Layout>> = OnceLock::new();
+
 impl Layout {
+    /// Tells what this host's layout is, which spares a process to look: the list of mounts has a line for each of the
+    /// other containers' network namespaces. Nothing changes where it is known already.
+    pub fn is_told(self) {
+        let _ = HOST.set(Arc::new(self));
+    }
+
     /// This host's layout. Read once: hierarchies are not remounted while containers run.
     pub fn host() -> Arc<Layout> {
-        static HOST: OnceLock<Arc<Layout>> = OnceLock::new();
         HOST.get_or_init(|| {
             // Without /proc nothing of a container works and that is reported elsewhere; here it
             // looks like a host without control groups.

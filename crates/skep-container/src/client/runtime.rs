@@ -12,7 +12,7 @@ use super::bundle;
 use super::connection::{self, Connection, is_gone};
 use super::handle::Handle;
 use super::requests::CreateRequest;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Layout};
 use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
 use crate::proto::{self, Command, Refusal, Reply, ShimConfig};
 
@@ -204,5 +204,6 @@ fn prepare(request: &mut CreateRequest) -> Result<ShimConfig, CreateError> {
         own_pid_namespace,
         attach_root: request.root.is_some(),
         leave_out: request.leave_out.clone(),
+        layout: Some((*Layout::host()).clone()),
     })
 }

@@ -100,8 +100,11 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), StartupError> {
     std::env::set_current_dir(&bundle).map_err(file(Path::new(&bundle)))?;
     let config = Path::new(proto::CONFIG_FILE);
     let bytes = fs::read(config).map_err(file(config))?;
-    let config: ShimConfig = serde_json::from_slice(&bytes)
+    let mut config: ShimConfig = serde_json::from_slice(&bytes)
         .map_err(|source| StartupError::Config { path: config.to_owned(), source })?;
+    if let Some(layout) = config.layout.take() {
+        layout.is_told();
+    }
     umask(Mode::from_bits_truncate(0o022));
     let root = match config.attach_root {
         true => Some(io::stdin().as_fd().try_clone_to_owned().map_err(system("keep the root"))?),

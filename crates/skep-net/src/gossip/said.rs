@@ -3,6 +3,7 @@
 
 use super::{applied, tables};
 use crate::ids::{NetworkId, SandboxId};
+use crate::merge;
 use crate::model::LocalRecords;
 use crate::world::{Sandbox, World};
 use skep_gossip::{EntryId, NodeName};
@@ -47,16 +48,15 @@ impl Said {
             tunnel: world.running.cluster.as_ref().map(|cluster| cluster.data_path_addr),
         };
         let anew = around != self.around;
-        let now = &world.running.sandboxes;
-        let changed = now.iter().filter(|(id, sandbox)| {
-            anew || self.sandboxes.get(*id).is_none_or(|(said, _)| !Arc::ptr_eq(said, sandbox))
-        });
-        News {
-            changed: changed.map(|(_, sandbox)| Arc::clone(sandbox)).collect(),
-            gone: self.sandboxes.keys().filter(|id| !now.contains_key(*id)).cloned().collect(),
-            balancers: world.balancer_records(),
-            around,
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for (id, now, said) in merge::join(&world.running.sandboxes, &self.sandboxes) {
+            match (now, said) {
+                (Some(now), Some((said, _))) if !anew && Arc::ptr_eq(now, said) => {}
+                (Some(now), _) => changed.push(Arc::clone(now)),
+                (None, _) => gone.push(id.clone()),
+            }
         }
+        News { changed, gone, balancers: world.balancer_records(), around }
     }
 
     /// Takes them for said. `None` as value: the entry is to go. Those come first, for one may be put again.

@@ -5,6 +5,7 @@ use super::virtual_address::{self, VirtualAddresses};
 use super::{Flow, HostPlan, NsName, NsPlan, Ruleset, host, ingress, overlay, sandbox};
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
+use crate::merge;
 use crate::model::{Network, OverlayNetwork, SandboxMode};
 use crate::world::{Sandbox, Services, World};
 use std::collections::BTreeMap;
@@ -131,16 +132,21 @@ impl Planner {
             self.surroundings = Surroundings::of(world, balancers);
             self.sandboxes.clear();
         }
-        let wanted = &world.running.sandboxes;
-        self.sandboxes.retain(|id, (sandbox, _)| {
-            wanted.get(id).is_some_and(|wanted| Arc::ptr_eq(wanted, sandbox))
-        });
-        for (id, sandbox) in wanted.iter().filter(|(_, s)| s.spec.mode == SandboxMode::Isolated) {
-            if !self.sandboxes.contains_key(id) {
-                let plan = sandbox::plan(world, &self.surroundings.balancers, sandbox);
-                self.sandboxes.insert(id.clone(), (Arc::clone(sandbox), Arc::new(plan)));
+        let (mut made, mut gone) = (Vec::new(), Vec::new());
+        for (id, wanted, known) in merge::join(&world.running.sandboxes, &self.sandboxes) {
+            let wanted = wanted.filter(|sandbox| sandbox.spec.mode == SandboxMode::Isolated);
+            match (wanted, known) {
+                (Some(wanted), Some((known, _))) if Arc::ptr_eq(wanted, known) => {}
+                (Some(wanted), _) => {
+                    let plan = sandbox::plan(world, &self.surroundings.balancers, wanted);
+                    made.push((id.clone(), (Arc::clone(wanted), Arc::new(plan))));
+                }
+                (None, Some(_)) => gone.push(id.clone()),
+                (None, None) => {}
             }
         }
+        gone.iter().for_each(|id| drop(self.sandboxes.remove(id)));
+        self.sandboxes.extend(made);
     }
 
     /// Brings the virtual addresses up to date. Those that are as they were stay the same allocation.
