@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use skep_types::{ContainerStatus, EncryptionKey, Node, NodeDescription, PortStatus, Task, TaskId};
 
@@ -42,7 +44,7 @@ pub trait Executor: Send + Sync + 'static {
     /// A temporary error is tried again; any other one ends the task as rejected.
     async fn controller(
         &self,
-        task: &Task,
+        task: &Arc<Task>,
         dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError>;
 
@@ -69,7 +71,7 @@ pub trait Executor: Send + Sync + 'static {
 pub trait Controller: Send + Sync + 'static {
     /// The task changed in what may change in a running task: desired state, endpoint, addresses. An
     /// error is logged; the next change brings everything again.
-    async fn update(&self, task: &Task) -> Result<(), ExecError>;
+    async fn update(&self, task: &Arc<Task>) -> Result<(), ExecError>;
 
     /// Gets everything ready so that `start` is quick: image, networks, volumes, the container itself.
     async fn prepare(&self) -> Result<(), ExecError>;

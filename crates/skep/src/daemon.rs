@@ -23,7 +23,7 @@ use crate::lock::{DataRoot, PidFile};
 use crate::logging::LogLevel;
 use crate::reload::{Reloader, reloadable};
 use crate::service_manager::ServiceManager;
-use crate::{checks, listen, logging};
+use crate::{checks, listen, logging, memory};
 
 /// Runs until SIGTERM or SIGINT. Containers go on running afterwards.
 pub fn main(flags: &DaemonFlags) -> ExitCode {
@@ -123,6 +123,7 @@ async fn serve(
     let shutdown = CancellationToken::new();
     let mut served = tokio::task::JoinSet::new();
     served.spawn(announce_ports(engine.clone(), shutdown.clone()));
+    served.spawn(memory::tend(shutdown.clone()));
     for listener in &listeners {
         info!(address = %listener, "the Engine API is served");
         if listener.warning().is_some() {

@@ -263,13 +263,13 @@ impl Executor for EngineExecutor {
 
     async fn controller(
         &self,
-        task: &Task,
+        task: &Arc<Task>,
         dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError> {
         // Before that, a task's container cannot be told from one that is gone.
         self.host.engine.adopted().await;
         let host = Arc::clone(&self.host);
-        Ok(Box::new(TaskController::new(host, task.clone(), dependencies.clone())))
+        Ok(Box::new(TaskController::new(host, Arc::clone(task), dependencies.clone())))
     }
 
     async fn task_containers(&self) -> Result<Vec<TaskId>, ExecError> {

@@ -16,6 +16,7 @@ mod executor;
 mod listen;
 mod lock;
 mod logging;
+mod memory;
 mod net;
 mod reload;
 mod service_manager;

@@ -96,7 +96,7 @@ impl Runner {
 
     /// Asks the executor for a controller. After a refusal, which the task's status then says, this
     /// only waits for the end.
-    async fn make_controller(&mut self, task: &Task) -> Result<Arc<dyn Controller>, Ended> {
+    async fn make_controller(&mut self, task: &Arc<Task>) -> Result<Arc<dyn Controller>, Ended> {
         loop {
             let stop = self.stop.clone();
             let made = tokio::select! {
@@ -131,7 +131,10 @@ impl Runner {
         matches!(*self.orders.borrow(), Order::Remove)
     }
 
-    async fn try_make_controller(&mut self, task: &Task) -> Result<Box<dyn Controller>, ExecError> {
+    async fn try_make_controller(
+        &mut self,
+        task: &Arc<Task>,
+    ) -> Result<Box<dyn Controller>, ExecError> {
         let spec = &task.spec;
         if spec.container_spec.is_none() && spec.network_attachment_spec.is_none() {
             let reason = format!("tasks of runtime {:?} do not run on this node", spec.runtime);
@@ -413,8 +416,9 @@ impl Runner {
     }
 }
 
-/// The task with its templates filled in.
-fn fill_in(task: &Task, node: &NodeDescription) -> Result<Task, ExecError> {
-    template::expand(task, node)
-        .map_err(|error| ExecError::fatal("fill in the templates of the task", error))
+/// The task with its templates filled in: the same one where there are none.
+fn fill_in(task: &Arc<Task>, node: &NodeDescription) -> Result<Arc<Task>, ExecError> {
+    let expanded = template::expand(task, node)
+        .map_err(|error| ExecError::fatal("fill in the templates of the task", error))?;
+    Ok(if expanded == **task { Arc::clone(task) } else { Arc::new(expanded) })
 }

@@ -138,7 +138,7 @@ impl Executor for FakeExecutor {
 
     async fn controller(
         &self,
-        task: &Task,
+        task: &Arc<Task>,
         _dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError> {
         let call = format!("controller {}", task.id);
@@ -146,7 +146,7 @@ impl Executor for FakeExecutor {
         self.change(|state| match next_error(state, &call) {
             Some(error) => Err(error),
             None => {
-                state.made.push(task.clone());
+                state.made.push(Task::clone(task));
                 Ok(())
             }
         })?;
@@ -198,7 +198,7 @@ impl FakeController {
 
 #[async_trait]
 impl Controller for FakeController {
-    async fn update(&self, task: &Task) -> Result<(), ExecError> {
+    async fn update(&self, task: &Arc<Task>) -> Result<(), ExecError> {
         self.call(&format!("update to {}", task.desired_state)).await
     }
 

@@ -15,6 +15,7 @@ use crate::plan::{
     TABLE, digest,
 };
 use rtnetlink::packet_route::link::InfoKind;
+use skep_sys::files::KernelDir;
 use skep_sys::netns::NetNs;
 use skep_types::Repeated;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,6 +58,8 @@ struct Places {
     /// What was written to nftables, per namespace.
     rules: PathBuf,
     nft: nft::Nft,
+    /// The host's settings of IPv6, whose name would be looked for among those of all namespaces; `None` without IPv6.
+    ipv6: Option<Arc<KernelDir>>,
     /// Records of rules that cannot be written.
     trouble: Arc<Mutex<Repeated>>,
 }
@@ -96,8 +99,9 @@ impl Spaces {
         pin_host(&pins, &host)?;
         let reaper = Reaper::start(Arc::clone(&nft.traffic))
             .map_err(namespace("start the reaper for", &pins))?;
+        let ipv6 = sysctl::folder("net/ipv6")?.map(Arc::new);
         let mut spaces = Self {
-            places: Places { pins, rules, nft, trouble: Arc::default() },
+            places: Places { pins, rules, nft, ipv6, trouble: Arc::default() },
             spaces: BTreeMap::new(),
             handles: Arc::default(),
             reaper,
@@ -803,10 +807,9 @@ fn lay(
     if new && cable.port_ns == NsName::Host {
         // Elsewhere the namespace's default says so already. Before the port goes up,
         // or it would announce itself.
-        let quiet = [(format!("net/ipv6/conf/{}/disable_ipv6", cable.port), "1".to_owned())];
-        changed += outer_ns
-            .run(|| sysctl::apply(&quiet))
-            .map_err(namespace("enter", &context.places.pins.join(HOST_PIN)))??;
+        if let Some(ipv6) = &context.places.ipv6 {
+            changed += sysctl::set(ipv6, format!("conf/{}/disable_ipv6", cable.port), "1")?;
+        }
     }
     changed += links::port(&mut outer, port.as_ref(), cable)?;
     Ok(changed)

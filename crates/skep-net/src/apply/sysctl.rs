@@ -21,22 +21,36 @@ pub fn apply<'a>(settings: impl IntoIterator<Item = &'a (String, String)>) -> Re
     for (name, value) in settings {
         let shared: PathBuf = Path::new(name).components().take(SHARED).collect();
         let rest = Path::new(name).strip_prefix(&shared).unwrap_or(Path::new(name));
-        let failed = |action: &'static str| {
-            let path = Path::new(SETTINGS).join(name);
-            move |source| NetError::File { action, path, source }
-        };
         let dir = match dirs.get(&shared) {
             Some(dir) => dir,
             None => {
-                let dir = found(KernelDir::open(&Path::new(SETTINGS).join(&shared)));
-                dirs.entry(shared).or_insert(dir.map_err(failed("open the folder of"))?)
+                let dir = folder(&shared)?;
+                dirs.entry(shared).or_insert(dir)
             }
         };
-        let Some(dir) = dir else { continue };
-        let set = found(dir.set(rest, value)).map_err(failed("set"))?;
-        changed += usize::from(set == Some(true));
+        if let Some(dir) = dir {
+            changed += set(dir, rest, value)?;
+        }
     }
     Ok(changed)
+}
+
+/// A folder of the calling thread's namespace, to change settings in it from anywhere; `None` if this kernel does not
+/// have it.
+pub fn folder(name: impl AsRef<Path>) -> Result<Option<KernelDir>> {
+    let path = Path::new(SETTINGS).join(name);
+    found(KernelDir::open(&path)).map_err(|source| NetError::File { action: "open", path, source })
+}
+
+/// The same for one setting of a folder.
+pub fn set(folder: &KernelDir, name: impl AsRef<Path>, value: &str) -> Result<usize> {
+    let name = name.as_ref();
+    let set = found(folder.set(name, value)).map_err(|source| NetError::File {
+        action: "set",
+        path: name.to_owned(),
+        source,
+    })?;
+    Ok(usize::from(set == Some(true)))
 }
 
 /// `None` for what is not there.

@@ -104,10 +104,10 @@ impl Executor for FakeHost {
 
     async fn controller(
         &self,
-        task: &Task,
+        task: &Arc<Task>,
         _dependencies: &Dependencies,
     ) -> Result<Box<dyn Controller>, ExecError> {
-        Ok(Box::new(FakeController { world: self.world.clone(), task: task.clone() }))
+        Ok(Box::new(FakeController { world: self.world.clone(), task: Task::clone(task) }))
     }
 
     async fn task_containers(&self) -> Result<Vec<TaskId>, ExecError> {
@@ -140,7 +140,7 @@ impl FakeController {
 
 #[async_trait]
 impl Controller for FakeController {
-    async fn update(&self, _task: &Task) -> Result<(), ExecError> {
+    async fn update(&self, _task: &Arc<Task>) -> Result<(), ExecError> {
         Ok(())
     }
 

@@ -89,6 +89,7 @@ pub fn set_kernel(path: &Path, value: impl AsRef<[u8]>) -> io::Result<()> {
 }
 
 /// A folder of the kernel's settings or of a control group, to reach several of its files by one look for its name.
+#[derive(Debug)]
 pub struct KernelDir(OwnedFd);
 
 impl KernelDir {

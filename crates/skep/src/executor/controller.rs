@@ -18,7 +18,8 @@ const ATTACHMENT_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct TaskController {
     host: Arc<Shared>,
-    task: Mutex<Task>,
+    /// Shared with the agent: there may be hundreds, and they are large.
+    task: Mutex<Arc<Task>>,
     dependencies: Dependencies,
     /// The container's id, once it is known.
     container: Mutex<Option<String>>,
@@ -45,12 +46,12 @@ fn stopped(what: &str, result: Result<(), EngineError>) -> Result<(), ExecError>
 }
 
 impl TaskController {
-    pub fn new(host: Arc<Shared>, task: Task, dependencies: Dependencies) -> Self {
+    pub fn new(host: Arc<Shared>, task: Arc<Task>, dependencies: Dependencies) -> Self {
         Self { host, task: Mutex::new(task), dependencies, container: Mutex::default() }
     }
 
-    fn task(&self) -> Task {
-        self.task.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn task(&self) -> Arc<Task> {
+        Arc::clone(&self.task.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The container of this task, looked for once if this controller did not make it.
@@ -59,8 +60,7 @@ impl TaskController {
         if known.is_some() {
             return known;
         }
-        let id = self.task().id;
-        let found = workload::find(&self.host.engine, &id);
+        let found = workload::find(&self.host.engine, &self.task().id);
         self.container.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
         found
     }
@@ -170,8 +170,8 @@ fn ended(glance: &Glance) -> Option<Result<(), ExecError>> {
 
 #[async_trait]
 impl Controller for TaskController {
-    async fn update(&self, task: &Task) -> Result<(), ExecError> {
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task.clone();
+    async fn update(&self, task: &Arc<Task>) -> Result<(), ExecError> {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(task);
         Ok(())
     }
 

@@ -25,8 +25,8 @@ const ACCOUNTS: &str = "/sys/fs/cgroup/cpuacct";
 const PAUSE: Duration = Duration::from_millis(200);
 /// Descriptors that a daemon may have open for a moment and not again.
 const SPARE: usize = 12;
-/// Looks for what a daemon keeps.
-const LOOKS: u32 = 5;
+/// How long a daemon is looked at for what it keeps: longer than it waits before it gives memory back.
+const REST: Duration = Duration::from_secs(15);
 const SERVICE: &str = "crowd";
 
 /// One service on an overlay network, scaled up to `most` tasks, restarted with, and removed.
@@ -77,12 +77,12 @@ impl Crowd {
         steps.push(self.most);
         self.create(1)?;
         let mut first = self.moment(daemon)?;
-        first.descriptors = self.held(daemon)?;
+        (first.descriptors, first.kilobytes) = self.kept(daemon)?;
         let (mut before, mut tasks) = (self.moment(daemon)?, 1);
         for step in steps.into_iter().filter(|step| *step > 1) {
             self.scale(step)?;
             let mut now = self.moment(daemon)?;
-            now.descriptors = self.held(daemon)?;
+            (now.descriptors, now.kilobytes) = self.kept(daemon)?;
             table.row(
                 &format!("{tasks} → {step} tasks, each"),
                 &used(&before, &now, step - tasks),
@@ -106,7 +106,7 @@ impl Crowd {
             Ok(self.host.docker(&["ps", "-q"])?.lines().map(str::to_owned).collect())
         };
         let before = containers()?;
-        let descriptors = self.held(&daemon)?;
+        let (descriptors, _) = self.kept(&daemon)?;
         daemon.stop()?;
         let begin = Instant::now();
         let daemon = start(&self.host)?;
@@ -224,15 +224,18 @@ impl Crowd {
         })
     }
 
-    /// Descriptors that the daemon keeps: whoever talks to it for a moment has some more, which a daemon that has
-    /// just started never gets.
-    fn held(&self, daemon: &Daemon) -> Result<usize> {
-        let mut held = usize::MAX;
-        for _ in 0..LOOKS {
-            held = held.min(self.moment(daemon)?.descriptors);
-            std::thread::sleep(PAUSE);
+    /// Descriptors and kilobytes that the daemon keeps: whoever talks to it for a moment has some more, which a daemon
+    /// that has just started never gets, and what a burst left it gives back.
+    fn kept(&self, daemon: &Daemon) -> Result<(usize, u64)> {
+        let (mut descriptors, mut kilobytes) = (usize::MAX, u64::MAX);
+        let begin = Instant::now();
+        while begin.elapsed() < REST {
+            let now = self.moment(daemon)?;
+            descriptors = descriptors.min(now.descriptors);
+            kilobytes = kilobytes.min(now.kilobytes);
+            std::thread::sleep(PAUSE * 5);
         }
-        Ok(held)
+        Ok((descriptors, kilobytes))
     }
 
     fn moment(&self, daemon: &Daemon) -> Result<Moment> {
