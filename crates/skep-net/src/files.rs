@@ -4,7 +4,7 @@ use crate::error::{NetError, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skep_types::stored;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use skep_sys::files::Durability;
 use skep_sys::files::{self, own_dir};
@@ -32,6 +32,32 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     stored::decode(FORMAT, &bytes)
         .map(Some)
         .map_err(|source| NetError::State { path: path.to_owned(), source })
+}
+
+/// Reads a state file that can be done without.
+pub fn read_or_set_aside<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
+    read_json(file).or_else(|error| set_aside(file, &error).map(|_| None))
+}
+
+/// Renames a state file that cannot be read, and says so. Where it is then.
+pub fn set_aside(file: &Path, error: &NetError) -> Result<PathBuf> {
+    let kept = files::set_aside(file).map_err(|source| NetError::File {
+        action: "set aside",
+        path: file.to_owned(),
+        source,
+    })?;
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        kept = %kept.display(),
+        "a state file cannot be read and is set aside"
+    );
+    Ok(kept)
+}
+
+/// This boot of the host: what is in the kernel is gone with the next.
+pub fn boot_id() -> Result<String> {
+    let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
+    std::fs::read_to_string(&path).map_err(|source| NetError::File { action: "read", path, source })
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> NetError {

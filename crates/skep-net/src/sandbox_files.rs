@@ -4,7 +4,6 @@ use crate::config::NetConfig;
 use crate::error::{NetError, Result};
 use crate::files::{self, Durability};
 use crate::ids::SandboxId;
-use crate::state;
 use crate::world::Sandbox;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,7 +32,7 @@ impl SandboxFiles {
     pub fn open(config: &NetConfig) -> Result<Self> {
         let folder = config.exec_root.join("net").join("sandboxes");
         files::own_folder(&folder)?;
-        Ok(Self { folder, boot: state::boot_id()? })
+        Ok(Self { folder, boot: files::boot_id()? })
     }
 
     /// Reads all. One that cannot be read is set aside: its container gets another.
@@ -45,7 +44,7 @@ impl SandboxFiles {
             if path.extension() != Some(OsStr::new("json")) {
                 continue;
             }
-            let Some(stored) = state::read_or_set_aside::<Stored>(&path)? else { continue };
+            let Some(stored) = files::read_or_set_aside::<Stored>(&path)? else { continue };
             if stored.boot == self.boot {
                 sandboxes.insert(stored.sandbox.spec.id.clone(), stored.sandbox);
             } else {

@@ -3,7 +3,7 @@
 use crate::apply::{Handles, Traffic};
 use crate::config::NetConfig;
 use crate::dns::{Directory, SandboxView, Upstream};
-use crate::error::{NetError, Result};
+use crate::error::Result;
 use crate::files::{self, Durability};
 use crate::ids::{NetworkId, SandboxId};
 use crate::metrics::Metrics;
@@ -152,11 +152,11 @@ impl Shared {
     /// generation before is taken, of the networks the copy beside what runs.
     pub fn load(config: &NetConfig) -> Result<Found> {
         let file = Self::running_file(config);
-        let mut running = read_or_set_aside::<StoredRunning<'_>>(&file)?;
+        let mut running = files::read_or_set_aside::<StoredRunning<'_>>(&file)?;
         if running.is_none() {
-            running = read_or_set_aside(&before(&file))?;
+            running = files::read_or_set_aside(&before(&file))?;
         }
-        let boot = boot_id()?;
+        let boot = files::boot_id()?;
         let running = running.filter(|r| r.boot == boot);
         let (mut running, copy) = running
             .map(|stored| (stored.running.into_owned(), stored.networks.into_owned()))
@@ -173,7 +173,7 @@ impl Shared {
                 (networks.clone(), Some(networks), aside.exists().then_some(aside))
             }
             Err(error) => {
-                let kept = set_aside(&file, &error)?;
+                let kept = files::set_aside(&file, &error)?;
                 let lost = copy.is_empty().then_some(kept);
                 (copy, None, lost)
             }
@@ -200,7 +200,7 @@ impl Shared {
         networks: &BTreeMap<NetworkId, Network>,
     ) -> Result<()> {
         let stored = StoredRunning {
-            boot: boot_id()?,
+            boot: files::boot_id()?,
             running: Cow::Borrowed(running),
             networks: Cow::Borrowed(networks),
         };
@@ -259,28 +259,4 @@ fn keep_before(file: &Path) {
     {
         tracing::warn!(path = %before.display(), %error, "cannot keep a state file's generation before");
     }
-}
-
-/// Reads a state file that can be done without.
-pub fn read_or_set_aside<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
-    files::read_json(file).or_else(|error| set_aside(file, &error).map(|_| None))
-}
-
-fn set_aside(file: &Path, error: &NetError) -> Result<PathBuf> {
-    let kept = skep_sys::files::set_aside(file).map_err(|source| NetError::File {
-        action: "set aside",
-        path: file.to_owned(),
-        source,
-    })?;
-    tracing::error!(
-        error = error as &dyn std::error::Error,
-        kept = %kept.display(),
-        "a state file cannot be read and is set aside"
-    );
-    Ok(kept)
-}
-
-pub fn boot_id() -> Result<String> {
-    let path = PathBuf::from("/proc/sys/kernel/random/boot_id");
-    std::fs::read_to_string(&path).map_err(|source| NetError::File { action: "read", path, source })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bollard_stubs::models::RestartPolicyNameEnum as Policy;
 use futures::StreamExt;
-use skep_container::{ConnectError, ControlError, Handle, Status};
+use skep_container::{ControlError, Handle, Status};
 use skep_net::{SandboxAdoption, SandboxId};
 use skep_sys::files;
 
@@ -401,11 +401,6 @@ async fn fetch_sockets(
 ) -> Result<BTreeMap<String, OwnedFd>, ControlError> {
     let fetched = tokio::time::timeout(STATE_LIMIT, handle.fetch_fds(&[])).await;
     fetched.unwrap_or_else(|_| Err(ControlError::Hung { id: c.id.clone(), op: "fetch" }))
-}
-
-/// Whether an error of reaching a shim says that there is none. Others say nothing about the container.
-pub(super) fn is_lost(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Unknown { .. } | ConnectError::ShimLost { .. })
 }
 
 /// Names in a folder of ours; none if it cannot be read, which is told.

@@ -14,9 +14,9 @@ use serde::Deserialize as _;
 use skep_container::{ControlError, Handle, Status};
 use skep_net::SandboxId;
 
-use super::adopt::is_lost;
 use super::cell::Container;
 use super::names;
+use super::reach::is_lost;
 use super::record::{self, Record, State};
 use super::watch::Phase;
 use crate::engine::Engine;

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_container::cgroup::Cgroup;
-use skep_container::{ControlError, ExitStatus, Handle, ShimProcess, Status};
+use skep_container::{ConnectError, ControlError, ExitStatus, Handle, ShimProcess, Status};
 use time::OffsetDateTime;
 
-use super::adopt::is_lost;
 use super::cell::Container;
 use super::spec;
 use super::watch::{HealthStatus, Phase};
@@ -29,6 +28,11 @@ pub(super) const STATE_LIMIT: Duration = Duration::from_secs(2);
 /// First pause before a shim is asked again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Whether an error of reaching a shim says that there is none. Others say nothing about the container.
+pub(super) fn is_lost(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Unknown { .. } | ConnectError::ShimLost { .. })
+}
 
 /// The pauses between tries.
 #[derive(Debug)]
