@@ -199,6 +199,8 @@ impl Engine {
             .map(|c| c.read(|r| format!("container {} is damaged: {}", r.name, r.state.error)));
         let renamed = all.iter().filter_map(|c| {
             let former = c.live(|l| l.former_name.clone())?;
+            // It may be free again, and then it can be given back.
+            all.iter().find(|other| other.name() == former && other.id != c.id)?;
             Some(format!(
                 "container {} was found with the name {former}, which another container has",
                 c.name()

@@ -18,6 +18,7 @@ use crate::{
     platform::Platform,
     progress::Progress,
     reference::{Reference, ReferenceError},
+    space::Growing,
     store::{Images, NewImage, NewLayer, Work},
 };
 
@@ -72,9 +73,9 @@ fn import<R: Read + Send>(
     progress: &Progress,
 ) -> Result<ImageId> {
     let (file, path) = work.scratch_file()?;
-    let mut out = Hashing::new(file);
-    let limit = work.store().settings.limits.archive_bytes;
-    let mut bounded = crate::compress::Bounded::new(&mut archive, limit);
+    let limits = &work.store().settings.limits;
+    let mut out = Hashing::new(Growing::new(file, limits));
+    let mut bounded = crate::compress::Bounded::new(&mut archive, limits.archive_bytes);
     io::copy(&mut bounded, &mut out).map_err(|e| write_error(e, &path))?;
     let (_, digest, size) = out.finish();
     let blob = publish_layer(work, &Member { path, digest, size })?;

@@ -21,6 +21,7 @@ use crate::{
     platform::Platform,
     progress::Progress,
     reference::Reference,
+    space::Growing,
     store::{Images, NewImage, NewLayer, Work},
 };
 
@@ -159,8 +160,9 @@ pub(super) fn publish_layer(work: &Work, member: &Member) -> Result<Descriptor> 
         return Ok(Descriptor::new(media_type, member.digest, member.size));
     }
     let (file, scratch) = work.scratch_file()?;
-    let mut out = Hashing::new(file);
-    let mut plain = Bounded::new(plain, work.store().settings.limits.layer_bytes);
+    let limits = &work.store().settings.limits;
+    let mut out = Hashing::new(Growing::new(file, limits));
+    let mut plain = Bounded::new(plain, limits.layer_bytes);
     io::copy(&mut plain, &mut out).map_err(|error| write_error(error, &scratch))?;
     let (_, digest, size) = out.finish();
     work.publish(&scratch, digest, size)?;

@@ -15,7 +15,7 @@ use crate::{
     error::{ArchiveError, Error, Result},
     manifest::Descriptor,
     settings::Limits,
-    space,
+    space::{self, NoSpace},
     store::Work,
     tar::{EntryKind, Reader, TarError},
 };
@@ -184,6 +184,9 @@ fn tar_error(error: TarError) -> Error {
 
 /// Reading and writing fail through the same call; only the disk has error numbers.
 pub(super) fn write_error(error: io::Error, path: &std::path::Path) -> Error {
+    if let Some(full) = error.get_ref().and_then(|inner| inner.downcast_ref::<NoSpace>()) {
+        return ArchiveError::NoSpace(*full).into();
+    }
     match error.raw_os_error() {
         Some(_) => Error::store("write", path)(error),
         None => ArchiveError::Read(error).into(),

@@ -25,9 +25,6 @@ use skep_sys::files::{remove_tree_at, reopen};
 use super::{UnpackOptions, error::UnpackError};
 use crate::space;
 
-/// Bytes written between two looks at the free space.
-const SPACE_STEP: u64 = 64 << 20;
-
 pub(super) struct Tree<'a> {
     root: Rc<OwnedFd>,
     /// Where in the root everything goes; empty for the root itself.
@@ -167,7 +164,7 @@ impl<'a> Tree<'a> {
     /// Counts bytes about to be written and refuses them when the disk gets full.
     pub(super) fn reserve(&mut self, bytes: u64) -> Result<(), UnpackError> {
         self.unchecked += bytes;
-        if self.unchecked < SPACE_STEP {
+        if self.unchecked < space::STEP {
             return Ok(());
         }
         self.unchecked = 0;

@@ -75,6 +75,17 @@ fn damaged_state_files_take_nothing_with_them() -> Result<()> {
     one = restart(one, &format!("cp /run/whole {record}"))?;
     works(&one, "config.json")?;
 
+    // A task's, which ends and goes with its service although it cannot be asked.
+    one.docker("service create -q --name job busybox sleep 1000")?;
+    let task = one.docker("ps -q --no-trunc --filter label=com.docker.swarm.service.name=job")?;
+    let record = format!("{root}/containers/{task}/config.json");
+    one = restart(one, &format!("sed -i 's/\"format\": *1/\"format\":9/' {record}"))?;
+    one.docker("service rm job")?;
+    until("the damaged container to go", LIMIT, || {
+        let all = one.docker("ps -aq --no-trunc")?;
+        if all == keeper { Ok(()) } else { Err(anyhow!("{all}")) }
+    })?;
+
     // A layer, until its image is loaded again.
     one = restart(one, &format!("for l in {root}/image/layers/*/layer.json; do : >$l; done"))?;
     works(&one, "layer.json")?;

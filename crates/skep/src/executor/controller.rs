@@ -148,7 +148,25 @@ impl TaskController {
     /// Stops the task's container within its task's grace period, with which it was made.
     async fn stop(&self, container: &str) -> Result<(), ExecError> {
         let result = self.host.engine.container_stop(container, StopOptions::default()).await;
-        stopped("stop the task's container", result)
+        self.over("stop the task's container", container, result).await
+    }
+
+    /// What comes of stopping or killing the task's container. A damaged one can be ended only by removing it, and the
+    /// task has no other use for it.
+    async fn over(
+        &self,
+        what: &str,
+        container: &str,
+        result: Result<(), EngineError>,
+    ) -> Result<(), ExecError> {
+        match result {
+            Err(EngineError::ContainerDamaged { .. }) => {
+                workload::remove(&self.host.engine, container).await.map_err(|source| {
+                    ExecError::temporary("remove the task's damaged container", source)
+                })
+            }
+            other => stopped(what, other),
+        }
     }
 }
 
@@ -286,7 +304,7 @@ impl Controller for TaskController {
         let Some(container) = self.container() else { return Ok(()) };
         self.disable(&container).await;
         let result = self.host.engine.container_kill(&container, None).await;
-        stopped("kill the task's container", result)
+        self.over("kill the task's container", &container, result).await
     }
 
     async fn remove(&self) -> Result<(), ExecError> {
@@ -387,7 +405,6 @@ mod tests {
             },
             EngineError::Unavailable("busy".into()),
             EngineError::ShimUnreached { name: id(), reason: "no descriptors".into() },
-            EngineError::ContainerDamaged { name: id(), reason: "it is empty".into() },
         ] {
             let error = run(lives).unwrap_err();
             assert!(matches!(error, ExecError::Temporary { .. }), "{error:?}");
