@@ -233,10 +233,16 @@ impl Worker {
 
     /// How long nothing needs to be done. `at`: something is, whatever else.
     fn idle(&self, at: Instant) -> Duration {
-        let others = self.failed.values().chain(&self.suspects_at).chain(&self.blocked_at);
-        let others = others.copied().chain(self.storing.retry_at());
-        let next = others.fold(at, Instant::min);
-        next.saturating_duration_since(Instant::now())
+        let now = Instant::now();
+        // A container's that failed has its turn among the others.
+        let failed = self.failed.iter().map(|(name, at)| match name.is_sandbox() {
+            true => self.slack.next(now).max(*at),
+            false => *at,
+        });
+        let others = self.suspects_at.iter().chain(&self.blocked_at).copied();
+        let others = others.chain(self.storing.retry_at());
+        let next = failed.chain(others).fold(at, Instant::min);
+        next.saturating_duration_since(now)
     }
 
     /// Finds the namespaces that a sign gives reason to look at. What we do ourselves

@@ -124,7 +124,9 @@ impl Storing {
             self.networks = Some(networks);
             Ok(())
         });
-        let running = due.running.map_or(Ok(()), |(running, networks)| {
+        // The first one of a daemon may take the sandboxes' place: those of a daemon of before are in it.
+        let due_running = due.running.filter(|_| sandboxes.is_ok() || self.running.is_some());
+        let running = due_running.map_or(Ok(()), |(running, networks)| {
             shared.store_running(&running, &networks)?;
             self.running = Some((running, networks));
             Ok(())
@@ -134,16 +136,24 @@ impl Storing {
         Ok(())
     }
 
+    /// All are tried; the first failure is returned. A file that cannot be removed is in nobody's way, and is
+    /// tried again by the next daemon.
     fn write_sandboxes(&mut self, gone: Vec<SandboxId>, changed: Vec<Arc<Sandbox>>) -> Result<()> {
         for id in gone {
-            self.files.remove(&id)?;
+            if let Err(error) = self.files.remove(&id) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(sandbox = %id, error, "cannot remove a state file");
+            }
             self.sandboxes.remove(&id);
         }
+        let mut first = Ok(());
         for sandbox in changed {
-            self.files.store(&sandbox)?;
-            self.sandboxes.insert(sandbox.spec.id.clone(), sandbox);
+            match self.files.store(&sandbox) {
+                Ok(()) => drop(self.sandboxes.insert(sandbox.spec.id.clone(), sandbox)),
+                Err(error) => first = first.and(Err(error)),
+            }
         }
-        Ok(())
+        first
     }
 }
 
@@ -262,5 +272,25 @@ mod tests {
         let found = Shared::load(&config).unwrap();
         assert_eq!(found.stored_sandboxes.len(), 1);
         assert!(folder.join(format!("{}.json.damaged", spec(1).id)).exists());
+    }
+    #[test]
+    fn the_file_of_all_is_not_replaced_before_the_sandboxes_have_their_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
+        std::fs::create_dir_all(temp.path().join("data/network")).unwrap();
+        let mut world = crate::world::tests::world();
+        world.create_sandbox(crate::world::tests::spec(1)).unwrap();
+        let files = SandboxFiles::open(&config).unwrap();
+        let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+        shared.read(|world| shared.store_running(&world.running, &world.networks)).unwrap();
+        // No room for one more file, say.
+        let folder = config.exec_root.join("net/sandboxes");
+        std::fs::remove_dir(&folder).unwrap();
+        std::fs::write(&folder, "").unwrap();
+        let mut storing = Storing::new(files, None, Sandboxes::new());
+        let due = shared.read(|world| storing.due(world, 1, true, Instant::now())).unwrap();
+        storing.store(&shared, due).unwrap_err();
+        std::fs::remove_file(&folder).unwrap();
+        assert_eq!(Shared::load(&config).unwrap().running.sandboxes.len(), 1);
     }
 }

@@ -106,14 +106,14 @@ struct Served {
     udp: Arc<tokio::net::UdpSocket>,
     tcp: Arc<tokio::net::TcpListener>,
     /// Reached by a socket of these, which spares a descriptor.
-    ns: Arc<NetNs>,
+    ns: Option<Arc<NetNs>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        if let Err(error) = self.ns.reach_by_itself() {
+        if let Some(Err(error)) = self.ns.as_ref().map(|ns| ns.reach_by_itself()) {
             tracing::warn!(%error, "a network namespace keeps a socket of its resolver");
         }
     }
@@ -138,8 +138,14 @@ impl Resolver {
         }
     }
 
-    /// Serves a sandbox until [`Resolver::stop`].
-    pub fn serve(&self, sandbox: &SandboxId, ns: Arc<NetNs>, sockets: Sockets) -> Result<()> {
+    /// Serves a sandbox until [`Resolver::stop`]. Its namespace, where it is open, needs no descriptor of its own
+    /// meanwhile.
+    pub fn serve(
+        &self,
+        sandbox: &SandboxId,
+        ns: Option<Arc<NetNs>>,
+        sockets: Sockets,
+    ) -> Result<()> {
         let failed = |source| NetError::DnsSocket { sandbox: sandbox.to_string(), source };
         let udp = Arc::new(tokio::net::UdpSocket::from_std(sockets.udp).map_err(failed)?);
         let tcp = Arc::new(tokio::net::TcpListener::from_std(sockets.tcp).map_err(failed)?);
@@ -154,7 +160,8 @@ impl Resolver {
             tokio::spawn(serve_udp(client.clone(), Arc::clone(&udp))),
             tokio::spawn(serve_tcp(client, Arc::clone(&tcp))),
         ];
-        if let Err(error) = ns.reach_by(Arc::<tokio::net::UdpSocket>::clone(&udp)) {
+        let reached = ns.as_ref().map(|ns| ns.reach_by(Arc::<tokio::net::UdpSocket>::clone(&udp)));
+        if let Some(Err(error)) = reached {
             tracing::debug!(%sandbox, %error, "its namespace keeps a descriptor");
         }
         self.lock().insert(sandbox.clone(), Served { udp, tcp, ns, tasks });
@@ -288,6 +295,8 @@ async fn serve_udp(client: Client, socket: Arc<tokio::net::UdpSocket>) {
 /// The next packet, and who sent it. Nothing is held for it while there is none: most containers ask seldom.
 async fn receive(socket: &tokio::net::UdpSocket) -> io::Result<(Vec<u8>, SocketAddr)> {
     loop {
+        // Readiness alone never gives way to others: who floods its resolver would have a thread for itself.
+        tokio::task::coop::consume_budget().await;
         socket.readable().await?;
         let mut buffer = [0; 4096];
         match socket.try_recv_from(&mut buffer) {

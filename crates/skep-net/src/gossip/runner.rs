@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// UDP and TCP port of gossip; not configurable in a swarm.
 pub const PORT: u16 = 7946;
@@ -124,13 +124,14 @@ impl Runner {
             waiting: Arc::clone(&waiting),
             leaving: None,
         };
-        let mut listener = tokio::spawn(listen(tcp, inbound, limits, encrypted));
+        // Ends with the task, also where that is given up.
+        let mut listener = JoinSet::new();
+        listener.spawn(listen(tcp, inbound, limits, encrypted));
         let (open, ended) = watch::channel(());
         let task = tokio::spawn(async move {
             work.run(wished, asked, finished).await;
-            listener.abort();
-            // Its socket is closed when it has ended, for which it cannot be blamed.
-            let _ = (&mut listener).await;
+            // Its socket is closed when it has ended.
+            listener.shutdown().await;
             drop(open);
         });
         Ok(Self { wishes, waiting, counters, ended, task })

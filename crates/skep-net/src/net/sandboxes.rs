@@ -1,6 +1,7 @@
 //! Sandboxes: make, attach, detach, rename, adopt, remove.
 
-use super::{Net, new_id, now_unix_nanos};
+use super::swarm::senders;
+use super::{Net, first_error, new_id, now_unix_nanos};
 use crate::cidr::Cidr;
 use crate::dns::Sockets;
 use crate::error::{NetError, Result};
@@ -11,7 +12,7 @@ use crate::model::{
 use crate::name_files;
 use crate::plan::NsName;
 use crate::state::{State, lock};
-use crate::world::{Sandbox, World};
+use crate::world::{Rotation, Sandbox, World};
 use skep_sys::netns::NetNs;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -152,10 +153,19 @@ impl Net {
     /// Removes a sandbox with its endpoints, ports and namespace. An unknown one is
     /// not an error.
     pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        match self.forget(id)? {
-            Some(before) => self.converge(self.concerned(id, &before)).await,
-            None => Ok(()),
+        let Some(before) = self.forget(id)? else { return Ok(()) };
+        let own = self.concerned(id, &before);
+        let mut names = own.clone();
+        if before.rotation == Rotation::In {
+            // It ended unannounced, and nobody is to be sent to it any more.
+            self.shared().read(|world| {
+                let networks = before.endpoints.iter().map(|e| &e.network);
+                names.extend(networks.flat_map(|network| senders(world, network)));
+            });
         }
+        // Somebody else's namespace that is broken is no reason not to remove this one.
+        let results = self.bring(names).await?;
+        first_error(results.into_iter().filter(|(name, _)| own.contains(name)))
     }
 
     /// Takes note of a container's new name.
@@ -218,7 +228,7 @@ impl Net {
             let expected = self.shared().read(|w| w.sandbox(&id).and_then(|s| s.dns_ports));
             // Others than the rules lead to would never be asked.
             if expected.is_some() && sockets.ports().ok() == expected {
-                self.inner.resolver.serve(&id, self.handle(&id)?, sockets)?;
+                self.inner.resolver.serve(&id, self.handle(&id).ok(), sockets)?;
             }
         }
         self.serve_names(&id).await
@@ -243,7 +253,7 @@ impl Net {
         let ports = sockets
             .ports()
             .map_err(|source| NetError::DnsSocket { sandbox: id.to_string(), source })?;
-        self.inner.resolver.serve(id, ns, sockets)?;
+        self.inner.resolver.serve(id, Some(ns), sockets)?;
         self.set_dns_ports(id, Some(ports))
     }
 

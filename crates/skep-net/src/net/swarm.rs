@@ -139,7 +139,10 @@ fn of_swarm(world: &World) -> BTreeSet<NsName> {
 
 /// From where connections are sent to an overlay's endpoints: the containers there. On the ingress network only the mesh
 /// sends.
-fn senders<'a>(world: &'a World, network: &'a NetworkId) -> impl Iterator<Item = NsName> + 'a {
+pub(super) fn senders<'a>(
+    world: &'a World,
+    network: &'a NetworkId,
+) -> impl Iterator<Item = NsName> + 'a {
     let ingress = world.running.overlays.get(network).is_some_and(|n| n.ingress);
     containers(world, network).filter(move |_| !ingress)
 }
