@@ -40,7 +40,7 @@ impl Net {
     /// Puts a task's endpoints into rotation: names, virtual addresses, routing
     /// mesh. Returns when the mesh, the addresses and the task's own namespace have
     /// it, and the other nodes said that they have it too (for some seconds at most);
-    /// other containers' edges on this host follow at once. Call it when the task runs and is
+    /// other containers' edges on this host follow in their turn. Call it when the task runs and is
     /// healthy. For a standalone container on an attachable overlay it makes its
     /// names known.
     pub async fn enable_service(&self, id: &SandboxId) -> Result<()> {
