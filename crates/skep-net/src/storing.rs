@@ -163,6 +163,7 @@ mod tests {
     use crate::apply::Handles;
     use crate::config::NetConfig;
     use crate::world::Facts;
+    use crate::world::tests::spec;
 
     #[test]
     fn a_write_that_fails_is_tried_again_after_a_pause() {
@@ -206,17 +207,23 @@ mod tests {
         assert_eq!(storing.retry_at(), None);
         assert!(storing.due(&world, 2, true, start).is_none());
     }
-    #[test]
-    fn only_what_changed_is_written() {
+    /// A host's files below a folder of the test's, and a world with so many sandboxes of which none is stored.
+    fn rig(sandboxes: u32) -> (tempfile::TempDir, NetConfig, SandboxFiles, Shared) {
         let temp = tempfile::tempdir().unwrap();
         let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
         std::fs::create_dir_all(temp.path().join("data/network")).unwrap();
         let mut world = crate::world::tests::world();
-        for number in 1..=3 {
-            world.create_sandbox(crate::world::tests::spec(number)).unwrap();
+        for number in 1..=sandboxes {
+            world.create_sandbox(spec(number)).unwrap();
         }
         let files = SandboxFiles::open(&config).unwrap();
         let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+        (temp, config, files, shared)
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let (_temp, config, files, shared) = rig(3);
         let mut storing = Storing::new(files, None, Sandboxes::new());
         let mut version = 0;
         let mut write = |change: &dyn Fn(&mut World)| {
@@ -229,7 +236,6 @@ mod tests {
             storing.store(&shared, due).unwrap();
             parts
         };
-        let spec = crate::world::tests::spec;
         assert_eq!(write(&|_| {}), (3, 0, true));
         assert_eq!(write(&|_| {}), (0, 0, false));
         let second = spec(2).id;
@@ -249,16 +255,7 @@ mod tests {
 
     #[test]
     fn sandboxes_in_the_file_of_all_are_taken_over_and_damaged_ones_set_aside() {
-        let temp = tempfile::tempdir().unwrap();
-        let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
-        std::fs::create_dir_all(temp.path().join("data/network")).unwrap();
-        let mut world = crate::world::tests::world();
-        let spec = crate::world::tests::spec;
-        for number in 1..=2 {
-            world.create_sandbox(spec(number)).unwrap();
-        }
-        let files = SandboxFiles::open(&config).unwrap();
-        let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+        let (_temp, config, files, shared) = rig(2);
         // As a daemon of before wrote it.
         shared.read(|world| shared.store_running(&world.running, &world.networks)).unwrap();
         let found = Shared::load(&config).unwrap();
@@ -273,15 +270,10 @@ mod tests {
         assert_eq!(found.stored_sandboxes.len(), 1);
         assert!(folder.join(format!("{}.json.damaged", spec(1).id)).exists());
     }
+
     #[test]
     fn the_file_of_all_is_not_replaced_before_the_sandboxes_have_their_own() {
-        let temp = tempfile::tempdir().unwrap();
-        let config = NetConfig::new(temp.path().join("exec"), temp.path().join("data"));
-        std::fs::create_dir_all(temp.path().join("data/network")).unwrap();
-        let mut world = crate::world::tests::world();
-        world.create_sandbox(crate::world::tests::spec(1)).unwrap();
-        let files = SandboxFiles::open(&config).unwrap();
-        let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+        let (_temp, config, files, shared) = rig(1);
         shared.read(|world| shared.store_running(&world.running, &world.networks)).unwrap();
         // No room for one more file, say.
         let folder = config.exec_root.join("net/sandboxes");

@@ -472,7 +472,7 @@ fn run(
                         .enter()
                         .map_err(namespace("enter", &context.places.pins.join(name.to_string())));
                     let result = entered.and_then(|()| converge(space, plan, context));
-                    if matches!(name, NsName::Sandbox(_)) {
+                    if name.is_sandbox() {
                         // There are many, and hardly ever something to do in one.
                         space.netlink.rest();
                     }
@@ -693,11 +693,10 @@ fn write_rules(space: &mut Space, plan: &Planned, context: &Context<'_>) -> Resu
     let planned = rules.digest();
     // Not known until written or found right, should this fail half way.
     let mut known = space.rules.take();
-    if let Some(applied) = &known
-        && let Some(Change::Turns(chains)) = rules.change_from(&applied.rules, &planned)
-    {
+    let change = known.as_ref().and_then(|a| rules.change_from(&a.rules, &planned));
+    if let (Some(applied), Some(Change::Turns(chains))) = (&known, &change) {
         let before = applied.generation;
-        match turns::change(&nft.traffic, before, &chains) {
+        match turns::change(&nft.traffic, before, chains) {
             Ok(true) => {
                 space.rules = Some(record(space, planned, context, before, None));
                 return Ok(1);
@@ -727,7 +726,7 @@ fn write_rules(space: &mut Space, plan: &Planned, context: &Context<'_>) -> Resu
         listing = Some(found);
     }
     if let Some(applied) = known {
-        let script = match rules.change_from(&applied.rules, &planned) {
+        let script = match change {
             None => {
                 space.rules = Some(applied);
                 return Ok(0);

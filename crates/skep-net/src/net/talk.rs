@@ -435,9 +435,9 @@ impl Host {
             // It fails only at the end.
             let Ok(results) = net.bring(all).await else { return Vec::new() };
             for change in &mut changes {
-                change.names.retain(|name| {
-                    !matches!(name, NsName::Sandbox(_)) && matches!(results.get(name), Some(Err(_)))
-                });
+                change
+                    .names
+                    .retain(|name| !name.is_sandbox() && matches!(results.get(name), Some(Err(_))));
             }
             changes
         });

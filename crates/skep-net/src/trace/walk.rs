@@ -464,7 +464,7 @@ impl<'a> Walker<'a> {
             .map(|s| s.port.to_string())
             .collect();
         others.dedup();
-        let hint = if others.is_empty() || !matches!(ns, NsName::Sandbox(_)) {
+        let hint = if others.is_empty() || !ns.is_sandbox() {
             String::new()
         } else {
             format!(" (it listens on {})", others.join(", "))

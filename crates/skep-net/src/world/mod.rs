@@ -100,26 +100,7 @@ pub struct Running {
 impl Running {
     /// All but the sandboxes.
     pub fn beside_sandboxes(&self) -> Self {
-        let Self {
-            sandboxes: _,
-            cluster,
-            overlays,
-            balancers,
-            mesh_gateway,
-            remote_endpoints,
-            remote_peers,
-            silent,
-        } = self;
-        Self {
-            sandboxes: BTreeMap::new(),
-            cluster: cluster.clone(),
-            overlays: overlays.clone(),
-            balancers: balancers.clone(),
-            mesh_gateway: mesh_gateway.clone(),
-            remote_endpoints: remote_endpoints.clone(),
-            remote_peers: remote_peers.clone(),
-            silent: silent.clone(),
-        }
+        Self { sandboxes: BTreeMap::new(), ..self.clone() }
     }
 
     /// Whether all but the sandboxes is the same.
