@@ -30,7 +30,8 @@ const RULES: [(&str, &str, &str); 5] = [
     ("nftables fib", "add rule ip probe c fib daddr type local counter", "published ports"),
     (
         "nftables numgen",
-        "add rule ip probe c dnat to numgen inc mod 2 map { 0 : 10.0.0.1, 1 : 10.0.0.2 }",
+        "add map ip probe m { typeof numgen inc mod 65536 : ip daddr; size 16; }\n\
+         add rule ip probe c dnat to numgen inc mod 2 map @m",
         TURNS,
     ),
     (

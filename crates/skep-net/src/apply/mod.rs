@@ -14,6 +14,7 @@ mod peers;
 mod program;
 mod reaper;
 pub mod routes;
+mod rules;
 mod space;
 mod survey;
 mod sysctl;

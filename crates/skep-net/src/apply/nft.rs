@@ -49,7 +49,7 @@ impl Nft {
     /// A table of family `ip` in the calling thread's namespace as text that is equal for
     /// equal rules; empty when there is none. Without what rules count or learn.
     pub fn list(&self, namespace: &str, table: &str) -> Result<String> {
-        match self.run(namespace, &["-s", "-t", "list", "table", "ip", table], "") {
+        match self.run(namespace, &["-s", "list", "table", "ip", table], "") {
             Ok(text) => Ok(sorted(&text)),
             Err(NetError::Nft { message, .. }) if message.contains(MISSING) => Ok(String::new()),
             Err(error) => Err(error),
@@ -118,7 +118,8 @@ fn generation_in(kind: u16, attributes: &[u8]) -> Option<u32> {
 
 /// The listing's parts in an order that does not depend on when each was made.
 fn sorted(listing: &str) -> String {
-    let mut parts: Vec<&str> = listing.split("\n\n").map(|part| part.trim_matches('\n')).collect();
+    let learned = listing.split("\n\n").map(without_learned);
+    let mut parts: Vec<&str> = learned.map(|part| part.trim_matches('\n')).collect();
     // The first begins with the table's line, the last ends with its brace.
     let first = listing.find('\n').map_or("", |end| &listing[..end]);
     if let Some(part) = parts.first_mut() {
@@ -129,6 +130,19 @@ fn sorted(listing: &str) -> String {
     }
     parts.sort_unstable();
     parts.join("\n")
+}
+
+/// A set up to what rules put into it, as its flags say that they do.
+fn without_learned(part: &str) -> &str {
+    let learns = |line: &str| {
+        line.trim()
+            .strip_prefix("flags ")
+            .is_some_and(|flags| flags.split(',').any(|f| f == "dynamic"))
+    };
+    match part.find("\n\t\telements = {") {
+        Some(elements) if part[..elements].lines().any(learns) => &part[..elements],
+        _ => part,
+    }
 }
 
 #[cfg(test)]
@@ -158,5 +172,24 @@ mod tests {
         assert_eq!(sorted(one), sorted(two));
         assert_ne!(sorted(one), sorted(other));
         assert_eq!(sorted(""), "");
+    }
+
+    #[test]
+    fn what_rules_learn_means_nothing() {
+        let table = |flags: &str, elements: &str| {
+            let set = format!("\tset a {{\n\t\ttype ipv4_addr\n{flags}{elements}\t}}");
+            format!("table ip skep {{\n{set}\n\n\tchain b {{\n\t}}\n}}\n")
+        };
+        let elements = "\t\telements = { 10.0.0.1, 10.0.0.2,\n\t\t\t     10.0.0.3 }\n";
+        for (flags, same) in [
+            ("\t\tflags dynamic\n", true),
+            ("\t\tflags dynamic,timeout\n", true),
+            ("\t\tflags timeout\n", false),
+            ("", false),
+        ] {
+            let [with, without] = [elements, ""].map(|elements| sorted(&table(flags, elements)));
+            assert_eq!(with.contains("10.0.0.1"), !same, "{flags:?}");
+            assert!(with.contains("chain b") && without.contains("chain b"));
+        }
     }
 }

@@ -4,16 +4,14 @@ use super::links::{self, CableEnds, Link, Links};
 use super::netlink::Netlink;
 use super::reaper::Reaper;
 use super::routes::Connected;
+use super::rules::Rules;
 use super::traffic::Traffic;
 use super::watch::{Ears, Heard, Listener};
-use super::{conntrack, gate, nft, peers, refused, routes, sysctl, turns};
+use super::{conntrack, gate, nft, peers, refused, routes, sysctl};
 use crate::cidr::Mac;
 use crate::error::{NetError, Result};
 use crate::files;
-use crate::plan::{
-    Applied, CablePlan, Change, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned, RulesetDigest,
-    TABLE, digest,
-};
+use crate::plan::{Applied, CablePlan, HostPlan, NsName, NsPlan, OVERLAY_PREFIX, Planned};
 use rtnetlink::packet_route::link::InfoKind;
 use skep_sys::files::KernelDir;
 use skep_sys::netns::NetNs;
@@ -36,8 +34,7 @@ pub struct Space {
     name: NsName,
     ns: Arc<NetNs>,
     netlink: Netlink,
-    /// What was last written to nftables here; `None` when not known.
-    rules: Option<Applied>,
+    rules: Rules,
     /// The plan whose flows connection tracking was last made to agree with; `None` when not known.
     flows: Option<Planned>,
     /// The bridges for which the way through iptables was last looked at; `None` when that may have changed.
@@ -151,9 +148,7 @@ impl Spaces {
     /// Whether our own latest transaction in a namespace is at least as new as this
     /// nftables generation.
     pub fn wrote(&self, name: &NsName, generation: u32) -> bool {
-        let known = self.spaces.get(name).and_then(|s| s.rules.as_ref());
-        // The counter wraps: what is less than half way ahead is newer.
-        known.is_some_and(|a| a.generation.wrapping_sub(generation) <= u32::MAX / 2)
+        self.spaces.get(name).is_some_and(|space| space.rules.wrote(generation))
     }
 
     fn insert(&mut self, name: NsName, ns: Arc<NetNs>, fresh: bool) -> Result<()> {
@@ -165,13 +160,13 @@ impl Spaces {
             Ok(Err(source)) | Err(source) => return Err(refused(&label, "open netlink")(source)),
         };
         // A namespace just made has no rules; of another we know what is on record.
-        let rules = if fresh {
+        let rules = Rules::noted(if fresh {
             Some(Applied { generation, ..Applied::default() })
         } else {
             self.places.load(&name)
-        };
+        });
         // The host's namespace is there before our first start.
-        if !fresh && (name != NsName::Host || rules.is_some()) {
+        if !fresh && (name != NsName::Host || rules.is_known()) {
             self.adopted.insert(name.clone());
         }
         lock(&self.handles).insert(name.clone(), Arc::clone(&ns));
@@ -683,99 +678,20 @@ fn open_gate(space: &mut Space, plan: &NsPlan) -> usize {
     changed
 }
 
-/// Makes our table the planned one. Between two of our own transactions the nftables
-/// generation tells whether anybody wrote; if so, the table is read to see whether that
-/// was ours to care about.
+/// Makes our table the planned one.
 fn write_rules(space: &mut Space, plan: &Planned, context: &Context<'_>) -> Result<usize> {
     let label = space.name.to_string();
-    let nft = &context.places.nft;
-    let rules = plan.ruleset();
-    let planned = rules.digest();
-    // Not known until written or found right, should this fail half way.
-    let mut known = space.rules.take();
-    let change = known.as_ref().and_then(|a| rules.change_from(&a.rules, &planned));
-    if let (Some(applied), Some(Change::Turns(chains))) = (&known, &change) {
-        let before = applied.generation;
-        match turns::change(&nft.traffic, before, chains) {
-            Ok(true) => {
-                space.rules = Some(record(space, planned, context, before, None));
-                return Ok(1);
-            }
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(namespace = label, %error, "turns could not be changed; nft is asked to");
-            }
-        }
-    }
-    let generation =
-        nft::generation(&nft.traffic).map_err(refused(&label, "read the nftables generation"))?;
-    let mut listing = None;
-    if let Some(applied) = known.as_mut().filter(|a| a.generation != generation) {
+    let note = |applied: &Applied| context.places.update(&space.name, applied);
+    let written = space.rules.write(&context.places.nft, &label, &plan.ruleset(), note);
+    if !written.as_ref().is_ok_and(|written| !written.meddled) {
         space.gate = None;
-        let found = nft.list(&label, TABLE)?;
-        let intact = match applied.listing {
-            Some(expected) => expected == digest(&found),
-            None => applied.rules.is_empty() && found.is_empty(),
-        };
-        if intact {
-            applied.generation = generation;
-            context.places.update(&space.name, applied);
-        } else {
-            known = None;
-        }
-        listing = Some(found);
     }
-    if let Some(applied) = known {
-        let script = match change {
-            None => {
-                space.rules = Some(applied);
-                return Ok(0);
-            }
-            Some(Change::Script(script)) => script,
-            Some(Change::Turns(_)) => rules.replace(),
-        };
-        match nft.transact(&label, &script) {
-            Ok(()) => {
-                space.rules = Some(record(space, planned, context, generation, None));
-                return Ok(1);
-            }
-            Err(error) => {
-                tracing::warn!(
-                    namespace = label,
-                    error = &error as &dyn std::error::Error,
-                    "rules could not be changed in part; replacing them"
-                );
-            }
-        }
+    let written = written?;
+    if written.replaced {
+        // Under rules that were not ours anything may have been remembered.
+        space.flows = None;
     }
-    // Under rules that were not ours anything may have been remembered.
-    space.flows = None;
-    let before = match listing {
-        Some(found) => found,
-        None => nft.list(&label, TABLE)?,
-    };
-    nft.transact(&label, &rules.replace())?;
-    let after = nft.list(&label, TABLE)?;
-    let changed = usize::from(before != after);
-    space.rules = Some(record(space, planned, context, generation, Some(digest(&after))));
-    Ok(changed)
-}
-
-/// Notes what was written on top of generation `before`. The number noted is the one our
-/// transaction made; if somebody wrote at the same time it is not the kernel's, and the
-/// next look reads the table.
-fn record(
-    space: &Space,
-    rules: RulesetDigest,
-    context: &Context<'_>,
-    before: u32,
-    listing: Option<u64>,
-) -> Applied {
-    // The kernel skips zero.
-    let generation = before.wrapping_add(1).max(1);
-    let applied = Applied { rules, generation, listing };
-    context.places.update(&space.name, &applied);
-    applied
+    Ok(written.changed)
 }
 
 fn lay(

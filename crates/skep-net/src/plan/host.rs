@@ -1,7 +1,7 @@
 //! The host's namespace: bridges of local networks, published ports, masquerading,
 //! isolation between networks, the routing mesh's entrance, and who may send into overlays.
 
-use super::{BridgePlan, Flow, NsPlan, tunnel, turns};
+use super::{BridgePlan, Flow, NsPlan, in_turn, tunnel};
 use crate::model::{Driver, Network};
 use crate::world::{Services, World};
 use skep_types::Protocol;
@@ -112,7 +112,7 @@ fn publish(plan: &mut NsPlan, targets: &Targets) {
                 // One chain per port keeps the turn of every other port when one changes.
                 let name = format!("{protocol}-{port}");
                 let to: Vec<String> = turns_of.iter().map(|(a, p)| format!("{a} . {p}")).collect();
-                let rule = format!("meta l4proto {protocol} dnat ip to {}", turns(&to));
+                let rule = format!("meta l4proto {protocol} dnat ip to {}", in_turn(&to));
                 plan.rules.chain(&name).rule(rule);
                 several.push(format!("{protocol} . {port} : goto {name}"));
             }

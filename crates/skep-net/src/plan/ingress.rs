@@ -1,7 +1,7 @@
 //! The routing mesh's namespace: in from the host over `docker_gwbridge`, out to
 //! tasks of other hosts over the ingress network, in turn, sources untouched.
 
-use super::{CablePlan, Flow, NsName, NsPlan, RoutePlan, overlay, quiet_sysctls, turns};
+use super::{CablePlan, Flow, NsName, NsPlan, RoutePlan, in_turn, overlay, quiet_sysctls};
 use crate::cidr::Mac;
 use crate::model::OverlayNetwork;
 use crate::world::{Services, World, port_name};
@@ -57,7 +57,7 @@ pub fn plan(world: &World, services: &Services, network: &OverlayNetwork) -> Opt
         // The port in the container at once, where it is the same for all: a task that has nothing to
         // translate has less to do for each packet.
         let (addresses, target) = mesh.in_mesh();
-        let to = turns(&addresses);
+        let to = in_turn(&addresses);
         let rule = match target {
             Some(target) => format!("meta l4proto {protocol} dnat to {to}:{target}"),
             None => format!("dnat to {to}"),

@@ -14,12 +14,14 @@ mod sandbox;
 #[cfg(test)]
 pub mod tests;
 mod tunnel;
+mod turns;
 mod virtual_address;
 
 pub use dns::RESOLVER;
 pub use host::ALIAS;
 pub use planner::{Planned, Planner};
-pub use ruleset::{Change, Ruleset, RulesetDigest, TABLE, Turns, digest};
+pub use ruleset::{Change, Ruleset, RulesetDigest, TABLE, digest};
+pub use turns::{PLACES, Turns};
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
@@ -221,7 +223,7 @@ fn quiet_sysctls() -> Vec<(String, String)> {
 }
 
 /// One destination, or several in turn.
-fn turns<T: fmt::Display>(to: &[T]) -> String {
+fn in_turn<T: fmt::Display>(to: &[T]) -> String {
     if let [only] = to {
         return only.to_string();
     }

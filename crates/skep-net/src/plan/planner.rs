@@ -1,7 +1,7 @@
 //! All plans of a host, and what is kept from one making to the next: a container that did not change, in
 //! surroundings that did not, has the plan it had. Where hundreds of containers come and go that is nearly all.
 
-use super::virtual_address::{self, VirtualAddresses};
+use super::virtual_address::VirtualAddresses;
 use super::{Flow, HostPlan, NsName, NsPlan, Ruleset, host, ingress, overlay, sandbox};
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};
@@ -151,13 +151,12 @@ impl Planner {
 
     /// Brings the virtual addresses up to date. Those that are as they were stay the same allocation.
     fn addresses(&mut self, services: &Services) {
-        let now = virtual_address::of(services);
-        self.addresses = now
-            .into_iter()
-            .map(|(network, now)| {
-                let before = self.addresses.remove(&network).filter(|before| **before == now);
-                (network, before.unwrap_or_else(|| Arc::new(now)))
-            })
-            .collect();
+        let of = |(network, services): (&NetworkId, &_)| {
+            let before = self.addresses.remove(network);
+            let now = VirtualAddresses::of(services, before.as_deref());
+            let same = before.filter(|before| **before == now);
+            (network.clone(), same.unwrap_or_else(|| Arc::new(now)))
+        };
+        self.addresses = services.by_network.iter().map(of).collect();
     }
 }

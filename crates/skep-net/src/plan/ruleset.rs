@@ -1,12 +1,11 @@
 //! One nftables table as data, and the transactions that make the kernel's like it.
 
-use super::turns;
+use super::turns::Turns;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
-use std::net::Ipv4Addr;
-use std::sync::{Arc, OnceLock};
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 /// Name of our table, family `ip`, in every namespace.
 pub const TABLE: &str = "skep";
@@ -28,114 +27,32 @@ pub struct Chain {
     /// `type … hook …;` of a base chain.
     hook: Option<String>,
     /// In order.
-    rules: Vec<Rule>,
-}
-
-/// A rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rule {
-    /// As `nft` reads it.
-    Text(Arc<str>),
-    /// Whoever comes is led on in turn. Namespaces that have the same share it: of a service with hundreds of tasks
-    /// it is long.
-    Turns(Arc<Turns>),
-}
-
-/// Addresses that connections of protocols with ports are led to, one after the other.
-#[derive(Debug)]
-pub struct Turns {
-    to: Vec<Ipv4Addr>,
-    digest: u64,
-    /// See [`Turns::kept`].
-    kept: OnceLock<Vec<Vec<u8>>>,
-}
-
-impl PartialEq for Turns {
-    fn eq(&self, other: &Self) -> bool {
-        self.to == other.to
-    }
-}
-
-impl Eq for Turns {}
-
-impl Turns {
-    /// To these, in this order.
-    pub fn new(to: Vec<Ipv4Addr>) -> Self {
-        let mut hash = Sha256::new();
-        to.iter().for_each(|address| hash.update(address.octets()));
-        let digest = first(hash);
-        Self { to, digest, kept: OnceLock::new() }
-    }
-
-    /// What was made of them, once for all who share them.
-    pub fn kept(&self, make: impl FnOnce(&[Ipv4Addr]) -> Vec<Vec<u8>>) -> &[Vec<u8>] {
-        self.kept.get_or_init(|| make(&self.to))
-    }
-
-    /// Where to.
-    pub fn to(&self) -> &[Ipv4Addr] {
-        &self.to
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Turns(to) => {
-                write!(f, "meta l4proto {{ tcp, udp, sctp }} dnat to {}", turns(&to.to))
-            }
-        }
-    }
-}
-
-impl From<&str> for Rule {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<String> for Rule {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<Arc<str>> for Rule {
-    fn from(text: Arc<str>) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<Arc<Turns>> for Rule {
-    fn from(turns: Arc<Turns>) -> Self {
-        Self::Turns(turns)
-    }
+    rules: Vec<Arc<str>>,
+    /// Of a chain that leads on in turn, and has no other rule.
+    turns: Option<Arc<Turns>>,
 }
 
 impl Chain {
     /// Appends a rule.
-    pub fn rule(&mut self, rule: impl Into<Rule>) {
+    pub fn rule(&mut self, rule: impl Into<Arc<str>>) {
         self.rules.push(rule.into());
     }
 
     /// Whether it has no rule.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && self.turns.is_none()
     }
 
     fn digest(&self) -> ChainDigest {
-        let mut hash = Sha256::new();
+        let mut rules = Sha256::new();
         for rule in &self.rules {
-            match rule {
-                Rule::Text(text) => hash.update(text.as_bytes()),
-                Rule::Turns(turns) => hash.update(turns.digest.to_be_bytes()),
-            }
-            hash.update([0]);
+            rules.update(rule.as_bytes());
+            rules.update([0]);
         }
         let mut hook = Sha256::new();
         hook.update(self.hook.as_deref().unwrap_or_default());
-        ChainDigest { hook: first(hook), rules: first(hash) }
+        let turns = self.turns.as_ref().map(|turns| turns.digest());
+        ChainDigest { hook: first(hook), rules: first(rules), turns }
     }
 }
 
@@ -151,6 +68,17 @@ pub struct RulesetDigest {
 struct ChainDigest {
     hook: u64,
     rules: u64,
+    /// Of a chain that leads on in turn. None of an earlier release did by a map.
+    #[serde(default)]
+    turns: Option<u64>,
+}
+
+impl ChainDigest {
+    /// Whether both are the same but for where they lead in turn.
+    fn is_but_for_turns(&self, other: &Self) -> bool {
+        let bare = |digest: &Self| (digest.hook, digest.rules, digest.turns.is_some());
+        bare(self) == bare(other)
+    }
 }
 
 impl RulesetDigest {
@@ -158,6 +86,30 @@ impl RulesetDigest {
     pub fn is_empty(&self) -> bool {
         self.chains.is_empty()
     }
+
+    /// Of this table, if chains lead in turn where they do in `old`, and nowhere if it does not have them.
+    pub fn but_for_turns(&self, old: &Self) -> Self {
+        let mut all = self.clone();
+        for (name, chain) in &mut all.chains {
+            chain.turns = chain.turns.map(|_| old.turns(name).unwrap_or_else(Turns::nowhere));
+        }
+        all
+    }
+
+    /// Where a chain leads.
+    pub fn turns(&self, chain: &str) -> Option<u64> {
+        self.chains.get(chain)?.turns
+    }
+}
+
+/// A transaction that `nft` reads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The whole table.
+    Whole(String),
+    /// Parts of it. Where chains lead in turn stays as it is, and new ones lead nowhere yet: see
+    /// [`RulesetDigest::but_for_turns`] and [`Ruleset::led_elsewhere`].
+    Parts(String),
 }
 
 /// Of a text.
@@ -165,28 +117,16 @@ pub fn digest(text: &str) -> u64 {
     first(Sha256::new_with_prefix(text))
 }
 
-fn first(hash: Sha256) -> u64 {
+/// Eight bytes of it.
+pub fn first(hash: Sha256) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// A transaction.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// As `nft` reads it.
-    Script(String),
-    /// Nothing but where these chains lead, each with one rule, or without any.
-    Turns(Vec<(&'a str, Option<&'a Turns>)>),
-}
-
 impl Ruleset {
-    /// Where a chain leads.
-    #[cfg(test)]
-    pub fn turns(&self, chain: &str) -> Option<&Arc<Turns>> {
-        self.chains.get(chain)?.rules.iter().find_map(|rule| match rule {
-            Rule::Turns(turns) => Some(turns),
-            Rule::Text(_) => None,
-        })
+    /// The chains that lead on in turn, in the order of names.
+    pub fn turns(&self) -> impl Iterator<Item = &Arc<Turns>> {
+        self.chains.values().filter_map(|chain| chain.turns.as_ref())
     }
 
     /// Whether there is nothing to say.
@@ -220,6 +160,15 @@ impl Ruleset {
         self.chains.entry(name.to_owned()).or_default()
     }
 
+    /// A chain that others jump to, which leads on in turn. Of several with one name the first that leads anywhere
+    /// counts.
+    pub fn lead(&mut self, turns: &Arc<Turns>) {
+        let known = &mut self.chain(turns.name()).turns;
+        if known.as_ref().is_none_or(|known| known.turns().is_empty()) {
+            *known = Some(Arc::clone(turns));
+        }
+    }
+
     /// A set that rules fill.
     pub fn set(&mut self, name: &str, declaration: &str) {
         self.sets.insert(name.to_owned(), declaration.to_owned());
@@ -246,6 +195,13 @@ impl Ruleset {
 
     /// A transaction that replaces whatever is there.
     pub fn replace(&self) -> String {
+        let mut text = self.make();
+        self.turns().for_each(|turns| turns.fill(&mut text));
+        text
+    }
+
+    /// The same, with chains that lead nowhere yet where they are to lead on in turn.
+    fn make(&self) -> String {
         let mut text = format!("table ip {TABLE}\ndelete table ip {TABLE}\n");
         if !self.is_empty() {
             let _ = writeln!(text, "table ip {TABLE} {{");
@@ -267,36 +223,32 @@ impl Ruleset {
         text
     }
 
-    /// A transaction to this one, whose digest is `new`, from another that touches only chains that differ, or `None`
-    /// when there is nothing to do.
-    pub fn change_from(&self, old: &RulesetDigest, new: &RulesetDigest) -> Option<Change<'_>> {
-        if new == old {
+    /// A transaction to this one, whose digest is `new`, from another, or `None` when there is nothing to do but to
+    /// lead elsewhere in turn.
+    pub fn change_from(&self, old: &RulesetDigest, new: &RulesetDigest) -> Option<Change> {
+        if self.is_empty() && old.is_empty() {
             return None;
+        }
+        if old.is_empty() {
+            return Some(Change::Parts(self.make()));
         }
         let rehooked =
             new.chains.iter().any(|(n, c)| old.chains.get(n).is_some_and(|o| o.hook != c.hook));
-        if old.is_empty() || self.is_empty() || rehooked || new.head != old.head {
-            return Some(Change::Script(self.replace()));
+        if self.is_empty() || rehooked || new.head != old.head {
+            return Some(Change::Whole(self.replace()));
         }
-        let differs = |name: &String| old.chains.get(name) != new.chains.get(name);
+        let differs = |name: &String| match (old.chains.get(name), new.chains.get(name)) {
+            (Some(old), Some(new)) => !old.is_but_for_turns(new),
+            _ => true,
+        };
         let differing: BTreeSet<&String> =
             old.chains.keys().chain(new.chains.keys()).filter(|name| differs(name)).collect();
-        let only_turns = differing.iter().map(|name| self.turns_of(name, old)).collect();
-        Some(match only_turns {
-            Some(turns) => Change::Turns(turns),
-            None => Change::Script(self.script(old, &differing)),
-        })
+        (!differing.is_empty()).then(|| Change::Parts(self.script(old, &differing)))
     }
 
-    /// Where a chain leads that was there and is now one of turns alone.
-    fn turns_of(&self, name: &str, old: &RulesetDigest) -> Option<(&str, Option<&Turns>)> {
-        let (name, chain) = self.chains.get_key_value(name)?;
-        let to = match chain.rules.as_slice() {
-            [] => None,
-            [Rule::Turns(turns)] => Some(&**turns),
-            _ => return None,
-        };
-        old.chains.contains_key(name).then_some((name, to))
+    /// The chains that lead elsewhere in turn than in another that has them all.
+    pub fn led_elsewhere(&self, old: &RulesetDigest) -> Vec<&Arc<Turns>> {
+        self.turns().filter(|turns| old.turns(turns.name()) != Some(turns.digest())).collect()
     }
 
     fn script(&self, old: &RulesetDigest, differing: &BTreeSet<&String>) -> String {
@@ -305,19 +257,21 @@ impl Ruleset {
             declare(&mut text, name, chain);
         }
         text.push_str("}\n");
-        let gone: Vec<&String> =
-            old.chains.keys().filter(|n| !self.chains.contains_key(*n)).collect();
-        let changed = differing.iter().copied().filter(|name| self.chains.contains_key(*name));
-        let changed = changed.filter(|name| old.chains.contains_key(*name));
-        // Emptied first, so that no rule names a chain that goes.
-        for name in gone.iter().copied().chain(changed) {
+        let there = |name: &&String| old.chains.contains_key(*name);
+        // Emptied first, so that no rule names a chain or a map that goes.
+        for name in differing.iter().copied().filter(there) {
             let _ = writeln!(text, "flush chain ip {TABLE} {name}");
+        }
+        for name in differing.iter().filter(|name| old.turns(name).is_some()) {
+            let _ = writeln!(text, "delete map ip {TABLE} {name}");
+        }
+        for name in differing.iter().copied().filter(there) {
+            if !self.chains.contains_key(name) {
+                let _ = writeln!(text, "delete chain ip {TABLE} {name}");
+            }
         }
         for (name, chain) in self.chains.iter().filter(|(n, _)| differing.contains(n)) {
             fill(&mut text, name, chain);
-        }
-        for name in gone {
-            let _ = writeln!(text, "delete chain ip {TABLE} {name}");
         }
         text
     }
@@ -329,6 +283,9 @@ fn declare(text: &mut String, name: &str, chain: &Chain) {
 }
 
 fn fill(text: &mut String, name: &str, chain: &Chain) {
+    if let Some(turns) = &chain.turns {
+        turns.declare(text);
+    }
     for rule in &chain.rules {
         let _ = writeln!(text, "add rule ip {TABLE} {name} {rule}");
     }

@@ -16,7 +16,7 @@ fn rules(lines: &[(&str, &[&str])]) -> Ruleset {
     rules
 }
 
-fn change<'a>(new: &'a Ruleset, old: &Ruleset) -> Option<Change<'a>> {
+fn change(new: &Ruleset, old: &Ruleset) -> Option<Change> {
     new.change_from(&old.digest(), &new.digest())
 }
 
@@ -25,18 +25,18 @@ fn only_changed_chains_are_touched() {
     let old = rules(&[("a", &["accept"]), ("b", &["drop"]), ("gone", &["drop"])]);
     let new = rules(&[("a", &["accept"]), ("b", &["accept"]), ("fresh", &["drop"])]);
     assert_eq!(change(&old, &old), None);
-    let Some(Change::Script(script)) = change(&new, &old) else { panic!("a change") };
+    let Some(Change::Parts(script)) = change(&new, &old) else { panic!("a change") };
     assert!(!script.contains("delete table") && !script.contains("skep a"), "{script}");
     let order: Vec<&str> = script.lines().filter(|l| !l.starts_with(['t', '}'])).collect();
     assert_eq!(
         order,
         [
             " chain fresh {  }",
-            "flush chain ip skep gone",
             "flush chain ip skep b",
+            "flush chain ip skep gone",
+            "delete chain ip skep gone",
             "add rule ip skep b accept",
             "add rule ip skep fresh drop",
-            "delete chain ip skep gone",
         ]
     );
 }
@@ -46,32 +46,65 @@ fn where_chains_lead_is_changed_without_a_script() {
     let leading = |chains: &[(&str, u8)], other: &str| {
         let mut rules = rules(&[("other", &[other])]);
         for (name, count) in chains {
-            let to: Vec<_> = (0..*count).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
-            let chain = rules.chain(name);
-            if !to.is_empty() {
-                chain.rule(Arc::new(Turns::new(to)));
-            }
+            let to = (0..*count).map(|n| Ipv4Addr::new(10, 0, 0, n)).collect();
+            rules.lead(&Turns::new(name, &to, None));
         }
         rules
     };
     let old = leading(&[("a", 2), ("b", 2), ("c", 0)], "accept");
-    let names = |new: &Ruleset| match change(new, &old) {
-        Some(Change::Turns(turns)) => {
-            Some(turns.iter().map(|(name, _)| (*name).to_owned()).collect())
-        }
-        _ => None::<Vec<String>>,
+    let led = |new: &Ruleset, old: &RulesetDigest| -> Vec<String> {
+        new.led_elsewhere(old).iter().map(|turns| turns.name().to_owned()).collect()
     };
-    assert_eq!(names(&leading(&[("a", 3), ("b", 2), ("c", 0)], "accept")), Some(vec!["a".into()]));
-    let all = leading(&[("a", 1), ("b", 0), ("c", 2)], "accept");
-    assert_eq!(names(&all), Some(vec!["a".into(), "b".into(), "c".into()]));
-    for (what, new) in [
-        ("a chain more", leading(&[("a", 3), ("b", 2), ("c", 0), ("d", 2)], "accept")),
-        ("a chain less", leading(&[("a", 3), ("b", 2)], "accept")),
-        ("another rule too", leading(&[("a", 3), ("b", 2), ("c", 0)], "drop")),
+    for (new, names) in [
+        ([("a", 3), ("b", 2), ("c", 0)], vec!["a"]),
+        ([("a", 1), ("b", 0), ("c", 2)], vec!["a", "b", "c"]),
     ] {
-        assert_eq!(names(&new), None, "{what}");
-        assert!(matches!(change(&new, &old), Some(Change::Script(_))), "{what}");
+        let new = leading(&new, "accept");
+        assert_eq!(change(&new, &old), None);
+        assert_eq!(led(&new, &old.digest()), names);
     }
+    for (what, new, script, after) in [
+        (
+            "a chain more",
+            leading(&[("a", 3), ("b", 2), ("c", 0), ("d", 2)], "accept"),
+            vec![" chain d {  }", "add map ip skep d"],
+            vec!["a", "d"],
+        ),
+        (
+            "a chain less",
+            leading(&[("a", 3), ("b", 2)], "accept"),
+            vec!["flush chain ip skep c", "delete map ip skep c", "delete chain ip skep c"],
+            vec!["a"],
+        ),
+        (
+            "another rule too",
+            leading(&[("a", 3), ("b", 2), ("c", 0)], "drop"),
+            vec!["flush chain ip skep other", "add rule ip skep other drop"],
+            vec!["a"],
+        ),
+    ] {
+        let Some(Change::Parts(text)) = change(&new, &old) else { panic!("{what}") };
+        let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with(['t', '}'])).collect();
+        assert_eq!(lines.len(), script.len(), "{what}: {text}");
+        assert!(lines.iter().zip(&script).all(|(line, start)| line.starts_with(start)), "{text}");
+        let reached = new.digest().but_for_turns(&old.digest());
+        assert_eq!(led(&new, &reached), after, "{what}");
+        assert_eq!(new.change_from(&reached, &new.digest()), None, "{what}");
+    }
+    // As an earlier release noted it, which had no maps.
+    let mut noted = serde_json::to_value(old.digest()).unwrap();
+    for chain in noted["chains"].as_object_mut().unwrap().values_mut() {
+        chain.as_object_mut().unwrap().remove("turns").unwrap();
+    }
+    let noted: RulesetDigest = serde_json::from_value(noted).unwrap();
+    let Some(Change::Parts(text)) = old.change_from(&noted, &old.digest()) else { panic!("maps") };
+    for name in ["a", "b", "c"] {
+        let (flush, map) =
+            (format!("flush chain ip skep {name}"), format!("add map ip skep {name}"));
+        assert!(text.contains(&flush) && text.contains(&map), "{text}");
+    }
+    assert!(!text.contains("delete map"), "{text}");
+    assert_eq!(led(&old, &old.digest().but_for_turns(&noted)), ["a", "b"]);
 }
 
 #[test]
@@ -286,8 +319,10 @@ fn what_every_container_of_a_network_has_is_held_once() {
     assert!(backends.iter().all(|b| Arc::ptr_eq(b, backends[0])));
     let rules = |n| plans[&NsName::Sandbox(spec(n).id)].ruleset();
     let (one, other) = (rules(1), rules(2));
-    let turns = |rules: &Ruleset| rules.turns("vip-10-0-1-9").map(Arc::clone).expect("turns");
-    assert!(turns(&one).to().contains(&Ipv4Addr::new(10, 0, 1, 11)), "{one:?}");
+    let turns = |rules: &Ruleset| {
+        rules.turns().find(|turns| turns.name() == "vip-10-0-1-9").map(Arc::clone).expect("turns")
+    };
+    assert!(turns(&one).turns().contains(&Ipv4Addr::new(10, 0, 1, 11)), "{one:?}");
     assert!(Arc::ptr_eq(&turns(&one), &turns(&other)));
 }
 
@@ -395,7 +430,7 @@ fn only_nodes_of_the_swarm_may_send_into_overlays() {
         world.running.remote_peers.insert(("ingressingress".into(), endpoint.into()), record);
     }
     let three = host(&world);
-    let Some(Change::Script(change)) = change(&three, &alone) else { panic!("a change") };
+    let Some(Change::Parts(change)) = change(&three, &alone) else { panic!("a change") };
     assert!(change.contains("tunnel-peers ip saddr { 192.0.2.2, 192.0.2.3 } accept"), "{change}");
     assert!(!change.contains("skep tunnel "), "the counter begins anew: {change}");
     world.running.cluster = None;

@@ -237,10 +237,16 @@ impl<'a> Evaluation<'a, '_> {
                 Some("inc") => Manner::InTurn,
                 _ => Manner::ByChance,
             };
-            let to = pairs(map.get("data"))
-                .into_iter()
-                .filter_map(|(_, value)| destination(&literal(value), port))
-                .collect();
+            let data = self.data(map, &at.chain.table);
+            let count = generator.get("mod").and_then(Value::as_u64).unwrap_or(u64::MAX);
+            // Of places that no turn comes to something may be left.
+            let turns = pairs(data).into_iter().filter(|(place, _)| match literal(place) {
+                Val::Number(place) => place < count,
+                _ => true,
+            });
+            let to: Vec<_> =
+                turns.filter_map(|(_, value)| destination(&literal(value), port)).collect();
+            let manner = if to.len() == 1 { Manner::Fixed } else { manner };
             return Flow::End(Ruling::Translate { to, manner, by: at });
         }
         let found = match address.get("map") {
@@ -381,20 +387,22 @@ impl<'a> Evaluation<'a, '_> {
     /// be told.
     fn look_up(&self, map: &Value, table: &Table) -> Option<Value> {
         let key = self.value(map.get("key")?);
-        let data = map.get("data")?;
-        let named;
-        let pairs = match data.as_str() {
-            Some(name) => {
-                let name = name.trim_start_matches('@').to_owned();
-                named = self.live.tables.sets.get(&(table.clone(), name))?.clone();
-                pairs(Some(&named))
-            }
-            None => pairs(Some(data)),
-        };
-        pairs
+        pairs(self.data(map, table))
             .into_iter()
             .find(|(one, _)| self.equal(&key, one, table) == Truth::Yes)
             .map(|(_, value)| value.clone())
+    }
+
+    /// What a map holds, written in a rule or named.
+    fn data<'m>(&'m self, map: &'m Value, table: &Table) -> Option<&'m Value> {
+        let data = map.get("data")?;
+        match data.as_str() {
+            Some(name) => {
+                let name = name.trim_start_matches('@').to_owned();
+                self.live.tables.sets.get(&(table.clone(), name))
+            }
+            None => Some(data),
+        }
     }
 
     /// What an expression is for this packet.
