@@ -1,9 +1,11 @@
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use skep_types::{Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, Timestamp};
 
+use crate::slots::{Slots, slots};
 use crate::{Action, Object, ObjectKey, Store};
 
 /// A store being changed on trial: later loops of one step see what earlier ones decided, and the
@@ -17,11 +19,15 @@ pub struct Draft {
     store: Store,
     touched: BTreeSet<ObjectKey>,
     now: Timestamp,
+    /// The slots that were asked for last, until a task changes: the loops look at one service after the other, several
+    /// times each, and hardly ever change something.
+    slots: RefCell<Option<(ServiceId, Arc<Slots>)>>,
 }
 
 impl Draft {
     pub fn new(base: &Store, now: Timestamp) -> Self {
-        Self { base: base.clone(), store: base.clone(), touched: BTreeSet::new(), now }
+        let (store, base, touched) = (base.clone(), base.clone(), BTreeSet::new());
+        Self { base, store, touched, now, slots: RefCell::default() }
     }
 
     /// The moment all decisions of this draft are made at.
@@ -38,14 +44,34 @@ impl Draft {
             meta.created_at = self.now;
             meta.updated_at = self.now;
         }
-        self.touched.insert(key);
+        self.touch(key);
         self.store.put(object);
     }
 
     pub fn remove(&mut self, key: impl Into<ObjectKey>) {
         let key = key.into();
         self.store.take(&key);
+        self.touch(key);
+    }
+
+    fn touch(&mut self, key: ObjectKey) {
+        if matches!(key, ObjectKey::Task(_)) {
+            *self.slots.get_mut() = None;
+        }
         self.touched.insert(key);
+    }
+
+    /// A service's slots as they are now.
+    pub(crate) fn slots(&self, id: &ServiceId) -> Arc<Slots> {
+        let mut known = self.slots.borrow_mut();
+        match &*known {
+            Some((service, slots)) if service == id => Arc::clone(slots),
+            _ => {
+                let slots = Arc::new(slots(self, id));
+                *known = Some((id.clone(), Arc::clone(&slots)));
+                slots
+            }
+        }
     }
 
     /// Changes a task; nothing happens if it is gone.

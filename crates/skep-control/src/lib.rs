@@ -28,6 +28,7 @@ pub mod list;
 mod orchestrator;
 mod rng;
 mod scheduler;
+mod slots;
 mod store;
 
 pub use draft::Draft;

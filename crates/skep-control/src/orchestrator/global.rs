@@ -4,8 +4,9 @@ use skep_types::{Node, NodeAvailability, NodeId, NodeMembership, NodeState, Serv
 
 use super::new_task::{self, running_state};
 use super::restart;
-use super::slot::{self, SlotKey, has_wanted, is_wanted, want};
+use super::slot::{has_wanted, is_wanted, want};
 use crate::scheduler::constraint;
+use crate::slots::SlotKey;
 use crate::{Draft, Rng};
 
 /// One task on every node that satisfies the constraints and takes tasks.
@@ -16,13 +17,13 @@ pub(crate) fn reconcile(draft: &mut Draft, service: &Service, rng: &mut dyn Rng)
         .filter(|node| is_home(service, node))
         .map(|node| (node.id.clone(), node.spec.availability == NodeAvailability::Active))
         .collect();
-    let mut slots = slot::slots(draft, &service.id);
+    let slots = draft.slots(&service.id);
     for (node, takes_new) in homes {
         let key = SlotKey::Node(node);
-        let slot = slots.remove(&key).unwrap_or_default();
-        if has_wanted(&slot) {
-            restart::tend(draft, service, &key, &slot, rng);
-        } else if takes_new && restart::should_restart(service, &slot) {
+        let slot = slots.get(&key).map_or(&[][..], Vec::as_slice);
+        if has_wanted(slot) {
+            restart::tend(draft, service, &key, slot, rng);
+        } else if takes_new && restart::should_restart(service, slot) {
             new_task::create(draft, service, &key, running_state(service), rng);
         }
     }

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use skep_types::{NodeAvailability, NodeId, ReplicatedJob, Service, Task, TaskState};
 
 use super::global::{end_on_lost_nodes, is_home};
-use super::slot::{self, SlotKey, has_wanted, want};
+use super::slot::{has_wanted, want};
 use super::{new_task, restart};
+use crate::slots::SlotKey;
 use crate::{Draft, Rng};
 
 /// So many tasks that complete, so many at a time.
@@ -15,10 +16,10 @@ pub(crate) fn reconcile_replicated(
     rng: &mut dyn Rng,
 ) {
     remove_old_runs(draft, service);
-    for (key, slot) in slot::slots(draft, &service.id) {
-        restart::tend(draft, service, &key, &slot, rng);
+    for (key, slot) in &*draft.slots(&service.id) {
+        restart::tend(draft, service, key, slot, rng);
     }
-    let slots = slot::slots(draft, &service.id);
+    let slots = draft.slots(&service.id);
     let completed = slots.values().filter(|slot| is_complete(slot)).count();
     let active = slots.values().filter(|slot| !is_complete(slot) && has_wanted(slot)).count();
     let given_up = slots.len() - completed - active;
@@ -41,16 +42,16 @@ pub(crate) fn reconcile_global(draft: &mut Draft, service: &Service, rng: &mut d
         .filter(|node| is_home(service, node))
         .map(|node| (node.id.clone(), node.spec.availability == NodeAvailability::Active))
         .collect();
-    let mut slots = slot::slots(draft, &service.id);
+    let slots = draft.slots(&service.id);
     for (node, takes_new) in homes {
         let key = SlotKey::Node(node);
-        let slot = slots.remove(&key).unwrap_or_default();
-        if is_complete(&slot) {
+        let slot = slots.get(&key).map_or(&[][..], Vec::as_slice);
+        if is_complete(slot) {
             continue;
         }
-        if has_wanted(&slot) {
-            restart::tend(draft, service, &key, &slot, rng);
-        } else if takes_new && restart::should_restart(service, &slot) {
+        if has_wanted(slot) {
+            restart::tend(draft, service, &key, slot, rng);
+        } else if takes_new && restart::should_restart(service, slot) {
             new_task::create(draft, service, &key, TaskState::Complete, rng);
         }
     }

@@ -1,7 +1,7 @@
 use skep_types::{Service, ServiceMode, Task, TaskSpec, TaskState};
 
-use super::slot::SlotKey;
 use crate::admission::networks_of;
+use crate::slots::SlotKey;
 use crate::{Draft, Rng, new_id};
 
 /// The spec that tasks of a service get: its template, with networks from wherever they are given.

@@ -1,6 +1,5 @@
 use skep_types::{ServiceId, TaskState};
 
-use super::slot;
 use crate::Draft;
 
 const DEFAULT_HISTORY: i64 = 5;
@@ -14,7 +13,7 @@ pub(crate) fn trim_history(draft: &mut Draft, id: &ServiceId) {
         .cluster()
         .and_then(|cluster| cluster.spec.orchestration.task_history_retention_limit)
         .unwrap_or(DEFAULT_HISTORY);
-    for slot in slot::slots(draft, id).into_values() {
+    for slot in draft.slots(id).values() {
         let policy = slot.last().and_then(|newest| newest.spec.restart_policy.as_ref());
         let attempts = policy.and_then(|policy| policy.max_attempts).filter(|max| *max > 0);
         let keep = match (usize::try_from(limit), attempts) {
@@ -23,7 +22,7 @@ pub(crate) fn trim_history(draft: &mut Draft, id: &ServiceId) {
             (Ok(limit), None) => limit,
         };
         let mut surplus = slot.len().saturating_sub(keep);
-        for task in &slot {
+        for task in slot {
             let unwanted = task.desired_state >= TaskState::Shutdown;
             let never_placed = task.status.state < TaskState::Assigned;
             let ended = task.status.state.is_terminal();

@@ -4,15 +4,16 @@ use skep_types::{NodeId, Service, TaskState};
 
 use super::new_task;
 use super::restart;
-use super::slot::{self, Slot, SlotKey, has_wanted, is_wanted, want};
+use super::slot::{has_wanted, is_wanted, want};
+use crate::slots::{Slot, SlotKey};
 use crate::{Draft, Rng};
 
 /// As many slots as replicas, each with a task, unless its restart policy has given the slot up.
 pub(crate) fn reconcile(draft: &mut Draft, service: &Service, replicas: u64, rng: &mut dyn Rng) {
-    for (key, slot) in slot::slots(draft, &service.id) {
-        restart::tend(draft, service, &key, &slot, rng);
+    for (key, slot) in &*draft.slots(&service.id) {
+        restart::tend(draft, service, key, slot, rng);
     }
-    let slots = slot::slots(draft, &service.id);
+    let slots = draft.slots(&service.id);
     let occupied: BTreeMap<&SlotKey, &Slot> = slots
         .iter()
         .filter(|(_, slot)| has_wanted(slot) || !restart::should_restart(service, slot))
@@ -37,9 +38,9 @@ pub(crate) fn reconcile(draft: &mut Draft, service: &Service, replicas: u64, rng
 
 /// History of slots that are not part of the service any more.
 fn remove_dead_slots(draft: &mut Draft, service: &Service) {
-    let dead = slot::slots(draft, &service.id)
-        .into_values()
-        .filter(|slot| !has_wanted(slot) && restart::should_restart(service, slot));
+    let slots = draft.slots(&service.id);
+    let dead =
+        slots.values().filter(|slot| !has_wanted(slot) && restart::should_restart(service, slot));
     for task in dead.flatten() {
         want(draft, &task.id, TaskState::Remove);
     }

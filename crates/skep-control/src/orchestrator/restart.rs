@@ -12,8 +12,9 @@ use skep_types::{
 use super::Wake;
 use super::dirty::is_up_to_date;
 use super::new_task::{self, running_state};
-use super::slot::{self, Slot, SlotKey, age, is_wanted, want};
+use super::slot::{is_wanted, want};
 use crate::scheduler::constraint;
+use crate::slots::{Slot, SlotKey, age};
 use crate::{Draft, Rng, Store};
 
 /// A replacement starts after this time even if the old task has not stopped.
@@ -25,7 +26,7 @@ pub(crate) fn tend(
     draft: &mut Draft,
     service: &Service,
     key: &SlotKey,
-    slot: &Slot,
+    slot: &[Arc<Task>],
     rng: &mut dyn Rng,
 ) {
     let Some(newest) = slot.last() else { return };
@@ -96,18 +97,10 @@ pub(crate) fn observed_at(task: &Task) -> Timestamp {
 /// Starts replacements (desired READY) whose delay is over and whose predecessors are gone.
 pub(crate) fn start_waiting(draft: &mut Draft, id: &ServiceId, wake: &mut Wake) {
     let Some(service) = draft.service(id).cloned() else { return };
-    let waiting: Vec<Arc<Task>> = draft
-        .tasks_of_service(id)
-        .filter(|task| task.desired_state == TaskState::Ready)
-        .cloned()
-        .collect();
-    if waiting.is_empty() {
-        return;
-    }
-    let slots = slot::slots(draft, id);
-    for task in waiting {
-        let Some(slot) = slots.get(&SlotKey::of(&task)) else { continue };
-        let start = earliest_start(draft, &task, slot);
+    let slots = draft.slots(id);
+    let tasks = slots.values().flat_map(|slot| slot.iter().map(move |task| (task, slot)));
+    for (task, slot) in tasks.filter(|(task, _)| task.desired_state == TaskState::Ready) {
+        let start = earliest_start(draft, task, slot);
         if start <= draft.now() {
             draft.task_mut(&task.id, |task| task.desired_state = running_state(&service));
         } else {

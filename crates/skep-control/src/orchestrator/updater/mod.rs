@@ -16,9 +16,10 @@ use skep_types::{
 use super::Wake;
 use super::new_task::{self, running_state};
 use super::restart::observed_at;
-use super::slot::{self, Slot, SlotKey, want};
+use super::slot::want;
+use crate::slots::{Slot, SlotKey};
 use crate::{Draft, Rng};
-use progress::{Progress, look};
+use progress::{Progress, look, needs_update};
 use status::{begin, complete, is_rollback, started_at, stop};
 
 /// What is noted about one run of an update or rollback.
@@ -51,13 +52,13 @@ impl Updater {
             self.forget(id);
             return;
         }
-        let slots = slot::slots(draft, id);
-        let mut progress = look(draft, &service, &slots, started_at(&service));
+        let slots = draft.slots(id);
         let active = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
-        if !active && !progress.iter().any(|slot| slot.needs_update) {
+        if !active && !slots.values().any(|slot| needs_update(draft, &service, slot)) {
             self.forget(id);
             return;
         }
+        let mut progress = look(draft, &service, &slots, started_at(&service));
         if !active || started_at(&service).is_none() {
             begin(draft, id, state);
             progress.iter_mut().for_each(|slot| slot.part_of_run = false);
@@ -174,7 +175,7 @@ impl UpdateRun {
         monitor: Nanos,
         wake: &mut Wake,
     ) -> bool {
-        let slots = slot::slots(draft, &service.id);
+        let slots = draft.slots(&service.id);
         let progress = look(draft, service, &slots, Some(self.started_at));
         let left = progress.iter().any(|slot| {
             let attempted = self.attempted.contains_key(&slot.key);

@@ -7,7 +7,8 @@ use super::status::is_rollback;
 use crate::Store;
 use crate::orchestrator::dirty::is_up_to_date;
 use crate::orchestrator::restart::should_restart;
-use crate::orchestrator::slot::{Slot, SlotKey, is_wanted};
+use crate::orchestrator::slot::is_wanted;
+use crate::slots::{Slot, SlotKey};
 
 /// A slot as an update sees it.
 pub(super) struct Progress {
@@ -19,6 +20,16 @@ pub(super) struct Progress {
     pub needs_update: bool,
     /// Touched since the run began.
     pub part_of_run: bool,
+}
+
+/// Whether a slot has tasks of an old spec, or was given up with one.
+pub(super) fn needs_update(store: &Store, service: &Service, slot: &Slot) -> bool {
+    let outdated = |task: &Arc<Task>| !is_up_to_date(store, service, task);
+    if slot.iter().any(|task| is_wanted(task)) {
+        return slot.iter().filter(|task| is_wanted(task)).any(outdated);
+    }
+    // A rollback leaves alone what had ended under the spec it goes back to.
+    !should_restart(service, slot) && !is_rollback(service) && slot.last().is_some_and(outdated)
 }
 
 pub(super) fn look(
@@ -34,13 +45,9 @@ pub(super) fn look(
             .filter(|task| is_wanted(task))
             .cloned()
             .partition(|task| is_up_to_date(store, service, task));
-        let given_up = new.is_empty() && old.is_empty() && !should_restart(service, slot);
-        let outdated = || slot.last().is_some_and(|task| !is_up_to_date(store, service, task));
-        // A rollback leaves alone what had ended under the spec it goes back to.
-        let rolling_back = is_rollback(service);
         list.push(Progress {
             key: key.clone(),
-            needs_update: !old.is_empty() || (given_up && !rolling_back && outdated()),
+            needs_update: needs_update(store, service, slot),
             part_of_run: started.is_some_and(|started| {
                 slot.iter().any(|task| {
                     task.meta.created_at >= started && task.spec_version == service.spec_version
