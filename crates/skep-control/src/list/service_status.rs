@@ -30,10 +30,10 @@ pub fn service_status(store: &Store, service: &Service) -> ServiceStatus {
             status.completed_tasks += u64::from(task.status.state == TaskState::Complete);
         }
         status.running_tasks += u64::from(is_running(store, task));
-        wanted += u64::from(
-            matches!(task.desired_state, TaskState::Running | TaskState::Complete)
-                || (task.desired_state == TaskState::Ready && !task.status.state.is_terminal()),
-        );
+        wanted += u64::from(matches!(
+            task.desired_state,
+            TaskState::Ready | TaskState::Running | TaskState::Complete
+        ));
     }
     status.desired_tasks = match service.spec.mode {
         ServiceMode::Replicated(mode) => mode.replicas.unwrap_or(1),

@@ -1,6 +1,9 @@
 //! Restart policies. Everything is worked out from the tasks themselves, so that a new leader goes on
 //! where the old one stopped: a replacement waits with desired state READY, its creation starts its
 //! delay, and the attempts are the tasks kept in the slot.
+//!
+//! One that fails while it waits keeps desired state READY until its delay is over, and only then gets a
+//! successor, with a delay of its own. So whatever is refused at once is tried once a delay.
 
 use std::sync::Arc;
 
@@ -31,15 +34,23 @@ pub(crate) fn tend(
 ) {
     let Some(newest) = slot.last() else { return };
     for task in slot.iter().filter(|task| is_wanted(task)) {
-        let done =
-            task.desired_state == TaskState::Complete && task.status.state == TaskState::Complete;
-        if done || !(task.status.state.is_terminal() || must_move(draft, service, task)) {
+        if !(has_failed(task) || must_move(draft, service, task)) {
             continue;
         }
         want(draft, &task.id, TaskState::Shutdown);
         if task.id == newest.id && should_restart(service, slot) {
             new_task::create(draft, service, key, TaskState::Ready, rng);
         }
+    }
+}
+
+/// Whether the task has come to an end that it was not meant to, and its time to be replaced has come.
+fn has_failed(task: &Task) -> bool {
+    match task.desired_state {
+        // Its delay still runs: `start_waiting` ends it.
+        TaskState::Ready => false,
+        TaskState::Complete if task.status.state == TaskState::Complete => false,
+        _ => task.status.state.is_terminal(),
     }
 }
 

@@ -10,6 +10,7 @@ mod jobs;
 mod networks;
 mod nodes;
 mod placement;
+mod refused;
 mod restart;
 mod scale;
 mod secrets;
