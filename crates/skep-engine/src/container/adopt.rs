@@ -221,15 +221,13 @@ impl Engine {
 
     /// What has become of a container. `None` when it did not run, whose remains are cleared away.
     async fn find_out(&self, c: &Arc<Container>) -> Option<Found> {
-        let found = self.ask_shim(c).await;
+        let found = match self.ask_shim(c).await {
+            // The record says more than a shim that was only made.
+            Found::Unstarted if c.phase().is_running() => Found::Ended(None, unseen_end()),
+            found => found,
+        };
+        self.make_up_for(c, &found).await;
         if c.phase().is_running() {
-            return Some(match found {
-                // The record says more than a shim that was only made.
-                Found::Unstarted => Found::Ended(None, unseen_end()),
-                found => found,
-            });
-        }
-        if self.note_unrecorded(c, &found).await {
             return Some(found);
         }
         // A crash in the middle of a start: the shim may be there, the record knows nothing of it.
@@ -237,43 +235,62 @@ impl Engine {
         None
     }
 
-    /// Notes a start that did not reach the record, because the disk was full or the daemon was killed: what
-    /// runs was started, and goes on. `false` where nothing says that there was one.
-    async fn note_unrecorded(&self, c: &Arc<Container>, found: &Found) -> bool {
-        let known = c.read(|r| r.state.finished_at);
-        let (phase, pid, started_at) = match (c.phase(), found) {
-            (Phase::Removing | Phase::Dead, _) => return false,
-            (_, Found::Alive(found)) if found.status == Status::Paused => {
-                (Phase::Paused, found.pid, found.started_at)
+    /// Makes up for what did not reach the record, because the disk was full or the daemon was killed: what
+    /// runs was started, and goes on. What the shim and the network say of it is newer than any record, which
+    /// may be that of an earlier run.
+    async fn make_up_for(&self, c: &Arc<Container>, found: &Found) {
+        let known = c.read(|r| r.state.clone());
+        let recorded = known.phase.is_running();
+        let mut state = known.clone();
+        match found {
+            _ if matches!(known.phase, Phase::Removing | Phase::Dead) => return,
+            Found::Alive(found) => {
+                state.phase = match found.status {
+                    Status::Paused => Phase::Paused,
+                    _ => Phase::Running,
+                };
+                state.pid = found.pid.unwrap_or(0);
+                let recorded = known.started_at.filter(|_| recorded);
+                state.started_at = found.started_at.or(recorded).or_else(|| Some(util::now()));
             }
-            (_, Found::Alive(found)) => (Phase::Running, found.pid, found.started_at),
-            (_, Found::Unreached(_)) => (Phase::Running, None, None),
+            Found::Unreached(_) => {
+                state.pid = c.recorded_pid().unwrap_or(0);
+                if !recorded {
+                    state.phase = Phase::Running;
+                    state.started_at = Some(util::now());
+                }
+            }
             // Not one that the record has seen, and whose remains could not be removed.
-            (_, Found::Ended(Some(_), exit)) if known.is_none_or(|at| exit.finished_at > at) => {
-                (Phase::Running, None, None)
+            Found::Ended(Some(_), exit)
+                if !recorded && known.finished_at.is_none_or(|at| exit.finished_at > at) =>
+            {
+                state.phase = Phase::Running;
+                state.started_at = Some(util::now());
             }
-            _ => return false,
-        };
+            Found::Ended(..) | Found::Unstarted => return,
+        }
+        if let Some((sandbox, _)) = self.inner.net.sandbox_of(&c.id) {
+            state.sandbox = Some(sandbox.to_string());
+        }
+        if !recorded || state.started_at != known.started_at {
+            state.error.clear();
+            (state.exit_code, state.oom_killed) = (0, false);
+        }
+        if state == known {
+            return;
+        }
         tracing::info!(
             container = c.id,
             name = c.name(),
-            from = c.phase().as_str(),
-            to = phase.as_str(),
-            "a container was started without a record of it"
+            from = known.phase.as_str(),
+            to = state.phase.as_str(),
+            "a container runs of which its record says something else"
         );
-        let sandbox = self.inner.net.sandbox_of(&c.id).map(|(id, _)| id);
-        c.change(|r| {
-            r.state.phase = phase;
-            r.state.pid = pid.unwrap_or(0);
-            r.state.started_at = Some(started_at.unwrap_or_else(util::now));
-            r.state.error.clear();
-            r.state.sandbox = sandbox.map(|id| id.to_string());
-        });
+        c.change(|r| r.state = state);
         for volume in c.read(Record::volumes) {
             self.inner.volumes.adopt(&volume, &c.id, true);
         }
         c.save_or_warn().await;
-        true
     }
 
     /// Tells the network room which sandboxes live on; all others go.

@@ -13,6 +13,7 @@ use skep_container::{ConnectError, ControlError, ExitStatus, Handle, ShimProcess
 use time::OffsetDateTime;
 
 use super::cell::Container;
+use super::root;
 use super::spec;
 use super::watch::{HealthStatus, Phase};
 use crate::engine::Engine;
@@ -78,6 +79,15 @@ pub(super) fn unseen_end() -> ExitStatus {
     ExitStatus { code: UNKNOWN_END, signal: None, oom_killed: false, finished_at: util::now() }
 }
 
+impl Container {
+    /// The process that its record names, if that is the container's: the record may be one of an earlier run.
+    /// Where processes cannot be looked at, it is believed.
+    pub(super) fn recorded_pid(&self) -> Option<i32> {
+        let pid = self.read(|r| r.state.pid);
+        (pid > 0 && root::is_process(&self.id, pid).unwrap_or(true)).then_some(pid)
+    }
+}
+
 impl Engine {
     /// What has become of a container, as its shim says. What is in memory of it is not changed.
     pub(super) async fn ask_shim(&self, c: &Arc<Container>) -> Found {
@@ -100,13 +110,12 @@ impl Engine {
                 return Found::Ended(Some(Box::new(handle)), unseen_end());
             }
             Err(_) | Ok(Err(_)) => {
-                let (phase, pid, started_at) =
-                    c.read(|r| (r.state.phase, r.state.pid, r.state.started_at));
+                let (phase, started_at) = c.read(|r| (r.state.phase, r.state.started_at));
                 let status = if phase == Phase::Paused { Status::Paused } else { Status::Running };
                 return Found::Alive(Box::new(Alive {
                     handle,
                     status,
-                    pid: Some(pid),
+                    pid: c.recorded_pid(),
                     started_at,
                 }));
             }

@@ -73,7 +73,7 @@ pub struct Record {
 }
 
 /// What has become of it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Where in its life it is.
     pub phase: Phase,

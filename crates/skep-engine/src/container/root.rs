@@ -116,7 +116,7 @@ pub fn process_root(id: &str, pid: i32) -> Result<Option<OwnedFd>> {
 
 /// Whether the process of this number is in the container. Asked after something was done by the number, the
 /// answer holds for that, too: a container keeps its first process until its end.
-fn is_process(id: &str, pid: i32) -> Result<bool> {
+pub(super) fn is_process(id: &str, pid: i32) -> Result<bool> {
     process_root(id, pid).map(|root| root.is_some())
 }
 

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use bollard_stubs::models::{
-    ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use skep_engine::{Engine, EngineConfig};
 
@@ -29,6 +29,7 @@ fn daemon(words: &[std::ffi::OsString]) -> ExitCode {
         let mut config = EngineConfig::new(&words[0], &words[1], own);
         config.cgroup_parent = words[2].to_string_lossy().into_owned();
         let engine = Engine::start(config).await.expect("start");
+        let port = PortBinding { host_ip: None, host_port: Some("9000".into()) };
         let body = ContainerCreateBody {
             image: Some("box".into()),
             cmd: Some(
@@ -41,6 +42,7 @@ fn daemon(words: &[std::ffi::OsString]) -> ExitCode {
                     name: Some(RestartPolicyNameEnum::ALWAYS),
                     maximum_retry_count: None,
                 }),
+                port_bindings: Some([("80/tcp".to_owned(), Some(vec![port]))].into()),
                 ..HostConfig::default()
             }),
             labels: Some([("of".to_owned(), "a task".to_owned())].into()),

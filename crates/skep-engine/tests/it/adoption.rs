@@ -399,20 +399,41 @@ fn a_start_that_did_not_reach_the_record_is_no_reason_to_end_a_container() {
     on_a_host(name, |host: Host| async move {
         killed_daemon(&host).await;
         let (id, pid) = recorded_pid(&host);
-        // As it was when the disk was full.
+        // As it was when the disk was full: the record is of before the start, or of the run before it.
         let file = host.dir.path().join("data/containers").join(&id).join("config.json");
-        let mut record: serde_json::Value =
+        let whole: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        record["state"] = serde_json::json!({ "phase": "created", "pid": 0, "exit_code": 0 });
-        std::fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
-        let engine = Engine::start(host.config()).await.expect("start");
-        let c = engine.container_inspect("survivor", false).await.unwrap();
-        let state = c.state.unwrap();
-        assert_eq!((state.running, state.pid), (Some(true), Some(pid)));
-        assert!(lives(pid));
-        let settings = c.network_settings.unwrap();
-        assert_eq!(settings.networks.unwrap()["bridge"].ip_address.as_deref(), Some("172.17.0.2"));
-        assert_eq!(recorded_pid(&host).1, pid);
+        let (begun, at) = (&whole["state"]["started_at"], "2020-01-01T00:00:00Z");
+        let created = serde_json::json!({ "phase": "created", "pid": 0, "exit_code": 0 });
+        let earlier = serde_json::json!({
+            "phase": "running", "pid": 1, "exit_code": 0, "started_at": at, "sandbox": "earlier",
+        });
+        let exited = serde_json::json!({
+            "phase": "exited", "pid": 0, "exit_code": 7, "started_at": at, "finished_at": at,
+        });
+        for stale in [created, earlier, exited] {
+            let mut record = whole.clone();
+            record["state"] = stale.clone();
+            std::fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
+            let engine = next_engine(&host).await;
+            let c = engine.container_inspect("survivor", false).await.unwrap();
+            let state = c.state.unwrap();
+            assert_eq!((state.running, state.pid), (Some(true), Some(pid)), "{stale}");
+            assert_eq!(state.exit_code, Some(0), "{stale}");
+            assert!(lives(pid));
+            let networks = c.network_settings.unwrap().networks.unwrap();
+            assert_eq!(networks["bridge"].ip_address.as_deref(), Some("172.17.0.2"), "{stale}");
+            let list = engine.container_list(ListOptions::default()).await.unwrap();
+            let ports = list[0].ports.clone().unwrap();
+            assert_eq!(ports.first().and_then(|p| p.public_port), Some(9000), "{stale}");
+            let noted: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            assert_eq!(noted["state"]["pid"], pid, "{stale}");
+            assert_eq!(noted["state"]["sandbox"], whole["state"]["sandbox"], "{stale}");
+            assert_eq!(noted["state"]["started_at"], *begun, "{stale}");
+            engine.shutdown().await;
+        }
+        let engine = next_engine(&host).await;
         let now = skep_engine::StopOptions { timeout: Some(0), signal: None };
         engine.container_stop("survivor", now).await.unwrap();
         assert!(!lives(pid));

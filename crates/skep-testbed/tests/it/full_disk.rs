@@ -91,6 +91,7 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
     for name in ["one", "two"] {
         one.docker(&format!("run -d --name {name} busybox sleep 600"))?;
     }
+    one.docker("run -d --name served -p 9000:80 busybox httpd -f -h /etc")?;
     one.docker("tag busybox spare")?;
     one.docker("service create -d --name web busybox sleep 600")?;
     one.converged("web", "1/1")?;
@@ -115,7 +116,11 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
     let new: Vec<&str> = said.lines().skip(lines).collect();
     ensure!(new.len() < 60, "{} lines: {new:#?}", new.len());
     one.docker("rmi spare")?;
+    // What is started now no record says, and the next daemon knows it all the same.
+    one.docker("restart -t 0 served")?;
     one = the_rest_works(one, "one")?;
+    ensure!(one.docker("port served 80/tcp")?.contains(":9000"), "its port is not known");
+    sh(&one, "curl -sf -m 5 http://127.0.0.1:9000/hosts")?;
     sh(&one, "rm -r /var/lib/skep/ballast")?;
     all_writes_work(&one, "again")?;
 
@@ -131,7 +136,7 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
 
     // Read-only, which the kernel makes it only when nobody writes.
     one.docker("service rm web")?;
-    one.docker("rm -f kept again inodes")?;
+    one.docker("rm -f kept served again inodes")?;
     one.prints("docker ps -aq | wc -l", "0")?;
     let One { daemon, host, bed } = one;
     daemon.stop()?;
