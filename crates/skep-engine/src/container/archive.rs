@@ -65,16 +65,18 @@ impl Engine {
         let c = self.inner.containers.find(container)?;
         let (this, path, container, owner) =
             (self.clone(), path.to_owned(), container.to_owned(), c.clone());
-        let (stat, place, found) = util::blocking(move || {
+        let (stat, place, found, empty) = util::blocking(move || {
             let record = owner.record();
             let place = root::locate(&this, &owner, &record, &path)?;
             let found =
                 find(&place, &path).map_err(|e| root::lookup_error(e, &path, &container))?;
-            Ok::<_, EngineError>((path_stat(&found, &path)?, place, found))
+            let empty = place.devices(&record).map_err(EngineError::file("look into", "/dev"))?;
+            Ok::<_, EngineError>((path_stat(&found, &path)?, place, found, empty))
         })
         .await?;
         let output = stream::written(move |writer| {
-            let packed = pack_found(&found, writer);
+            let options = PackOptions { empty, ..PackOptions::default() };
+            let packed = pack_found(&found, writer, &options);
             drop(place);
             packed
         });
@@ -162,9 +164,8 @@ fn find(place: &Place, given: &str) -> io::Result<Found> {
 }
 
 /// Writes what was found as a tar, under its own name.
-fn pack_found(found: &Found, writer: &mut dyn io::Write) -> io::Result<()> {
-    let name = Path::new(&found.name);
-    pack_entry(found.parent.as_fd(), &found.entry, name, writer, &PackOptions::default())
+fn pack_found(found: &Found, writer: &mut dyn io::Write, options: &PackOptions) -> io::Result<()> {
+    pack_entry(found.parent.as_fd(), &found.entry, Path::new(&found.name), writer, options)
 }
 
 fn unpack_error(error: UnpackError) -> EngineError {
@@ -258,7 +259,7 @@ mod tests {
     fn pack(root: &Path, path: &str) -> Vec<String> {
         let found = find(&place(root, path), path).unwrap();
         let mut bytes = Vec::new();
-        pack_found(&found, &mut bytes).unwrap();
+        pack_found(&found, &mut bytes, &PackOptions::default()).unwrap();
         let mut archive = ::tar::Archive::new(Cursor::new(bytes));
         let mut names: Vec<String> = archive
             .entries()
@@ -401,7 +402,7 @@ mod tests {
                 if let Ok(found) = found {
                     let mut bytes = Vec::new();
                     // It may have vanished again.
-                    if pack_found(&found, &mut bytes).is_ok() {
+                    if pack_found(&found, &mut bytes, &PackOptions::default()).is_ok() {
                         assert!(!bytes.windows(4).any(|w| w == b"host"));
                     }
                 }

@@ -65,6 +65,32 @@ impl Place {
         open_beneath(&self.root, Path::new(path), flags, Beneath::AsRoot)
     }
 
+    /// The file system at `/dev`, if that is one that the runtime has made: its nodes are the host's. Its user's
+    /// own is a mount like others.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn devices(&self, record: &Record) -> io::Result<Vec<u64>> {
+        let mounts = record.mounts.iter().map(|m| m.destination.as_str());
+        let tmpfs = record.host_config.tmpfs.iter().flat_map(|all| all.keys().map(String::as_str));
+        if mounts.chain(tmpfs).any(|at| super::merge::clean(at) == "/dev") {
+            return Ok(Vec::new());
+        }
+        let dev = match self.open("/dev", OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(dev) => fstat(&dev)?.st_dev,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(if dev == fstat(&self.root)?.st_dev { Vec::new() } else { vec![dev] })
+    }
+
     /// The root as a path, as long as this is there.
     pub fn root_path(&self) -> PathBuf {
         fd_path(&self.root)

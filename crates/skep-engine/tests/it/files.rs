@@ -173,6 +173,20 @@ fn copies_in_and_out() {
         let (_, tar) = engine.container_archive_get("c1", "/d/.").await.unwrap();
         assert_eq!(names(&bytes(tar).await), ["d/", "d/f"]);
         assert!(engine.container_archive_stat("c1", "/etc/hosts").await.unwrap().size > 0);
+        // All of it, without what the kernel and the runtime show there.
+        let (_, tar) = engine.container_archive_get("c1", "/").await.unwrap();
+        let all = names(&bytes(tar).await);
+        for there in ["proc/", "sys/", "dev/", "data/inside", "d/f", "etc/hosts"] {
+            assert!(all.iter().any(|n| n == there), "{there}: {all:?}");
+        }
+        let below = |n: &&String| {
+            ["proc/", "sys/", "dev/"].iter().any(|d| n.len() > d.len() && n.starts_with(d))
+        };
+        assert_eq!(all.iter().find(below), None);
+        for folder in ["/proc", "/sys", "/dev"] {
+            let (_, tar) = engine.container_archive_get("c1", folder).await.unwrap();
+            assert_eq!(names(&bytes(tar).await), [format!("{}/", &folder[1..])]);
+        }
         // What is mounted there gets new content and stays mounted; other mounts are not replaced.
         put("/etc", "hosts").await.unwrap();
         assert!(put("/", "data").await.unwrap_err().report().contains("busy"));

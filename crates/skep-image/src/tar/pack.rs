@@ -1,7 +1,8 @@
 //! A tree as a tar stream.
 //!
 //! The tree may be a live container's: it is walked by descriptors that never follow symlinks, and a
-//! file that changes size while it is read is cut or filled to the size announced.
+//! file that changes size while it is read is cut or filled to the size announced. Of file systems in which the
+//! kernel shows itself (`/proc`, `/sys`) only the folder is packed that they are mounted on.
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,7 @@ use rustix::{
     },
     io::Errno,
 };
-use skep_sys::files::{Visit, Walk, open_file};
+use skep_sys::files::{Visit, Walk, is_kernels, open_file};
 
 use super::BLOCK;
 
@@ -40,6 +41,8 @@ pub struct PackOptions {
     pub prefix: Option<PathBuf>,
     /// Give everything to this user and group.
     pub owner: Option<(u32, u32)>,
+    /// Of folders on these devices (`st_dev`) the content is left out.
+    pub empty: Vec<u64>,
 }
 
 /// Writes the content of the folder `tree` as a tar stream, names sorted, ended by two zero blocks.
@@ -50,7 +53,7 @@ pub struct PackOptions {
 pub fn pack(tree: &Path, writer: &mut dyn Write, options: &PackOptions) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let root = rustix::fs::open(tree, flags, Mode::empty())?;
-    let mut packer = Packer { writer, options, links: HashMap::new() };
+    let mut packer = Packer::new(writer, options);
     if let Some(prefix) = &options.prefix {
         packer.folder_entry(root.as_fd(), prefix)?;
     }
@@ -70,15 +73,16 @@ pub fn pack_entry(
     writer: &mut dyn Write,
     options: &PackOptions,
 ) -> io::Result<()> {
-    let mut packer = Packer { writer, options, links: HashMap::new() };
+    let mut packer = Packer::new(writer, options);
     let stat = statat(dir, entry, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = openat(dir, entry, flags, Mode::empty())?;
-        packer.folder_entry(folder.as_fd(), name)?;
-        // What is in `./` is called by its own name.
-        let below = if name == Path::new(".") { PathBuf::new() } else { name.to_owned() };
-        packer.content(folder, below)?;
+        if packer.folder_entry(folder.as_fd(), name)? {
+            // What is in `./` is called by its own name.
+            let below = if name == Path::new(".") { PathBuf::new() } else { name.to_owned() };
+            packer.content(folder, below)?;
+        }
     } else {
         packer.entry(dir, entry, name, &stat)?;
     }
@@ -95,9 +99,16 @@ struct Packer<'a> {
     options: &'a PackOptions,
     /// Where files with several names were written first.
     links: HashMap<(u64, u64), PathBuf>,
+    /// Of which devices the content is packed.
+    devices: HashMap<u64, bool>,
 }
 
-impl Packer<'_> {
+impl<'a> Packer<'a> {
+    fn new(writer: &'a mut dyn Write, options: &'a PackOptions) -> Self {
+        let devices = options.empty.iter().map(|device| (*device, false)).collect();
+        Self { writer, options, links: HashMap::new(), devices }
+    }
+
     /// Everything in a folder whose name is `path`.
     fn content(&mut self, top: OwnedFd, mut path: PathBuf) -> io::Result<()> {
         let mut walk = Walk::new(top)?;
@@ -112,7 +123,9 @@ impl Packer<'_> {
                     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                         self.entry(walk.here(), &name, &child, &stat)?;
                     } else if walk.enter(&name)? {
-                        self.folder_entry(walk.here(), &child)?;
+                        if !self.folder_entry(walk.here(), &child)? {
+                            walk.skip();
+                        }
                         path = child;
                     }
                 }
@@ -169,16 +182,23 @@ impl Packer<'_> {
         }
     }
 
-    fn folder_entry(&mut self, fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    /// A folder itself. Whether its content is to be packed.
+    fn folder_entry(&mut self, fd: BorrowedFd<'_>, path: &Path) -> io::Result<bool> {
         let mut name = path.as_os_str().as_bytes().to_vec();
         name.push(b'/');
         let xattrs = Source::Open(fd).read()?;
-        let meta = Meta::new(&fstat(fd)?, self.options);
+        let stat = fstat(fd)?;
+        let meta = Meta::new(&stat, self.options);
         self.header(Path::new(OsStr::from_bytes(&name)), b'5', &meta, &[], &xattrs)?;
         if self.options.whiteouts && is_opaque(fd) {
             self.header(&path.join(OsStr::from_bytes(OPAQUE)), b'0', &meta, &[], &[])?;
         }
-        Ok(())
+        if let Some(packed) = self.devices.get(&stat.st_dev) {
+            return Ok(*packed);
+        }
+        let packed = !is_kernels(fd)?;
+        self.devices.insert(stat.st_dev, packed);
+        Ok(packed)
     }
 
     fn file(

@@ -86,6 +86,13 @@ impl Walk {
         Ok(true)
     }
 
+    /// Gives nothing more of the present folder.
+    pub fn skip(&mut self) {
+        if let Some(names) = self.names.last_mut() {
+            *names = Vec::new().into_iter();
+        }
+    }
+
     /// The present folder.
     pub fn here(&self) -> BorrowedFd<'_> {
         self.way.here()
