@@ -141,7 +141,7 @@ impl Manager {
         let tasks = vec![
             tokio::spawn(leader::supervise(shared.clone(), raft_id)),
             tokio::spawn(serve(shared.clone(), incoming, api)),
-            tokio::spawn(keep_short(shared.clone())),
+            tokio::spawn(keep_short(shared.clone(), node.appended_bytes())),
             tokio::spawn(keep_locked(shared.clone(), node, config.certificates)),
         ];
         let manager = Self { shared, raft_id, log_closed, unlock_key, api_ended, tasks };

@@ -3,6 +3,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -74,6 +75,7 @@ struct Inner {
     db: Database,
     sealer: Arc<Sealer>,
     recent: Mutex<VecDeque<Entry>>,
+    appended: Arc<AtomicU64>,
     /// Last field, so that it is dropped after the database: watchers then know the file is closed.
     closed: watch::Sender<()>,
 }
@@ -112,7 +114,8 @@ impl LogStore {
         }
         let recent = Mutex::new(VecDeque::with_capacity(RECENT));
         let closed = watch::Sender::new(());
-        let inner = Inner { path: path.to_owned(), db, sealer, recent, closed };
+        let appended = Arc::default();
+        let inner = Inner { path: path.to_owned(), db, sealer, recent, appended, closed };
         match inner.get_meta::<u32>(FORMAT)? {
             Some(format) if format > NEWEST => {
                 return Err(LogError::Newer { path: path.to_owned(), format });
@@ -134,6 +137,11 @@ impl LogStore {
         })()
         .map_err(self.inner.db_error("read"))?;
         Ok(!first && self.inner.get_meta::<layout::Vote>(VOTE)?.is_none())
+    }
+
+    /// Bytes of entries appended since the file was opened.
+    pub fn appended_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.inner.appended)
     }
 
     /// Ends (its sender is gone) once the file is closed.
@@ -224,7 +232,10 @@ impl Inner {
                 log.insert(index, bytes.as_slice())?;
             }
             Ok(())
-        })
+        })?;
+        let bytes: usize = sealed.iter().map(|(_, bytes)| bytes.len()).sum();
+        self.appended.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn read(&self, range: (Bound<u64>, Bound<u64>)) -> Result<Vec<Entry>, LogError> {

@@ -3,6 +3,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use openraft::storage::RaftLogStorage;
 use openraft::{Config, EntryPayload, Membership, SnapshotPolicy};
@@ -79,6 +80,7 @@ pub(crate) struct RaftNode {
     /// Touched when autolock or the unlock key changes.
     keys: KeyFile,
     log_closed: watch::Receiver<()>,
+    appended_bytes: Arc<AtomicU64>,
 }
 
 /// How a member begins.
@@ -125,10 +127,10 @@ impl RaftNode {
             ..Config::default()
         };
         let config = Arc::new(config.validate().map_err(raft_error)?);
-        let log_closed = log.closed();
+        let (log_closed, appended_bytes) = (log.closed(), log.appended_bytes());
         let raft =
             Raft::new(id, config, Network::new(transport), log, state).await.map_err(raft_error)?;
-        let node = Self { raft, cell, id, keys, log_closed };
+        let node = Self { raft, cell, id, keys, log_closed, appended_bytes };
         node.begin(begin, member).await?;
         Ok(node)
     }
@@ -159,6 +161,11 @@ impl RaftNode {
     /// Ends (its sender is gone) once the log's file is closed.
     pub fn log_closed(&self) -> watch::Receiver<()> {
         self.log_closed.clone()
+    }
+
+    /// Bytes of entries appended to the log since it was opened.
+    pub fn appended_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.appended_bytes)
     }
 
     /// Whether the data keys are sealed with this unlock key (or with none).

@@ -301,3 +301,24 @@ async fn a_member_that_lost_what_it_knew_says_so() {
     assert!(node.cell.read().secret(&"a".into()).is_some());
     stop(node).await;
 }
+
+/// What is purged is room for what comes: the file is bounded by what it once held at the same time.
+#[tokio::test]
+async fn the_file_takes_no_more_than_what_it_holds_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let name = "x".repeat(10_000);
+    let length = || std::fs::metadata(dir.path().join("log.redb")).unwrap().len();
+    let mut highest = 0;
+    for turn in 0..12 {
+        let last = turn * 100 + 99;
+        let entries = (turn * 100..=last).map(|index| entry(1, index, &[&name]));
+        log.blocking_append(entries.collect::<Vec<_>>()).await.unwrap();
+        let bytes = log.appended_bytes().load(std::sync::atomic::Ordering::Relaxed);
+        assert!(bytes / (last + 1) > 20_000, "id and name: {bytes} bytes");
+        log.purge(LogId::new(openraft::LeaderId::new(1, 1), last - 10)).await.unwrap();
+        highest = highest.max(length());
+    }
+    // 110 entries of 20 KB, out of 1200.
+    assert!(highest < 4 * 110 * 20_000, "{highest} bytes");
+}

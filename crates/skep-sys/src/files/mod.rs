@@ -33,7 +33,7 @@ pub use remove::{remove_tree, remove_tree_at};
 pub use rename::{rename, rename_new, set_aside, set_aside_odd};
 pub use replace::{Durability, remove_file, remove_leftovers, replace};
 pub use reserve::Reserve;
-pub use room::{check_room, fill_holes};
+pub use room::{Lack, check_room, fill_holes, lacks_for_file};
 pub use rustix::fs::OFlags;
 pub use size::tree_size;
 pub use walk::{Visit, Walk};

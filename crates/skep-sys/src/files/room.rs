@@ -3,27 +3,59 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+use rustix::fs::{StatVfs, StatVfsMountFlags, statfs, statvfs};
 use rustix::io::Errno;
 
 /// `EXT4_SUPER_MAGIC`.
 const EXT4_MAGIC: rustix::fs::FsWord = 0xef53;
 
-/// Asks whether the file system at `path` would take `bytes` more, as root may write them.
+/// What a file system lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// It is mounted read-only, or became so after an error.
+    ReadOnly,
+    Space,
+    /// It has no inode for another file.
+    Inodes,
+}
+
+impl From<Lack> for io::Error {
+    fn from(lack: Lack) -> Self {
+        match lack {
+            Lack::ReadOnly => Errno::ROFS.into(),
+            Lack::Space | Lack::Inodes => Errno::NOSPC.into(),
+        }
+    }
+}
+
+/// What the file system at `path` lacks for a new file of `bytes`, as root may write it.
+///
+/// # Errors
+/// Those of asking.
+pub fn lacks_for_file(path: &Path, bytes: u64) -> io::Result<Option<Lack>> {
+    let disk = statvfs(path)?;
+    // Without a fixed number of inodes (btrfs) there are said to be none at all.
+    let no_inode = disk.f_files > 0 && disk.f_ffree == 0;
+    Ok(lacks(path, &disk, bytes)?.or(no_inode.then_some(Lack::Inodes)))
+}
+
+/// Asks whether the file system at `path` would take `bytes` more in files that are there, as root may write
+/// them.
 ///
 /// # Errors
 /// `EROFS` if it is read-only, `ENOSPC` if it has less room; others of asking.
 pub fn check_room(path: &Path, bytes: u64) -> io::Result<()> {
     let disk = statvfs(path)?;
+    lacks(path, &disk, bytes)?.map_or(Ok(()), |lack| Err(lack.into()))
+}
+
+fn lacks(path: &Path, disk: &StatVfs, bytes: u64) -> io::Result<Option<Lack>> {
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Err(Errno::ROFS.into());
+        return Ok(Some(Lack::ReadOnly));
     }
     // What is kept back for root counts: that is who writes.
     let free = disk.f_bfree.saturating_sub(kept_back(statfs(path)?.f_type, disk.f_blocks));
-    if free.saturating_mul(disk.f_frsize) < bytes {
-        return Err(Errno::NOSPC.into());
-    }
-    Ok(())
+    Ok((free.saturating_mul(disk.f_frsize) < bytes).then_some(Lack::Space))
 }
 
 /// Of a file system with so many blocks, those that are free and that nobody gets: ext4 keeps one in fifty, 4096
@@ -55,6 +87,8 @@ mod tests {
         check_room(temp.path(), 1).unwrap();
         let error = check_room(temp.path(), u64::MAX).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(lacks_for_file(temp.path(), 1).unwrap(), None);
+        assert_eq!(lacks_for_file(temp.path(), u64::MAX).unwrap(), Some(Lack::Space));
         let error = check_room(Path::new("/proc/self/nowhere"), 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
