@@ -5,7 +5,7 @@
 //! that posts to 127.0.0.1 itself (its `Origin` is the page's). Command lines and SDKs send an address
 //! or `localhost`, and no origin.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, header};
 
@@ -24,29 +24,51 @@ pub(super) fn check(headers: &HeaderMap) -> Result<(), ApiError> {
     }
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = origin
-        && !origin.split_once("://").is_some_and(|(_, host)| is_local(host))
+        && !is_own(origin, host)
     {
         return Err(ApiError::forbidden(format!(
-            "refused a request of a web page from {origin:?} over a port without TLS"
+            "refused a request of a web page from {origin:?} over a port without TLS: only pages of this \
+             host (http://localhost) may send one"
         )));
     }
     Ok(())
 }
 
+/// Whether a page is this host's own: from a loopback address, `localhost` or a name in it, or from the very
+/// host that the request is for. Any other host has an address, and may have a name, that means it and not us.
+fn is_own(origin: &str, host: Option<&str>) -> bool {
+    let Some(("http" | "https", page)) = origin.split_once("://") else { return false };
+    let page = name(page);
+    match page.parse::<IpAddr>() {
+        Ok(address) if address.to_canonical().is_loopback() => return true,
+        Err(_) if page == "localhost" || page.ends_with(".localhost") => return true,
+        _ => {}
+    }
+    !page.is_empty() && host.is_some_and(|host| name(host) == page)
+}
+
 /// Whether nobody outside can decide what this host (with or without a port) means: an address,
 /// `localhost` and names in it, and single words, which the public name service does not have.
 fn is_local(host: &str) -> bool {
-    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address.parse::<Ipv6Addr>().is_ok();
+    let name = name(host);
+    name.parse::<IpAddr>().is_ok()
+        || name.ends_with(".localhost")
+        || name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// A host without its port, in lower case, an IPv6 address without brackets. `?` if it is none.
+fn name(host: &str) -> String {
+    if let Some(rest) = host.strip_prefix('[') {
+        return match rest.split_once(']') {
+            Some((address, _)) if address.contains(':') => address.to_ascii_lowercase(),
+            _ => "?".to_owned(),
+        };
     }
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    name.parse::<IpAddr>().is_ok()
-        || name.ends_with(".localhost")
-        || name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -84,9 +106,36 @@ mod tests {
         check(&headers(&[])).unwrap();
         check(&headers(std::slice::from_ref(&host))).unwrap();
         check(&headers(&[host.clone(), (header::ORIGIN, "http://localhost:8080")])).unwrap();
-        for origin in ["null", "https://evil.example", "file://evil.example"] {
-            let refused = check(&headers(&[host.clone(), (header::ORIGIN, origin)])).unwrap_err();
-            assert_eq!(refused.status, http::StatusCode::FORBIDDEN, "{origin}");
+        for (host, origin, own) in [
+            ("127.0.0.1:2375", "http://localhost", true),
+            ("127.0.0.1:2375", "https://LOCALHOST:8443", true),
+            ("localhost:2375", "http://ui.localhost:3000", true),
+            ("localhost:2375", "http://127.0.0.1:2375", true),
+            ("localhost:2375", "http://127.8.8.8", true),
+            ("localhost:2375", "http://[::1]:8080", true),
+            ("docker:2375", "http://docker:8080", true),
+            ("192.0.2.1:2375", "http://192.0.2.1", true),
+            ("[2001:db8::1]:2375", "http://[2001:db8::1]", true),
+            ("127.0.0.1:2375", "null", false),
+            ("127.0.0.1:2375", "", false),
+            ("127.0.0.1:2375", "http://", false),
+            ("", "http://", false),
+            ("127.0.0.1:2375", "http://198.51.100.7", false),
+            ("127.0.0.1:2375", "http://[2001:db8::1]:2375", false),
+            ("127.0.0.1:2375", "http://evil", false),
+            ("docker:2375", "http://evil:2375", false),
+            ("127.0.0.1:2375", "https://evil.example", false),
+            ("127.0.0.1:2375", "http://localhost.evil.example", false),
+            ("127.0.0.1:2375", "http://127.0.0.1.evil.example", false),
+            ("127.0.0.1:2375", "http://0.0.0.0", false),
+            ("127.0.0.1:2375", "file://localhost", false),
+            ("127.0.0.1:2375", "chrome-extension://docker", false),
+            ("docker", "http://[docker]", false),
+        ] {
+            let checked = check(&headers(&[(header::HOST, host), (header::ORIGIN, origin)]));
+            let status = checked.map_err(|refused| refused.status);
+            let wanted = if own { Ok(()) } else { Err(http::StatusCode::FORBIDDEN) };
+            assert_eq!(status, wanted, "{origin} to {host}");
         }
         check(&headers(&[(header::HOST, "evil.example")])).unwrap_err();
     }
