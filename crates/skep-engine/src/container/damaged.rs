@@ -3,7 +3,8 @@
 //! What such a record cannot say is not guessed, and nothing is done because of it: the container's folder,
 //! root file system, process and network stay as they are. It is shown as dead with the reason, and refuses
 //! everything but being looked at and removed. Whether the file is repaired (the next start then takes the
-//! container over, running or not) or the container removed is the user's choice.
+//! container over, running or not) or the container removed is the user's choice. Only who made it and has given
+//! it up, as a swarm its task's, has its processes ended.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,15 @@ use super::cell::Container;
 use super::names;
 use super::reach::is_lost;
 use super::record::{self, Record, State};
+use super::start::join_error;
 use super::watch::Phase;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::util;
+
+/// What its user can do about it.
+const REMEDY: &str =
+    "repair the file and restart the daemon, or remove the container (docker rm -f)";
 
 /// A container that stands for what is in a folder; `None` if the folder's name is no container's id.
 pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
@@ -41,7 +47,11 @@ pub fn container(dir: &Path, error: &EngineError) -> Option<Arc<Container>> {
         host_config: HostConfig::default(),
         mounts: Vec::new(),
         attachments: Vec::new(),
-        state: State { phase: Phase::Dead, error: error.report(), ..State::default() },
+        state: State {
+            phase: Phase::Dead,
+            error: format!("{}: {REMEDY}", error.report()),
+            ..State::default()
+        },
         restart_count: 0,
         stopped_by_user: false,
         id,
@@ -189,6 +199,33 @@ impl Engine {
             Err(_) => None,
         };
         self.take_down_damaged(c, handle).await
+    }
+
+    /// Ends the processes of a container whose record cannot be read, for whoever made it and has no use for it
+    /// any more. Its record and its files stay. Nothing happens to one that is whole.
+    ///
+    /// # Errors
+    /// `NoSuchContainer`; what the shim or the kernel says.
+    pub async fn container_end_damaged(&self, container: &str) -> Result<()> {
+        let c = self.inner.containers.find_any(container)?;
+        if !c.is_damaged() {
+            return Ok(());
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            this.end_damaged(&c, true).await?;
+            tracing::info!(container = c.id, name = c.name(), "a damaged container was ended");
+            Ok(())
+        })
+        .await
+        .map_err(join_error)?
+    }
+
+    /// The damaged container of this name whose record does not say its labels.
+    pub fn container_without_labels(&self, name: &str) -> Option<String> {
+        let c = self.inner.containers.find_any(name).ok().filter(|c| c.is_damaged())?;
+        let unknown = |r: &Record| r.name == name && r.config.labels.iter().all(HashMap::is_empty);
+        c.read(unknown).then(|| c.id.clone())
     }
 
     /// What to tell about containers that are damaged, or whose name another one has.

@@ -250,7 +250,8 @@ impl Engine {
                 Phase::Dead => StateWord::DEAD,
             }),
             status: Some(if c.container.is_damaged() {
-                format!("Dead ({})", r.state.error)
+                // The reason names files: it would make a wide table of a narrow one.
+                "Dead (damaged: see docker inspect)".to_owned()
             } else {
                 status::text(&input, util::now())
             }),

@@ -138,12 +138,12 @@ impl Engine {
         self.inner.net.sandbox(&SandboxId::new(id.clone())).ok()
     }
 
-    /// The sandbox in the network room while the container runs.
+    /// The sandbox in the network room while the container runs, damaged or not.
     ///
     /// # Errors
     /// `NoSuchContainer`.
     pub fn container_sandbox(&self, container: &str) -> Result<Option<SandboxId>> {
-        let c = self.inner.containers.find(container)?;
+        let c = self.inner.containers.find_any(container)?;
         Ok(c.read(|r| r.state.sandbox.clone()).map(SandboxId::new))
     }
 

@@ -50,6 +50,8 @@ impl Engine {
             c.live(|l| l.keep = true);
             let result = async {
                 if is_up(c.phase()) {
+                    // What could not be started again goes on.
+                    this.inner.images.check_rw(&c.id)?;
                     this.stop_and_wait(&c, &options).await?;
                 }
                 let (turn, op) = this.admit(&c).await;

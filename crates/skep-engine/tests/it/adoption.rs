@@ -172,7 +172,7 @@ fn a_damaged_record_leaves_its_container_alone() {
             let list = engine.container_list(all).await.unwrap();
             assert_eq!(list.len(), 1);
             let (status, names) = (list[0].status.clone().unwrap(), list[0].names.clone().unwrap());
-            assert!(status.starts_with("Dead (") && status.contains(says), "{status}");
+            assert_eq!(status, "Dead (damaged: see docker inspect)");
             assert!(names[0].contains(name), "{names:?}");
             // The swarm finds its tasks' containers by labels.
             let found = engine.containers_labelled("of", Some("a task")).len();
@@ -183,12 +183,14 @@ fn a_damaged_record_leaves_its_container_alone() {
             );
             let state = engine.container_inspect(&id[..12], false).await.unwrap().state.unwrap();
             assert_eq!((state.dead, state.running), (Some(true), Some(false)));
-            assert!(state.error.unwrap().contains(says));
+            let reason = state.error.unwrap();
+            assert!(reason.contains(says) && reason.contains("repair the file"), "{reason}");
             let warnings = engine.system_info().await.unwrap().warnings.unwrap();
             assert!(warnings.iter().any(|w| w.contains(says)), "{warnings:?}");
             // Nothing is done with it, or because of what it may use.
             let refused = engine.container_start(&id).await.unwrap_err();
             assert!(matches!(refused, EngineError::ContainerDamaged { .. }), "{refused}");
+            assert!(refused.to_string().contains(&reason), "{refused}");
             let stop = engine.container_stop(&id, Default::default()).await.unwrap_err();
             assert!(matches!(stop, EngineError::ContainerDamaged { .. }), "{stop}");
             let prune = engine.volume_prune(&Default::default()).await.unwrap_err();
@@ -248,9 +250,22 @@ fn a_damaged_record_leaves_its_container_alone() {
         engine.container_remove(&other, RemoveOptions::default()).await.unwrap();
         engine.shutdown().await;
         drop(engine);
-        // Or removed, if the user says so, with everything.
+        // Who made it and has no use for it any more has it ended; what it wrote stays until it is removed.
         std::fs::write(&file, "").unwrap();
         let engine = next_engine(&host).await;
+        assert_eq!(engine.container_without_labels(&given), Some(id.clone()));
+        engine.container_end_damaged(&id).await.unwrap();
+        assert_eq!(sh("ip -o link | grep -c veth || true"), "0\n");
+        let left = format!(
+            "cd {}; kill -0 {pid} 2>/dev/null && echo lives; ls data/containers data/image/rw/{id}",
+            host.dir.path().display()
+        );
+        assert_eq!(
+            sh(&left),
+            format!("data/containers:\n{id}\n\ndata/image/rw/{id}:\nmerged\nparent\nupper\nwork\n")
+        );
+        assert_eq!(std::fs::read(&file).unwrap(), b"");
+        // Or removed, if the user says so, with everything.
         let force = RemoveOptions { force: true, ..RemoveOptions::default() };
         engine.container_remove(&id, force).await.unwrap();
         assert_eq!(sh("ip -o link | grep -c veth || true"), "0\n");
@@ -438,5 +453,34 @@ fn a_start_that_did_not_reach_the_record_is_no_reason_to_end_a_container() {
         engine.container_stop("survivor", now).await.unwrap();
         assert!(!lives(pid));
         engine.container_remove("survivor", RemoveOptions::default()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_restart_does_not_stop_what_it_cannot_start() {
+    let name = "adoption::a_restart_does_not_stop_what_it_cannot_start";
+    on_a_host(name, |host: Host| async move {
+        killed_daemon(&host).await;
+        let (id, pid) = recorded_pid(&host);
+        let parent = host.dir.path().join("data/image/rw").join(&id).join("parent");
+        let target = std::fs::read_link(&parent).unwrap();
+        let put = |target: &std::path::Path| {
+            std::fs::remove_file(&parent).unwrap();
+            std::os::unix::fs::symlink(target, &parent).unwrap();
+        };
+        put(std::path::Path::new("xx"));
+        let engine = next_engine(&host).await;
+        let now = || skep_engine::StopOptions { timeout: Some(0), signal: None };
+        let refused = engine.container_restart("survivor", now()).await.unwrap_err().report();
+        assert!(refused.contains(parent.to_str().unwrap()), "{refused}");
+        let state = engine.container_inspect("survivor", false).await.unwrap().state.unwrap();
+        assert_eq!((state.running, state.pid), (Some(true), Some(pid)));
+        assert!(lives(pid));
+        // Repaired, it is read again without another daemon.
+        put(&target);
+        engine.container_restart("survivor", now()).await.unwrap();
+        assert!(!lives(pid));
+        let force = RemoveOptions { force: true, ..RemoveOptions::default() };
+        engine.container_remove("survivor", force).await.unwrap();
     });
 }

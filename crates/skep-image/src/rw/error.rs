@@ -11,6 +11,13 @@ pub enum RwError {
     /// No such read-write layer.
     #[error("no read-write layer for container {0}")]
     NotFound(String),
+    /// It is not known what it lies on.
+    #[error(
+        "what the container's root lies on is not known: repair {}, a link that names the image's top layer, or \
+         remove the container",
+        .0.display()
+    )]
+    Lost(PathBuf),
     /// There is one already.
     #[error("container {0} already has a read-write layer")]
     Exists(String),
@@ -21,7 +28,9 @@ pub enum RwError {
     #[error("the file system of container {0} is in use")]
     Busy(String),
     /// What it lies on is not whole.
-    #[error("image layer {0} is damaged; pull or load an image that has it to repair it")]
+    #[error(
+        "image layer {0} is damaged; repair its layer.json, or pull or load an image that has it"
+    )]
     DamagedLayer(String),
     /// The kernel or the disk said no.
     #[error("cannot {action} {}", path.display())]
@@ -43,7 +52,7 @@ impl RwError {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Exists(_) | Self::Busy(_) => ErrorKind::Conflict,
             Self::Name(_) => ErrorKind::InvalidParameter,
-            Self::Io { .. } | Self::DamagedLayer(_) => ErrorKind::System,
+            Self::Io { .. } | Self::DamagedLayer(_) | Self::Lost(_) => ErrorKind::System,
         }
     }
 

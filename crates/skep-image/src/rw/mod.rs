@@ -28,7 +28,7 @@ use skep_sys::files::{Durability, make_dir, remove_tree, rename, tree_size};
 use crate::{
     digest::{ChainId, ImageId},
     error::{Error, Result},
-    store::{Images, Inner},
+    store::{Images, Inner, State},
     stream::ByteStream,
     tar::pack::{PackOptions, pack},
 };
@@ -59,7 +59,7 @@ impl Images {
         let inner = &self.inner;
         check_name(container)?;
         let top = {
-            let mut state = inner.state();
+            let mut state = inner.looked_again();
             let record =
                 state.images.get(image).ok_or_else(|| Error::NoSuchImage(image.to_string()))?;
             state.check_whole(record)?;
@@ -81,11 +81,11 @@ impl Images {
     /// An existing read-write layer.
     ///
     /// # Errors
-    /// [`RwError::NotFound`].
+    /// [`RwError::NotFound`], [`RwError::Lost`].
     pub fn rw(&self, container: &str) -> Result<RwLayer> {
         let inner = &self.inner;
-        let state = inner.state();
-        let top = *state.rw.get(container).ok_or_else(|| RwError::NotFound(container.into()))?;
+        let state = inner.looked_again();
+        let top = inner.top_of(&state, container)?;
         let folder = inner.files.rw(container);
         Ok(RwLayer {
             container: container.into(),
@@ -104,10 +104,24 @@ impl Images {
         all
     }
 
+    /// Whether a container's overlay can be mounted, for all that is known of it: to be asked before it is given up
+    /// where it is mounted.
+    ///
+    /// # Errors
+    /// [`RwError::NotFound`], [`RwError::Lost`], [`RwError::DamagedLayer`].
+    pub fn check_rw(&self, container: &str) -> Result<()> {
+        let state = self.inner.looked_again();
+        match state.gap(self.inner.top_of(&state, container)?) {
+            // On what is left of it other files would appear than the container knows.
+            Some(layer) => Err(RwError::DamagedLayer(layer.to_string()).into()),
+            None => Ok(()),
+        }
+    }
+
     /// Mounts a container's overlay, to look into it; those who look at one time share one mount.
     ///
     /// # Errors
-    /// [`RwError::NotFound`], [`RwError::DamagedLayer`], [`RwError::Io`]. Nothing is mounted then.
+    /// As [`Images::check_rw`]; [`RwError::Io`]. Nothing is mounted then.
     pub fn mount(&self, container: &str, options: MountOptions) -> Result<Arc<Root>> {
         self.mounted(container, &options, false)
     }
@@ -122,17 +136,15 @@ impl Images {
     }
 
     fn mounted(&self, container: &str, options: &MountOptions, run: bool) -> Result<Arc<Root>> {
-        let rw = self.rw(container)?;
+        self.rw(container)?;
         if let Some(root) = in_use(&mut self.inner.roots(), container, run) {
             return Ok(root);
         }
+        self.check_rw(container)?;
+        let rw = self.rw(container)?;
         let links = {
             let state = self.inner.state();
             let top = state.rw.get(container).copied().flatten();
-            if let Some(layer) = state.gap(top) {
-                // On what is left of it other files would appear than the container knows.
-                return Err(RwError::DamagedLayer(layer.to_string()).into());
-            }
             state.ancestry(top).map(|(_, layer)| layer.link.clone()).collect::<Vec<_>>()
         };
         let made = Arc::new(mount::mount(self.inner.files.root(), &rw, &links, options)?);
@@ -152,9 +164,9 @@ impl Images {
     /// if there is nothing. What still uses it keeps it until it ends.
     ///
     /// # Errors
-    /// [`RwError::NotFound`], [`RwError::Io`].
+    /// [`RwError::Io`].
     pub fn unmount(&self, container: &str) -> Result<()> {
-        mount::unmount(&self.rw(container)?.merged)?;
+        mount::unmount(&self.inner.files.rw(container).join("merged"))?;
         Ok(())
     }
 
@@ -239,6 +251,17 @@ impl Images {
 impl Inner {
     fn roots(&self) -> MutexGuard<'_, HashMap<String, Weak<Root>>> {
         self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The layer that a read-write layer lies on.
+    fn top_of(&self, state: &State, container: &str) -> Result<Option<ChainId>, RwError> {
+        match state.rw.get(container) {
+            Some(top) => Ok(*top),
+            None if state.lost_rw.contains(container) => {
+                Err(RwError::Lost(self.files.parent(container)))
+            }
+            None => Err(RwError::NotFound(container.into())),
+        }
     }
 
     /// Made aside and renamed: it is there as a whole or not at all.

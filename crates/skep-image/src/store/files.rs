@@ -94,6 +94,11 @@ impl Files {
         self.root.join("rw").join(container)
     }
 
+    /// A link that names the layer which a read-write layer lies on.
+    pub(crate) fn parent(&self, container: &str) -> PathBuf {
+        self.rw(container).join("parent")
+    }
+
     /// A path in `tmp/` that nobody else uses.
     pub(crate) fn aside(&self) -> PathBuf {
         self.root.join("tmp").join(self.next.fetch_add(1, Ordering::Relaxed).to_string())

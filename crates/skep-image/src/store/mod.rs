@@ -3,6 +3,7 @@
 //! Locks, in the order they may be taken: `commit` (held while names and records change on disk;
 //! never on a runtime thread), then `state` (short, memory and renames only).
 
+mod again;
 mod files;
 mod filter;
 mod layers;

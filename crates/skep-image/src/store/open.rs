@@ -9,6 +9,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 use skep_sys::files::{Reserve, open_lock, remove_tree, set_aside};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Inner,
@@ -95,7 +96,7 @@ fn read_layers(files: &Files, state: &mut State) -> Result<()> {
             tracing::warn!(path = %path.display(), "stray folder in the image store");
             continue;
         };
-        match read_state::<Layer>(&path.join("layer.json")) {
+        match read_layer(files, &id) {
             Ok(layer) => _ = state.layers.insert(id, Arc::new(layer)),
             Err(error) => _ = state.damaged.insert(id, error.report()),
         }
@@ -103,18 +104,29 @@ fn read_layers(files: &Files, state: &mut State) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn read_layer(files: &Files, id: &ChainId) -> Result<Layer> {
+    read_state(&files.layer(id).join("layer.json"))
+}
+
 fn read_rw(files: &Files, state: &mut State) -> Result<()> {
     for container in list(&files.root().join("rw"))? {
-        let link = files.rw(&container).join("parent");
-        // A link is a single atomic step and says it all: no file to sync on the way to a container.
-        let target = fs::read_link(&link).ok().and_then(|t| t.into_os_string().into_string().ok());
-        match target.as_deref().map(|text| (text, text.parse())) {
-            Some((_, Ok(top))) => _ = state.rw.insert(container, Some(top)),
-            Some(("none", Err(_))) => _ = state.rw.insert(container, None),
-            _ => _ = state.lost_rw.insert(container),
+        match read_parent(files, &container) {
+            Some(top) => _ = state.rw.insert(container, top),
+            None => _ = state.lost_rw.insert(container),
         }
     }
     Ok(())
+}
+
+/// What a read-write layer lies on; `None` if it cannot be read.
+pub(super) fn read_parent(files: &Files, container: &str) -> Option<Option<ChainId>> {
+    // A link is a single atomic step and says it all: no file to sync on the way to a container.
+    let target =
+        fs::read_link(files.parent(container)).ok()?.into_os_string().into_string().ok()?;
+    match target.as_str() {
+        "none" => Some(None),
+        top => top.parse().ok().map(Some),
+    }
 }
 
 fn read_images(files: &Files, state: &mut State) -> Result<()> {
@@ -136,7 +148,7 @@ fn read_images(files: &Files, state: &mut State) -> Result<()> {
         };
         let record = read_image(files, state, id, file.clone()).unwrap_or_else(|error| Record {
             id,
-            config: Arc::default(),
+            config: Arc::new(ImageConfig { created: noted_at(&path), ..ImageConfig::default() }),
             chain: Vec::new(),
             file,
             damage: Some(error.report()),
@@ -144,6 +156,13 @@ fn read_images(files: &Files, state: &mut State) -> Result<()> {
         state.images.insert(id, Arc::new(record));
     }
     Ok(())
+}
+
+/// When the notes about an image were written: where its configuration does not say how old it is, how long it
+/// is here.
+fn noted_at(path: &Path) -> Option<String> {
+    let time = fs::metadata(path).and_then(|meta| meta.modified()).ok()?;
+    OffsetDateTime::from(time).format(&Rfc3339).ok()
 }
 
 pub(super) fn read_image(

@@ -71,7 +71,7 @@ impl Images {
     /// [`Error::NoSuchImage`] for an image named by `before` or `since`, [`Error::Filter`] for a
     /// malformed pattern.
     pub fn list(&self, filter: &ListFilter) -> Result<Vec<Image>> {
-        let state = self.inner.state();
+        let state = self.inner.looked_again();
         let time_of = |names: &[String]| -> Result<Vec<Option<OffsetDateTime>>> {
             names.iter().map(|name| Ok(state.find(name)?.config.created_at())).collect()
         };
@@ -114,7 +114,7 @@ impl Images {
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::AmbiguousId`], [`Error::Reference`].
     pub fn get(&self, name: &str) -> Result<Image> {
-        let state = self.inner.state();
+        let state = self.inner.looked_again();
         let record = state.find(name)?;
         Ok(state.image(&record))
     }
@@ -126,7 +126,7 @@ impl Images {
 
     /// What of the store cannot be read, for people. It is left as it is.
     pub fn problems(&self) -> Vec<String> {
-        let mut state = self.inner.state();
+        let mut state = self.inner.looked_again();
         if state.lost_names.as_ref().is_some_and(|path| !path.exists()) {
             state.lost_names = None;
         }

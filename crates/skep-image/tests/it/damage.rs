@@ -93,8 +93,11 @@ async fn a_container_keeps_what_lies_below_a_damaged_layer_of_no_image() {
     std::fs::write(&file, "").unwrap();
     let store = store.settled().await.reopen();
     assert!(low.join("diff/low").exists() && high.join("diff/high").exists());
+    assert!(store.images.check_rw("c1").is_err());
+    // Repaired, it is read again at once.
     std::fs::write(&file, noted).unwrap();
-    let store = store.settled().await.reopen();
+    store.images.check_rw("c1").unwrap();
+    assert_eq!(store.images.problems(), Vec::<String>::new());
     assert_eq!(store.images.rw("c1").unwrap().lowerdirs, [high.join("diff"), low.join("diff")]);
     // Once nobody needs it, a damaged one goes like any other.
     std::fs::write(&file, "").unwrap();
@@ -108,11 +111,23 @@ async fn an_image_with_a_damaged_configuration_stays() {
     let store = Store::new();
     let id = store.load(tall()).await.unwrap()[0].id;
     let blob = store.root().join("blobs/sha256").join(id.hex());
+    let whole = std::fs::read(&blob).unwrap();
+    let before = store.images.get("tall:1").unwrap();
     std::fs::write(&blob, "").unwrap();
     let store = store.settled().await.reopen();
-    assert_eq!(store.images.get("tall:1").unwrap().id, id);
+    let damaged = store.images.get("tall:1").unwrap();
+    assert_eq!(damaged.id, id);
+    // How old it is nobody knows, but how long it is here.
+    let age = time::OffsetDateTime::now_utc() - damaged.created.unwrap();
+    assert!(age < time::Duration::hours(1), "{age}");
     assert!(layer_with(&store, "low").exists());
     assert!(store.images.prepare_rw("c1", &id).is_err());
+    // Repaired, it is read again at once.
+    std::fs::write(&blob, whole).unwrap();
+    let repaired = store.images.get("tall:1").unwrap();
+    assert_eq!((repaired.created, repaired.layers), (before.created, before.layers));
+    std::fs::write(&blob, "").unwrap();
+    let store = store.settled().await.reopen();
     store.load(tall()).await.unwrap();
     store.images.prepare_rw("c1", &id).unwrap();
     store.images.remove_rw("c1").unwrap();
@@ -159,7 +174,16 @@ async fn a_root_file_system_of_which_the_image_is_not_known_stays() {
     let id = store.load(tall()).await.unwrap()[0].id;
     let rw = store.images.prepare_rw("c1", &id).unwrap();
     std::fs::write(rw.upper.join("row"), "row").unwrap();
-    std::fs::remove_file(rw.upper.with_file_name("parent")).unwrap();
+    let parent = rw.upper.with_file_name("parent");
+    let target = std::fs::read_link(&parent).unwrap();
+    std::fs::remove_file(&parent).unwrap();
+    let store = store.settled().await.reopen();
+    let error = store.images.check_rw("c1").unwrap_err().to_string();
+    assert!(error.contains(parent.to_str().unwrap()), "{error}");
+    // Repaired, it is read again at once.
+    std::os::unix::fs::symlink(target, &parent).unwrap();
+    assert_eq!(store.images.rw("c1").unwrap(), rw);
+    std::fs::remove_file(&parent).unwrap();
     let store = store.settled().await.reopen();
     assert_eq!(read(rw.upper.join("row")), "row");
     assert_eq!(store.images.rw_layers(), ["c1"]);

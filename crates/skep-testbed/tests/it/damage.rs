@@ -68,20 +68,35 @@ fn damaged_state_files_take_nothing_with_them() -> Result<()> {
     let record = format!("{root}/containers/{keeper}/config.json");
     one = restart(one, &format!("cp {record} /run/whole && truncate -s 9 {record}"))?;
     let row = one.docker("ps -a --filter status=dead --format '{{.ID}} {{.Status}}'")?;
-    ensure!(row.starts_with(&keeper[..12]) && row.contains("it is damaged"), "{row}");
+    ensure!(row.starts_with(&keeper[..12]) && row.contains("damaged"), "{row}");
     let told = one.docker(&format!("inspect --format '{{{{.State.Error}}}}' {keeper}"))?;
     ensure!(told.contains("config.json"), "{told}");
     ensure!(one.refused(&format!("start {keeper}"))?.contains("is damaged"), "started");
     one = restart(one, &format!("cp /run/whole {record}"))?;
     works(&one, "config.json")?;
 
-    // A task's, which ends and goes with its service although it cannot be asked.
+    // A task's, which ends, whether its record says whose it is or not: another runs in its place.
     one.docker("service create -q --name job busybox sleep 1000")?;
-    let task = one.docker("ps -q --no-trunc --filter label=com.docker.swarm.service.name=job")?;
-    let record = format!("{root}/containers/{task}/config.json");
-    one = restart(one, &format!("sed -i 's/\"format\": *1/\"format\":9/' {record}"))?;
+    let tasks = "ps -q --no-trunc --filter label=com.docker.swarm.service.name=job";
+    let mut ended = Vec::new();
+    for damage in [": >", "sed -i 's/\"format\": *1/\"format\":9/'"] {
+        let task = one.docker(&format!("{tasks} --filter status=running"))?;
+        let pid = one.docker(&format!("inspect --format '{{{{.State.Pid}}}}' {task}"))?;
+        let folder = format!("{root}/containers/{task}");
+        one = restart(one, &format!("{damage} {folder}/config.json"))?;
+        one.converged("job", "1/1")?;
+        until("the replacement to run alone", LIMIT, || {
+            let now = one.docker(&format!("{tasks} --filter status=running"))?;
+            let over = !one.host.sh(&format!("kill -0 {pid}"))?.success();
+            if over && now.len() == 64 && now != task { Ok(()) } else { Err(anyhow!("{now}")) }
+        })?;
+        one.host.sh(&format!("ls {folder}/config.json"))?.text()?;
+        ended.push(task);
+    }
+    // And goes with its service although it cannot be asked; one that says nothing somebody has to remove.
+    one.docker(&format!("rm -f {}", ended[0]))?;
     one.docker("service rm job")?;
-    until("the damaged container to go", LIMIT, || {
+    until("the damaged containers to go", LIMIT, || {
         let all = one.docker("ps -aq --no-trunc")?;
         if all == keeper { Ok(()) } else { Err(anyhow!("{all}")) }
     })?;

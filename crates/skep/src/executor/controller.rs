@@ -60,7 +60,10 @@ impl TaskController {
         if known.is_some() {
             return known;
         }
-        let found = workload::find(&self.host.engine, &self.task().id);
+        let task = self.task();
+        let found = workload::find(&self.host.engine, &task.id)
+            // Its record may be damaged and not say whose it is. The name of a task is no other container's.
+            .or_else(|| self.host.engine.container_without_labels(&task.name()));
         self.container.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&found);
         found
     }
@@ -69,11 +72,23 @@ impl TaskController {
         self.container().ok_or_else(|| ExecError::refused("the task's container is gone"))
     }
 
-    fn watch(&self, container: &str) -> Result<watch::Receiver<Glance>, ExecError> {
-        self.host
-            .engine
-            .container_watch(container)
-            .map_err(|source| engine_failed("watch the task's container", source))
+    async fn watch(&self, container: &str) -> Result<watch::Receiver<Glance>, ExecError> {
+        match self.host.engine.container_watch(container) {
+            Ok(glances) => Ok(glances),
+            Err(error) => Err(self.lost("watch the task's container", container, error).await),
+        }
+    }
+
+    /// Why a task whose container cannot be used has failed. Another takes its place: one whose record cannot be
+    /// read must not go on beside it, and until it has ended the task has not failed.
+    async fn lost(&self, what: &str, container: &str, source: EngineError) -> ExecError {
+        if matches!(source, EngineError::ContainerDamaged { .. }) {
+            self.disable(container).await;
+            if let Err(error) = self.host.engine.container_end_damaged(container).await {
+                return ExecError::temporary("end the task's damaged container", error);
+            }
+        }
+        engine_failed(what, source)
     }
 
     /// Makes the task's overlays known here, and waits for this node's own addresses on them: without
@@ -223,11 +238,14 @@ impl Controller for TaskController {
         let container = self.existing()?;
         match self.host.engine.container_start(&container).await {
             Err(error) if error.kind() == ErrorKind::NotModified => {}
+            Err(error @ EngineError::ContainerDamaged { .. }) => {
+                return Err(self.lost("starting container failed", &container, error).await);
+            }
             other => {
                 other.map_err(|source| ExecError::fatal("starting container failed", source))?
             }
         }
-        let mut glances = self.watch(&container)?;
+        let mut glances = self.watch(&container).await?;
         loop {
             let glance = glances.borrow_and_update().clone();
             if glance.phase.is_running() {
@@ -256,7 +274,7 @@ impl Controller for TaskController {
             return Ok(());
         }
         let container = self.existing()?;
-        let mut glances = self.watch(&container)?;
+        let mut glances = self.watch(&container).await?;
         // After a restart of the daemon nobody else would put a running task back.
         let mut enabled = false;
         loop {
@@ -375,7 +393,7 @@ impl TaskController {
     async fn unhealthy(&self, container: &str) -> Result<ExecError, ExecError> {
         self.disable(container).await;
         self.stop(container).await?;
-        let watched = self.watch(container).ok();
+        let watched = self.watch(container).await.ok();
         let code = watched.map_or(1, |glances| glances.borrow().exit_code);
         let code = i32::try_from(code).unwrap_or(1);
         Ok(ExecError::Exit { code, cause: Some("unhealthy container".to_owned()) })
