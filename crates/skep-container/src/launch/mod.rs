@@ -141,10 +141,11 @@ pub(crate) fn exec(
                 .with_detach(terminal)
                 .with_process(Some(&process_file))
                 .build();
-        let removed = files::remove_tree(&root);
-        let pid = built?.as_raw();
-        removed?;
-        Ok(pid)
+        // It is removed with the bundle at the latest.
+        if let Err(error) = files::remove_tree(&root) {
+            reporter.warn(format!("could not remove {}: {error}", root.display()));
+        }
+        Ok(built?.as_raw())
     })
 }
 

@@ -7,6 +7,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use skep_sys::files::{Durability, replace};
 use time::OffsetDateTime;
 
+use super::note::note;
 use super::process::{Phase, Process};
 use super::server::{INIT, Number, Shim};
 use crate::frame::StdStream;
@@ -40,6 +41,9 @@ impl Shim {
     }
 
     fn ended(&mut self, pid: i32, code: i32, signal: Option<i32>) {
+        if let Some(number) = self.launched_by(pid) {
+            return self.launcher_ended(number, code, signal);
+        }
         let owner = self
             .processes
             .iter()
@@ -102,7 +106,7 @@ impl Shim {
                 // After a power loss the container is gone with it.
                 replace(EXIT_FILE.as_ref(), &bytes, 0o600, Durability::Volatile)
             }) {
-                eprintln!("could not store the exit status: {e}");
+                note(format_args!("could not store the exit status: {e}"));
             }
         }
         for asker in waiters {

@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use time::OffsetDateTime;
 
+use super::limit::Limit;
 use super::process::{Asker, Launch, Phase};
 use super::server::{INIT, Number, Shim};
 use super::stdio::{NewStdio, unblocked};
@@ -42,14 +43,15 @@ impl Shim {
             Phase::New | Phase::Launching => return Err(Refusal::NotCreated),
             _ => return Err(Refusal::AlreadyStarted),
         }
+        // Without it the process is gone, which is just being told.
+        let Some(launch) = &mut process.launch else { return Err(Refusal::NotRunning) };
         // libcontainer's init process waits for any message here and goes on at its end.
         UnixStream::connect(path)
             .and_then(|mut socket| socket.write_all(b"start"))
             .map_err(|e| refusal("could not start the init process", &e))?;
         process.phase = Phase::Starting;
-        if let Some(launch) = &mut process.launch {
-            launch.asker = Some(asker);
-        }
+        launch.asker = Some(asker);
+        launch.limit = Limit::begin();
         Ok(())
     }
 
@@ -90,12 +92,13 @@ impl Shim {
             process.stdio = ours;
             process.phase = Phase::Launching;
             process.launch = Some(Launch {
-                launcher: launcher.as_raw(),
+                launcher: Some(launcher.as_raw()),
                 report,
                 collector: Collector::default(),
                 asker: Some(asker),
                 failure: None,
                 details: Vec::new(),
+                limit: Limit::begin(),
             });
         }
         Ok(())
@@ -157,7 +160,11 @@ impl Shim {
         let Some(process) = self.processes.get_mut(&INIT) else { return };
         process.phase = Phase::Created;
         process.write_input();
-        let asker = process.launch.as_mut().and_then(|l| l.asker.take());
+        let asker = process.launch.as_mut().and_then(|launch| {
+            // Until its start, which comes when its network is there.
+            launch.limit = Limit::None;
+            launch.asker.take()
+        });
         if let Some(asker) = asker {
             self.reply(asker, Ok(Reply::Pid(pid)), Vec::new());
         }
@@ -167,7 +174,7 @@ impl Shim {
     }
 
     /// The report's last holder is gone: the program runs, or nothing does.
-    fn report_ended(&mut self, number: Number) {
+    pub(super) fn report_ended(&mut self, number: Number) {
         let Some(process) = self.processes.get_mut(&number) else { return };
         let Some(launch) = process.launch.take() else { return };
         let result = match (launch.failure, process.pid) {

@@ -15,6 +15,8 @@ mod client;
 mod connection;
 mod exits;
 mod launching;
+mod limit;
+mod note;
 mod process;
 mod requests;
 mod server;
@@ -34,6 +36,7 @@ use skep_sys::files;
 
 use crate::cgroup::Layout;
 use crate::proto::{self, ShimConfig};
+use note::note;
 use server::Shim;
 
 /// What a shim says when something is wrong with itself, in the bundle.
@@ -75,13 +78,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("{error}");
+            let mut text = error.to_string();
             let mut source = std::error::Error::source(&error);
             while let Some(cause) = source {
-                eprint!(": {cause}");
+                text.push_str(&format!(": {cause}"));
                 source = cause.source();
             }
-            eprintln!();
+            note(format_args!("{text}"));
             ExitCode::FAILURE
         }
     }
@@ -144,14 +147,14 @@ fn run(
         Ok(())
     };
     if let Err(e) = set_up() {
-        eprintln!("could not set up: {e}");
+        note(format_args!("could not set up: {e}"));
         return 1;
     }
     leave_service_group();
     match Shim::new(config, root, listener).and_then(Shim::run) {
         Ok(()) => 0,
         Err(e) => {
-            eprintln!("ended by an error: {e}");
+            note(format_args!("ended by an error: {e}"));
             1
         }
     }
@@ -174,7 +177,7 @@ fn leave_service_group() {
         let moved = files::make_dirs(&group, 0o755)
             .and_then(|()| files::set_kernel(&group.join("cgroup.procs"), "0"));
         if let Err(e) = moved {
-            eprintln!("could not move to {}: {e}", group.display());
+            note(format_args!("could not move to {}: {e}", group.display()));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::client::{Client, Input};
+use super::limit::Limit;
 use super::stdio::Stdio;
 use crate::frame::StdStream;
 use crate::launch::report::Collector;
@@ -66,7 +67,8 @@ pub(super) enum Phase {
 /// A launch under way.
 #[derive(Debug)]
 pub(super) struct Launch {
-    pub(super) launcher: i32,
+    /// `None` once it has ended.
+    pub(super) launcher: Option<i32>,
     pub(super) report: OwnedFd,
     pub(super) collector: Collector,
     /// Who asked for the step under way.
@@ -75,6 +77,7 @@ pub(super) struct Launch {
     pub(super) failure: Option<Refusal>,
     /// What libcontainer logged as errors, in the order it did.
     pub details: Vec<String>,
+    pub(super) limit: Limit,
 }
 
 impl Process {
@@ -138,7 +141,9 @@ impl Process {
             Phase::Ending(_, until) if self.may_read() => Some(until),
             _ => None,
         };
-        self.clients.iter().filter_map(Client::deadline).chain(ending).chain(self.hung_up).min()
+        let launch = self.launch.as_ref().and_then(|launch| launch.limit.next());
+        let clients = self.clients.iter().filter_map(Client::deadline);
+        clients.chain(ending).chain(launch).chain(self.hung_up).min()
     }
 
     /// Reads output once and hands it on. True while there may be more at once.

@@ -8,6 +8,8 @@ use nix::unistd::Pid;
 
 use super::client::Client;
 use super::launching::refusal;
+use super::limit::Ending;
+use super::note::note;
 use super::process::{Asker, Phase, Process};
 use super::server::{INIT, Number, Shim};
 use crate::proto::{Command, ExecSpec, ExecState, Refusal, Reply, Request, State, Status, Target};
@@ -181,7 +183,7 @@ impl Shim {
         };
         let (stream, unsent, received) = connection.into_parts();
         if let Err(e) = process.attach(Client::new(stream, streams, unsent, received)) {
-            eprintln!("dropped a client: {e}");
+            note(format_args!("dropped a client: {e}"));
         }
         Ok(None)
     }
@@ -277,7 +279,7 @@ impl Shim {
                 errno: None,
             });
         }
-        self.ending = Some(asker);
+        self.ending = Some(Ending::begin(asker));
         self.end_all();
         Ok(None)
     }
@@ -287,16 +289,16 @@ impl Shim {
         for process in self.processes.values() {
             if let Some(pid) = process.pid.filter(|_| process.is_alive()) {
                 let _ = skep_sys::process::kill(pid, Signal::SIGKILL as i32);
-            } else if let Some(launch) = &process.launch {
-                let _ = skep_sys::process::kill(launch.launcher, Signal::SIGKILL as i32);
+            } else if let Some(launcher) = process.launch.as_ref().and_then(|l| l.launcher) {
+                let _ = skep_sys::process::kill(launcher, Signal::SIGKILL as i32);
             }
         }
         if let Err(e) = self.cgroup.signal_all(Signal::SIGKILL) {
-            eprintln!("could not kill the container's processes: {e}");
+            note(format_args!("could not kill the container's processes: {e}"));
         }
         if self.paused {
             if let Err(e) = self.cgroup.thaw() {
-                eprintln!("could not thaw the container: {e}");
+                note(format_args!("could not thaw the container: {e}"));
             }
             self.paused = false;
         }

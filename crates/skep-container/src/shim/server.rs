@@ -13,6 +13,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use time::OffsetDateTime;
 
 use super::connection::Connection;
+use super::limit::Ending;
+use super::note::note;
 use super::process::{Asker, Phase, Process};
 use crate::cgroup::{Cgroup, OomWatch};
 use crate::frame::StdStream;
@@ -26,7 +28,7 @@ const TURNS: usize = 16;
 /// How long a shim waits for its daemon, which has a busy host in front of it at worst.
 const FIRST_CONNECTION: Duration = Duration::from_secs(60);
 /// Names no connection.
-const NOBODY: Asker = (0, 0);
+pub(super) const NOBODY: Asker = (0, 0);
 
 /// By which the shim knows its processes: 0 is the init process, exec processes count from 1.
 pub(super) type Number = u64;
@@ -58,7 +60,7 @@ pub(super) struct Shim {
     pub(super) started_at: Option<OffsetDateTime>,
     pub(super) warnings: Vec<String>,
     /// Who asked for the end, once somebody has.
-    pub(super) ending: Option<Asker>,
+    pub(super) ending: Option<Ending>,
 }
 
 /// What a polled descriptor is.
@@ -133,8 +135,10 @@ impl Shim {
             }
             self.review();
             if self.ending.is_none() && self.is_forsaken() {
-                eprintln!("the daemon is gone, and the container was not started: ending it");
-                self.ending = Some(NOBODY);
+                note(format_args!(
+                    "the daemon is gone, and the container was not started: ending it"
+                ));
+                self.ending = Some(Ending::begin(NOBODY));
                 self.end_all();
             }
             if self.may_end() {
@@ -188,7 +192,9 @@ impl Shim {
             }
         }
         let first = (self.next_connection == 0).then_some(self.expected);
-        let deadline = self.processes.values().filter_map(Process::deadline).chain(first).min();
+        let ending = self.ending.as_ref().map(|ending| ending.until);
+        let deadline = self.processes.values().filter_map(Process::deadline);
+        let deadline = deadline.chain(first).chain(ending).min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
             // One more millisecond, since the poll counts whole ones and the deadline must be over.
@@ -298,7 +304,7 @@ impl Shim {
                     self.next_connection += 1;
                     self.connections.insert(self.next_connection, connection);
                 }
-                Err(e) => eprintln!("could not take a connection: {e}"),
+                Err(e) => note(format_args!("could not take a connection: {e}")),
             }
         }
     }
@@ -318,7 +324,7 @@ impl Shim {
                 Ok(Some(request)) => self.answer(id, request),
                 Ok(None) => break,
                 Err(e) => {
-                    eprintln!("dropped a connection: {e}");
+                    note(format_args!("dropped a connection: {e}"));
                     self.connections.remove(&id);
                 }
             }
@@ -351,7 +357,7 @@ impl Shim {
         if let Some(connection) = self.connections.get_mut(&id)
             && let Err(e) = connection.send(message, fds)
         {
-            eprintln!("dropped a connection: {e}");
+            note(format_args!("dropped a connection: {e}"));
             self.connections.remove(&id);
         }
     }
@@ -377,6 +383,7 @@ impl Shim {
         for process in self.processes.values_mut() {
             process.review_clients(now);
         }
+        self.review_launches(now);
         self.finish_ended(now);
         for process in self.processes.values_mut() {
             process.review_clients(now);
@@ -391,15 +398,5 @@ impl Shim {
         });
         let came = self.next_connection > 0;
         waits && self.connections.is_empty() && (came || Instant::now() >= self.expected)
-    }
-
-    /// Whether the daemon asked for the end, nothing runs any more, and it was told.
-    fn may_end(&mut self) -> bool {
-        let Some(asker) = self.ending else { return false };
-        if self.processes.values().any(|p| p.is_alive() || p.launch.is_some() || p.is_ending()) {
-            return false;
-        }
-        self.reply(asker, Ok(Reply::Done), Vec::new());
-        true
     }
 }

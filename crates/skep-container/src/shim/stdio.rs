@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
@@ -12,6 +13,9 @@ use nix::unistd::pipe2;
 use crate::frame::StdStream;
 use crate::launch;
 use crate::proto::Size;
+
+/// How long a terminal may take to arrive once somebody has come with it.
+const TERMINAL: Duration = Duration::from_secs(2);
 
 /// Both ends of new streams, or a place where a terminal will arrive.
 pub(super) struct NewStdio {
@@ -79,6 +83,8 @@ impl Stdio {
             Err(e) => return Err(e),
         };
         stream.set_nonblocking(false)?;
+        // It is sent at once, unless the sender is stopped.
+        stream.set_read_timeout(Some(TERMINAL))?;
         let (mut byte, mut fds) = ([0; 64], Vec::new());
         skep_sys::scm::recv(stream.as_fd(), &mut byte, &mut fds)?;
         if let Some(master) = fds.pop() {

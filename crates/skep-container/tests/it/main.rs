@@ -5,6 +5,7 @@
 mod attach;
 mod exec;
 mod fixture;
+mod full;
 mod lifecycle;
 mod logs;
 mod numbers;
