@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files as they like"))]
 
+pub mod aside;
 pub mod bpf;
 pub mod caps;
 pub mod files;

@@ -3,11 +3,13 @@
 //! `setns` changes one thread, so whoever enters does so on a thread that ends
 //! with the work: no other code can ever find itself in the wrong namespace.
 
+use crate::mounts::attach;
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, fstatfs};
+use rustix::mount::{OpenTreeFlags, open_tree};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -20,7 +22,7 @@ use std::thread;
 /// The calling thread's namespace; `/proc/self` would be the main thread's.
 const OWN: &str = "/proc/thread-self/ns/net";
 /// `NSFS_MAGIC`: file system of namespace files.
-const NSFS: FsType = FsType(0x6e73_6673);
+pub(crate) const NSFS: FsType = FsType(0x6e73_6673);
 
 /// `SIOCGSKNS` of `linux/sockios.h`: a descriptor of a socket's network namespace.
 const NAMESPACE_OF_SOCKET: nix::libc::Ioctl = 0x894c;
@@ -74,37 +76,16 @@ impl NetNs {
         })
     }
 
-    /// Makes a new one, pinned at `path`, whose folder must exist. A leftover plain
-    /// file there is used; a pinned namespace there is an `AlreadyExists`.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        if Self::open(path).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        OpenOptions::new().create(true).append(true).mode(0o444).open(path)?;
-        thread::scope(|scope| {
-            let made = scope.spawn(|| -> io::Result<Self> {
-                unshare(CloneFlags::CLONE_NEWNET)?;
-                mount(Some(Path::new(OWN)), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-                Self::current()
-            });
-            joined(made)
-        })
-    }
-
     /// Pins this namespace at `path`, whose folder must exist.
     pub fn pin(&self, path: &Path) -> io::Result<()> {
-        OpenOptions::new().create(true).append(true).mode(0o444).open(path)?;
-        let fd = self.fd()?;
-        let own = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
-        mount(Some(Path::new(&own)), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-        Ok(())
+        pin(self.fd()?, path)
     }
 
     /// Takes the pin at `path` away; the namespace goes with its last user. Nothing
     /// there is not an error.
     pub fn remove(path: &Path) -> io::Result<()> {
-        match umount2(path, MntFlags::MNT_DETACH) {
-            // EINVAL: a plain file, nothing mounted.
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // EINVAL: a plain file or a link, nothing mounted.
             Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
             Err(error) => return Err(error.into()),
         }
@@ -173,6 +154,15 @@ impl NetNs {
             joined(done)
         })
     }
+}
+
+/// Pins a namespace at `path`, whose folder must exist.
+pub fn pin(ns: OwnedFd, path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o444).open(path)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    attach(open_tree(ns, "", flags)?, path)
 }
 
 fn inode(fd: OwnedFd) -> io::Result<(u64, u64)> {

@@ -2,6 +2,7 @@
 
 use super::links::{self, CableEnds, Link, Links};
 use super::netlink::Netlink;
+use super::pins::{HOST_PIN, Pins};
 use super::reaper::Reaper;
 use super::routes::Connected;
 use super::rules::Rules;
@@ -26,8 +27,6 @@ use std::time::Instant;
 /// Namespaces worked on at the same time. The work is short system calls and `nft`
 /// processes; more would only queue at the kernel's one lock for links.
 const WORKERS: usize = 4;
-/// The pin of the host's own namespace, which sandboxes in host mode name.
-pub const HOST_PIN: &str = "default";
 
 /// A namespace that is open.
 pub struct Space {
@@ -50,8 +49,7 @@ pub struct Space {
 /// Where things are.
 #[derive(Debug, Clone)]
 struct Places {
-    /// Pins.
-    pins: PathBuf,
+    pins: Arc<Pins>,
     /// What was written to nftables, per namespace.
     rules: PathBuf,
     nft: nft::Nft,
@@ -93,9 +91,12 @@ impl Spaces {
             files::own_folder(folder)?;
         }
         let host = NetNs::current().map_err(namespace("open", &pins))?;
-        pin_host(&pins, &host)?;
         let reaper = Reaper::start(Arc::clone(&nft.traffic))
             .map_err(namespace("start the reaper for", &pins))?;
+        let pins = Arc::new(Pins::open(pins)?);
+        if !pins.shows(HOST_PIN, &host) {
+            pins.pin(&NsName::Host, HOST_PIN, &host)?;
+        }
         let ipv6 = sysctl::folder("net/ipv6")?.map(Arc::new);
         let mut spaces = Self {
             places: Places { pins, rules, nft, ipv6, trouble: Arc::default() },
@@ -289,24 +290,21 @@ impl Spaces {
     /// How much had to be changed in one that was open.
     fn ensure(&mut self, name: &NsName, doubted: bool) -> Result<usize> {
         let Some(file) = name.file() else { return Ok(0) };
-        let path = self.places.pins.join(file);
+        let pins = &self.places.pins;
         if let Some(space) = self.spaces.get(name) {
-            if !doubted {
-                return Ok(0);
-            }
-            let intact =
-                NetNs::open(&path).is_ok_and(|pin| pin.is_same(&space.ns).unwrap_or(false));
-            return if intact { Ok(0) } else { pin(&path, &space.ns).map(|()| 1) };
+            let intact = !doubted || pins.shows(&file, &space.ns);
+            return if intact { Ok(0) } else { pins.pin(name, &file, &space.ns).map(|()| 1) };
         }
-        match NetNs::open(&path) {
+        match pins.find(name, &file) {
             Ok(_) if !self.places.record(name).exists() => {
-                return Err(NetError::PinOfAnother { path });
+                return Err(NetError::PinOfAnother { path: pins.path(&file) });
             }
             Ok(ns) => self.insert(name.clone(), Arc::new(ns), false)?,
             Err(_) => {
                 // First, for it says that the namespace is ours.
                 self.places.store(name, &Applied::default())?;
-                let ns = NetNs::create(&path).map_err(namespace("create", &path))?;
+                let ns = NetNs::anonymous().map_err(namespace("create", &pins.path(&file)))?;
+                pins.pin(name, &file, &ns)?;
                 self.insert(name.clone(), Arc::new(ns), true)?;
             }
         }
@@ -323,9 +321,7 @@ impl Spaces {
         if !known && !self.places.record(name).exists() {
             return Ok(false);
         }
-        let path = self.places.pins.join(file);
-        let pinned = path.exists();
-        unpin(&path, &self.places.nft.traffic)?;
+        let pinned = unpin(&self.places.pins, &file, &self.places.nft.traffic)?;
         self.places.forget(name);
         Ok(known || pinned)
     }
@@ -335,19 +331,15 @@ impl Spaces {
     pub fn sweep(&mut self, plans: &HostPlan) -> Result<usize> {
         let wanted: BTreeSet<String> = plans.keys().filter_map(NsName::file).collect();
         let known: BTreeSet<String> = self.spaces.keys().filter_map(NsName::file).collect();
-        let failed =
-            |source| NetError::File { action: "list", path: self.places.pins.clone(), source };
         let mut removed = 0;
-        for entry in std::fs::read_dir(&self.places.pins).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let file = entry.file_name().to_string_lossy().into_owned();
-            if wanted.contains(&file) || known.contains(&file) || file == HOST_PIN {
+        for file in self.places.pins.list()? {
+            if wanted.contains(&file) || known.contains(&file) {
                 continue;
             }
             if !self.places.record_of(&file).exists() {
                 continue;
             }
-            unpin(&entry.path(), &self.places.nft.traffic)?;
+            unpin(&self.places.pins, &file, &self.places.nft.traffic)?;
             forget(&self.places.record_of(&file));
             removed += 1;
         }
@@ -419,33 +411,18 @@ fn not_heard(name: &NsName) -> impl Fn(std::io::Error) -> std::io::Error {
     }
 }
 
-fn pin_host(pins: &Path, host: &NetNs) -> Result<()> {
-    let path = pins.join(HOST_PIN);
-    if NetNs::open(&path).is_ok_and(|pinned| pinned.is_same(host).unwrap_or(false)) {
-        return Ok(());
-    }
-    pin(&path, host)
-}
-
-/// Pins a namespace in place of whatever is there.
-fn pin(path: &Path, ns: &NetNs) -> Result<()> {
-    NetNs::remove(path).map_err(namespace("remove", path))?;
-    ns.pin(path).map_err(namespace("pin", path))
-}
-
-/// Removes a pin, after the VXLAN devices behind it: see [`Spaces::free_tunnels`].
-fn unpin(path: &Path, traffic: &Arc<Traffic>) -> Result<()> {
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
+/// Removes a pin, after the VXLAN devices behind it: see [`Spaces::free_tunnels`]. Whether there was one.
+fn unpin(pins: &Pins, file: &str, traffic: &Arc<Traffic>) -> Result<bool> {
     // What is no namespace has nothing in it.
     if file.starts_with(OVERLAY_PREFIX)
-        && let Ok(ns) = NetNs::open(path)
+        && let Ok(ns) = NetNs::open(&pins.path(file))
     {
         match ns.run(|| Netlink::open(traffic)) {
-            Ok(Ok(mut netlink)) => links::remove_vxlans(&mut netlink, &file)?,
-            Ok(Err(source)) | Err(source) => return Err(refused(&file, "open netlink")(source)),
+            Ok(Ok(mut netlink)) => links::remove_vxlans(&mut netlink, file)?,
+            Ok(Err(source)) | Err(source) => return Err(refused(file, "open netlink")(source)),
         }
     }
-    NetNs::remove(path).map_err(namespace("remove", path))
+    pins.remove(file)
 }
 
 fn run(
@@ -465,7 +442,7 @@ fn run(
                     let entered = space
                         .ns
                         .enter()
-                        .map_err(namespace("enter", &context.places.pins.join(name.to_string())));
+                        .map_err(namespace("enter", &context.places.pins.path(&name.to_string())));
                     let result = entered.and_then(|()| converge(space, plan, context));
                     if name.is_sandbox() {
                         // There are many, and hardly ever something to do in one.

@@ -140,6 +140,7 @@ impl Host {
         let mut pins: Vec<String> = std::fs::read_dir(self.dir.path().join("exec/netns"))
             .expect("pins")
             .map(|e| e.expect("pin").file_name().to_string_lossy().into_owned())
+            .filter(|pin| pin != ".aside")
             .collect();
         pins.sort();
         pins

@@ -42,12 +42,11 @@ fn a_container_more_takes_little_of_the_daemon_and_of_the_hosts_tables() -> Resu
         let many = held(&one)?;
         // Its shim's connection, its resolver's two sockets and its network namespace.
         ensure!(many.0 - few.0 <= 4 * more + 4, "descriptors: {few:?}, {many:?}");
-        // The pin of its network namespace, which people and tools look for, and nothing else.
-        ensure!(many.1 - few.1 <= more, "mounts: {few:?}, {many:?}");
+        ensure!(many.1 == few.1, "mounts: {few:?}, {many:?}");
         Ok(())
     })?;
 
-    // The pins are where they were, and can be entered.
+    // Network namespaces are where people and tools look for them, and can be entered.
     let pins = one.host.sh("ls /run/docker/netns | wc -l")?.text()?;
     ensure!(pins.trim().parse::<usize>()? >= MANY, "{pins} pins");
     let first = one.docker("ps -q")?.lines().next().unwrap_or_default().to_owned();
@@ -65,14 +64,19 @@ fn a_container_more_takes_little_of_the_daemon_and_of_the_hosts_tables() -> Resu
     ensure!(packed.lines().any(|l| l == "note") && packed.lines().any(|l| l == "in"), "{packed}");
     ensure!(!packed.contains("proc/self"), "what is mounted in it was packed");
 
-    // Those who are to see the pins do.
+    // Those who are to see them do: links of containers, pins of networks.
     let all = "run --rm -v /run/docker:/d busybox ls /d/netns";
-    ensure!(one.docker(all)?.lines().count() >= MANY, "the pins cannot be shown to a container");
+    ensure!(one.docker(all)?.lines().count() >= MANY, "the links cannot be shown to a container");
     let inside = "run --rm -v /:/h:ro busybox grep -c /run/docker/netns/ /proc/self/mountinfo";
-    ensure!(
-        one.docker(inside)?.trim().parse::<usize>()? >= MANY,
-        "a container with all lacks some"
+    let seen: usize = one.docker(inside)?.trim().parse()?;
+    ensure!((1..MANY).contains(&seen), "a container with all has {seen} pins");
+    // Whoever sees the host's processes can enter them there too.
+    let link = key.trim().rsplit('/').next().unwrap_or_default();
+    let enter = format!(
+        "run --rm --privileged --pid host -v /run/docker:/d busybox \
+         nsenter --net=/d/netns/{link} ip -o link"
     );
+    ensure!(one.docker(&enter)?.contains("eth0"));
 
     one.docker("service rm many")?;
     until("the containers to go", Duration::from_secs(60), || {
