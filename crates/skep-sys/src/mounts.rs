@@ -84,6 +84,23 @@ pub fn copy_root_of(pid: i32) -> io::Result<OwnedFd> {
     })
 }
 
+/// A handle of a program by which it can be executed and nobody can change it, whatever rights he has: its mount is
+/// read-only, and in no namespace any more in which that could be undone. `/proc/<pid>/exe` of who executes it leads
+/// there, so that a container cannot reach the host's file by it.
+pub fn read_only(program: &Path) -> io::Result<OwnedFd> {
+    let program = program.canonicalize()?;
+    on_a_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some(&program), &program, none, MsFlags::MS_BIND, none)?;
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(none, &program, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, none)?;
+        // The namespace ends with this thread, and the mount stays with the handle.
+        Ok(File::open(&program)?.into())
+    })
+}
+
 /// Makes a folder a mount of its own, so that all that is mounted in it can be left out of a
 /// namespace at once ([`leave_out`]). What is mounted in it later is passed on as before. Nothing
 /// happens if it is one, or if it holds anything: what is mounted there already would be covered.
@@ -125,6 +142,44 @@ mod tests {
 
     fn tmpfs(at: &Path) -> io::Result<()> {
         Ok(mount(Some("t"), at, Some("tmpfs"), MsFlags::empty(), None::<&str>)?)
+    }
+
+    #[test]
+    fn a_program_is_executed_by_a_handle_that_changes_nothing() {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("tempdir");
+        let program = dir.path().join("program");
+        std::fs::copy("/bin/sleep", &program).expect("copy");
+        let before = lines();
+        let handle = read_only(&program).expect("handle");
+        assert_eq!(lines(), before);
+        let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        let mut child = std::process::Command::new(&by_handle).arg("60").spawn().expect("spawn");
+        let exe = PathBuf::from(format!("/proc/{}/exe", child.id()));
+        let mode = std::fs::Permissions::from_mode(0o4777);
+        for place in [Path::new(&by_handle), &exe] {
+            let refused = [
+                std::fs::set_permissions(place, mode.clone()).err(),
+                std::os::unix::fs::chown(place, Some(1), None).err(),
+            ];
+            for error in refused {
+                let error = error.and_then(|error| error.raw_os_error());
+                assert_eq!(error, Some(nix::libc::EROFS), "{}", place.display());
+            }
+            File::options().write(true).open(place).expect_err("written while it runs");
+            // Nor can the mount be made writable, or taken over, where it is.
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+            let none = None::<&str>;
+            mount(none, place, none, flags, none).expect_err("remounted");
+            copy(place).expect_err("copied");
+        }
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        let error = File::options().write(true).open(&by_handle).expect_err("written");
+        assert_eq!(error.raw_os_error(), Some(nix::libc::EROFS));
+        let mode = std::fs::metadata(&program).expect("stat").permissions().mode();
+        assert_eq!(mode & 0o7002, 0, "{mode:o}");
     }
 
     #[test]

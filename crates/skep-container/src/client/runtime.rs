@@ -1,17 +1,20 @@
 //! Starting shims and finding them again.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oci_spec::runtime::LinuxNamespaceType;
+use tokio::sync::OnceCell;
 
 use super::bundle;
 use super::connection::{self, Connection, is_gone};
 use super::handle::Handle;
 use super::requests::CreateRequest;
+use crate::blocking::blocking;
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
 use crate::proto::{self, Command, Refusal, Reply, ShimConfig};
@@ -23,13 +26,15 @@ const FIRST_ANSWER: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct Runtime {
     exe: PathBuf,
+    /// By which it is executed: what a container's processes come from, each of them can name by `/proc/self/exe`.
+    handle: Arc<OnceCell<OwnedFd>>,
 }
 
 impl Runtime {
     /// `exe` is an executable which, run as `exe shim <bundle>`, calls [`crate::shim::main`] with the
     /// arguments after `shim` (for `skep`: itself, by `/proc/self/exe`).
     pub fn new(exe: impl Into<PathBuf>) -> Self {
-        Runtime { exe: exe.into() }
+        Runtime { exe: exe.into(), handle: Arc::default() }
     }
 
     /// Starts a shim and sets the container up to before its first instruction.
@@ -147,7 +152,15 @@ impl Runtime {
         bundle: &Path,
         root: Option<OwnedFd>,
     ) -> Result<(), CreateError> {
-        let output = tokio::process::Command::new(&self.exe)
+        let failed =
+            |source| CreateError::Spawn { id: id.to_owned(), exe: self.exe.clone(), source };
+        let handle = self.handle.get_or_try_init(async || {
+            let exe = self.exe.clone();
+            blocking(move || skep_sys::mounts::read_only(&exe)).await
+        });
+        let handle = handle.await.map_err(failed)?;
+        let output = tokio::process::Command::new(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+            .arg0(&self.exe)
             .arg("shim")
             .arg(bundle)
             .env_clear()
@@ -156,11 +169,7 @@ impl Runtime {
             .stderr(Stdio::piped())
             .output()
             .await
-            .map_err(|source| CreateError::Spawn {
-                id: id.to_owned(),
-                exe: self.exe.clone(),
-                source,
-            })?;
+            .map_err(failed)?;
         // The process we started has become the shim's parent and ended: the shim listens now.
         if output.status.success() {
             return Ok(());

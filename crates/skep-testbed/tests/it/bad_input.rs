@@ -623,6 +623,48 @@ fn stacks_that_make_no_sense() -> Result<()> {
     Ok(())
 }
 
+/// What a container's process was before it executed its command is the host's program, which `/proc/self/exe` names.
+#[test]
+fn the_hosts_program_is_out_of_a_containers_reach() -> Result<()> {
+    let one = One::start()?;
+    let program = std::fs::read_link(format!("/proc/{}/exe", one.daemon.pid()))?;
+    let program = program.display();
+    let mode = || one.host.sh(&format!("stat -c '%a %u' {program}"))?.text();
+    let before = mode()?;
+    // An image whose loader changes what it was called for.
+    let loader = include_str!("hostile_loader.py");
+    one.host.sh(&format!(
+        "mkdir -p /run/evil/bin /run/evil/lib64 && cd /run/evil && \
+         cp $(command -v busybox) bin/busybox && ln -s busybox bin/sleep && \
+         ln -s /proc/self/exe link && cat > ../loader.py <<'EOF'\n{loader}EOF\n\
+         python3 ../loader.py lib64/ld-linux-x86-64.so.2 && chmod 755 lib64/* && \
+         tar -cf ../evil.tar . && docker import ../evil.tar evil"
+    ))?
+    .text()?;
+    one.docker("run -d --name up evil /bin/sleep 600")?;
+    for options in [
+        "run --rm evil",
+        "run --rm --cap-add SYS_ADMIN --security-opt seccomp=unconfined evil",
+        "run --rm --privileged evil",
+        "exec up",
+    ] {
+        for command in ["/proc/self/exe", "/link"] {
+            let tried = one.host.sh(&format!("docker {options} {command}"))?;
+            let held = mode()?;
+            one.host.sh(&format!("chmod 755 {program}"))?.text()?;
+            ensure!(held == before, "{options} {command}: {held}, {tried:?}");
+            ensure!(tried.code == Some(nix::libc::EROFS), "{options} {command}: {tried:?}");
+        }
+    }
+    // Nor is that of the small init.
+    let traced = "docker run --rm --init --cap-add SYS_PTRACE busybox chmod 4777 /proc/1/exe";
+    let tried = one.host.sh(traced)?;
+    let held = mode()?;
+    one.host.sh(&format!("chmod 755 {program}"))?.text()?;
+    ensure!(held == before && !tried.success(), "{held}, {tried:?}");
+    Ok(())
+}
+
 #[test]
 fn archives_that_want_out() -> Result<()> {
     let one = One::start()?;
