@@ -633,14 +633,15 @@ fn the_hosts_program_is_out_of_a_containers_reach() -> Result<()> {
     let before = mode()?;
     // An image whose loader changes what it was called for.
     let loader = include_str!("hostile_loader.py");
-    one.host.sh(&format!(
-        "mkdir -p /run/evil/bin /run/evil/lib64 && cd /run/evil && \
+    one.host
+        .sh(&format!(
+            "mkdir -p /run/evil/bin /run/evil/lib64 && cd /run/evil && \
          cp $(command -v busybox) bin/busybox && ln -s busybox bin/sleep && \
          ln -s /proc/self/exe link && cat > ../loader.py <<'EOF'\n{loader}EOF\n\
          python3 ../loader.py lib64/ld-linux-x86-64.so.2 && chmod 755 lib64/* && \
          tar -cf ../evil.tar . && docker import ../evil.tar evil"
-    ))?
-    .text()?;
+        ))?
+        .text()?;
     one.docker("run -d --name up evil /bin/sleep 600")?;
     for options in [
         "run --rm evil",
