@@ -8,7 +8,7 @@ use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum
 use skep_container::Runtime;
 use skep_container::logs::LogWatcher;
 use skep_image::Images;
-use skep_net::{DnsOptions, Net, NetConfig};
+use skep_net::{DnsOptions, HostClaim, Net, NetConfig};
 use skep_sys::files::{self, Durability};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,15 @@ impl Engine {
     /// When a folder cannot be used, another process holds the state, or the network cannot be
     /// opened. Single containers and volumes that cannot be read are reported and left alone.
     pub async fn open(config: EngineConfig) -> Result<Self> {
+        let claim = util::blocking(HostClaim::take).await?;
+        Self::open_claimed(config, claim).await
+    }
+
+    /// The same for who has claimed the host's network before, so as to make nothing if another daemon has it.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub async fn open_claimed(config: EngineConfig, claim: HostClaim) -> Result<Self> {
         // What is there already is the user's; what is below it is ours.
         for dir in [&config.data_root, &config.exec_root] {
             files::make_dirs(dir, 0o711).map_err(EngineError::file("create", dir))?;
@@ -110,7 +119,7 @@ impl Engine {
             let root = config.data_root.join("volumes");
             util::blocking(move || Volumes::open(root)).await?
         };
-        let net = Net::open(net_config(&config)).await?;
+        let net = Net::open_claimed(net_config(&config), claim).await?;
         let engine = Self {
             inner: Arc::new(Inner {
                 runtime: Runtime::new(config.shim.clone()),

@@ -51,7 +51,7 @@ mod storing;
 mod trace;
 mod world;
 
-pub use apply::TrafficCounts;
+pub use apply::{HostClaim, TrafficCounts};
 pub use checks::Check;
 pub use cidr::{Mac, ParseMacError};
 pub use config::{AddressPool, DefaultBridge, DnsOptions, NetConfig};

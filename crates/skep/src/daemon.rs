@@ -45,19 +45,30 @@ fn run(flags: &DaemonFlags) -> Result<()> {
     // a mode is given it by `skep_sys::files`.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     raise_descriptor_limit();
-    let _root = DataRoot::claim(&settings.data_root)?;
+    let config = engine_config(&settings)?;
+    // A data root that is there tells who has it. One that is not is made once no other daemon keeps this one from
+    // starting, so that nothing is left of a start that was refused.
+    let there = settings.data_root.exists();
+    let root = there.then(|| DataRoot::claim(&settings.data_root)).transpose()?;
+    let network = skep_net::HostClaim::take()?;
     let _pid = PidFile::write(&settings.pidfile)?;
+    let _root = match root {
+        Some(root) => root,
+        None => DataRoot::claim(&settings.data_root)?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("skep")
         .build()
         .context("start the runtime")?;
-    runtime.block_on(serve(flags, settings, log, activated, manager))
+    let config = (config, network);
+    runtime.block_on(serve(flags, settings, config, log, activated, manager))
 }
 
 async fn serve(
     flags: &DaemonFlags,
     settings: Settings,
+    (config, network): (EngineConfig, skep_net::HostClaim),
     log: LogLevel,
     activated: Activated,
     manager: ServiceManager,
@@ -81,10 +92,9 @@ async fn serve(
         warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
     }
 
-    let config = engine_config(&settings)?;
     gather_namespaces(&settings.exec_root, &config.netns_dir());
     // Containers are adopted meanwhile: a node with many must not fall silent over it.
-    let engine = Engine::open(config).await.context("start the engine")?;
+    let engine = Engine::open_claimed(config, network).await.context("start the engine")?;
     for check in engine.net().checks().iter().filter(|check| !check.available) {
         warn!(feature = check.feature, found = %check.detail, disables = check.disables, "this host lacks something");
     }

@@ -14,6 +14,7 @@ pub(super) async fn create(
     RawJson(mut body): RawJson,
 ) -> ApiResult {
     normalize(&mut body);
+    check_isolation(&body)?;
     if !version.at_least(44) {
         legacy_mac_address(&mut body);
     }
@@ -41,6 +42,16 @@ pub(crate) fn normalize(body: &mut Value) {
         nulls_to_objects(fields.get_mut(key));
     }
     nulls_to_objects(fields.get_mut("NetworkingConfig").and_then(|c| c.get_mut("EndpointsConfig")));
+}
+
+/// Refuses kinds of isolation that Windows has, and those that nobody has, in Docker's words.
+fn check_isolation(body: &Value) -> ApiResult<()> {
+    match body.pointer("/HostConfig/Isolation").and_then(Value::as_str) {
+        None | Some("" | "default") => Ok(()),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "invalid isolation: {other:?} - linux only supports 'default'"
+        ))),
+    }
 }
 
 fn nulls_to_objects(set: Option<&mut Value>) {
@@ -87,6 +98,16 @@ mod tests {
         assert_eq!(body.exposed_ports, Some(vec!["80/tcp".to_owned()]));
         assert!(body.networking_config.unwrap().endpoints_config.unwrap().contains_key("net"));
         assert_eq!(body.host_config, None);
+    }
+
+    #[test]
+    fn isolation_is_the_default() {
+        for (isolation, fits) in [("", true), ("default", true), ("process", false), ("foo", false)]
+        {
+            let body = value!({ "HostConfig": { "Isolation": isolation } });
+            assert_eq!(check_isolation(&body).is_ok(), fits, "{isolation}");
+        }
+        check_isolation(&value!({ "HostConfig": null })).unwrap();
     }
 
     #[test]

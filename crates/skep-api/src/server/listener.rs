@@ -3,7 +3,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub enum ListenError {
 enum Socket {
     Unix {
         listener: UnixListener,
-        path: Option<PathBuf>,
+        file: Option<SocketFile>,
     },
     Tcp {
         listener: TcpListener,
@@ -76,14 +76,42 @@ enum Socket {
     },
 }
 
+/// The file of a unix socket, removed when dropped: at the end of serving, or if nothing came of it. Not if
+/// another one is in its place.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: PathBuf) -> io::Result<Self> {
+        let inode = Self::inode(&path)?;
+        Ok(Self { path, inode })
+    }
+
+    fn inode(path: &Path) -> io::Result<(u64, u64)> {
+        fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if Self::inode(&self.path).is_ok_and(|inode| inode == self.inode)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::debug!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
 /// A bound socket that the API will answer on. Connections queue from the moment it is made.
 pub struct Listener(Socket);
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Socket::Unix { path: Some(path), .. } => write!(f, "unix://{}", path.display()),
-            Socket::Unix { path: None, .. } => f.write_str("unix socket from the service manager"),
+            Socket::Unix { file: Some(file), .. } => write!(f, "unix://{}", file.path.display()),
+            Socket::Unix { file: None, .. } => f.write_str("unix socket from the service manager"),
             Socket::Tcp { address, .. } | Socket::Public { address, .. } => {
                 write!(f, "tcp://{address}")
             }
@@ -111,6 +139,7 @@ impl Listener {
         }
         make_way(&path)?;
         let listener = bind_private(&path).map_err(failed("listen on"))?;
+        let file = SocketFile::of(path.clone()).map_err(failed("listen on"))?;
         match nix::unistd::Group::from_name(GROUP) {
             Ok(Some(group)) => std::os::unix::fs::chown(&path, None, Some(group.gid.as_raw()))
                 .map_err(failed("set the group of"))?,
@@ -122,7 +151,7 @@ impl Listener {
             }
         }
         let listener = nonblocking_unix(listener).map_err(failed("listen on"))?;
-        Ok(Self(Socket::Unix { listener, path: Some(path) }))
+        Ok(Self(Socket::Unix { listener, file: Some(file) }))
     }
 
     /// A unix socket that the service manager bound (`fd://`). It is not removed at the end.
@@ -135,7 +164,7 @@ impl Listener {
             address: "the service manager's socket".to_owned(),
             source,
         })?;
-        Ok(Self(Socket::Unix { listener, path: None }))
+        Ok(Self(Socket::Unix { listener, file: None }))
     }
 
     /// A port that the service manager bound, with TLS as in [`Listener::tls`] if there is a `config`.
@@ -225,12 +254,6 @@ impl Listener {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.accept_loop(&service, &shutdown, &connections) => {}
-        }
-        if let Socket::Unix { listener, path: Some(path) } = self.0 {
-            drop(listener);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::debug!(path = %path.display(), %error, "cannot remove the socket");
-            }
         }
     }
 

@@ -314,7 +314,17 @@ async fn sockets_are_private_and_never_taken_from_a_living_daemon() {
     let first = Listener::unix(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     assert!(matches!(Listener::unix(&path), Err(ListenError::InUse(_))));
+    // Also if nothing is ever served: what was made is removed, and nothing else.
     drop(first);
+    assert!(!path.exists());
+    let second = Listener::unix(&path).unwrap();
+    std::fs::rename(&path, folder.path().join("aside")).unwrap();
+    std::fs::write(&path, "x").unwrap();
+    drop(second);
+    assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    std::fs::remove_file(&path).unwrap();
+    // What a daemon that was killed left is replaced.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     Listener::unix(&path).unwrap();
     let file = folder.path().join("f");
     std::fs::write(&file, "x").unwrap();

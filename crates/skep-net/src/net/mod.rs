@@ -78,8 +78,18 @@ impl Net {
     /// default bridge cannot have its address. A kernel that lacks something does
     /// not fail it: see [`Net::checks`] and [`Net::problems`].
     pub async fn open(config: NetConfig) -> Result<Self> {
+        let claim = spawn_blocking(HostClaim::take).await.map_err(|_| NetError::Closed)??;
+        Self::open_claimed(config, claim).await
+    }
+
+    /// The same for who has claimed the host before, so as to make nothing if another daemon has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Net::open`].
+    pub async fn open_claimed(config: NetConfig, claim: HostClaim) -> Result<Self> {
         let prepared =
-            spawn_blocking(move || prepare(config)).await.map_err(|_| NetError::Closed)?;
+            spawn_blocking(move || prepare(config, claim)).await.map_err(|_| NetError::Closed)?;
         let Prepared { claim, shared, spaces, storing, checks } = prepared?;
         let shared = Arc::new(shared);
         let controller = Controller::start(Arc::clone(&shared), spaces, storing)?;
@@ -242,10 +252,9 @@ struct Prepared {
 }
 
 /// Opens, reads, checks. Blocks.
-fn prepare(config: NetConfig) -> Result<Prepared> {
+fn prepare(config: NetConfig, claim: HostClaim) -> Result<Prepared> {
     let traffic = Arc::<Traffic>::default();
     let nft = Nft { program: config.nft.clone(), traffic: Arc::clone(&traffic) };
-    let claim = HostClaim::take()?;
     for folder in [config.data_root.join("network"), config.exec_root.join("net")] {
         files::own_folder(&folder)?;
     }

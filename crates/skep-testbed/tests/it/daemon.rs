@@ -29,6 +29,12 @@ fn a_second_daemon_on_the_same_data_is_refused() -> Result<()> {
     ))?;
     ensure!(!again.success(), "two daemons share a data root");
     ensure!(again.stderr.contains("another skep daemon"), "{}", again.stderr);
+    // Nor may another on data of its own have this host's network. Neither leaves anything.
+    let own = "--data-root /run/d2/lib --exec-root /run/d2/run --pidfile /run/d2/pid -H unix:///run/d2/api/sock";
+    let again = one.host.sh(&format!("{} daemon {own}", skep.display()))?;
+    ensure!(again.stderr.contains("manages the network of this host"), "{again:?}");
+    let left = one.host.sh("ls -d /run/other* /run/d2*")?;
+    ensure!(left.stdout.is_empty(), "{}", left.stdout);
     ensure!(one.docker("ps -q").is_ok(), "the first daemon suffered");
     Ok(())
 }
