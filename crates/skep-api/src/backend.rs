@@ -29,6 +29,9 @@ impl Product {
     }
 }
 
+/// Lines for a user, each with `WARNING: ` in front.
+pub type Warnings = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// What the API is a door to.
 pub struct Backend {
     pub engine: Engine,
@@ -36,8 +39,8 @@ pub struct Backend {
     pub product: Product,
     /// Shared with whoever serves the metrics page.
     pub metrics: Arc<Metrics>,
-    /// What `info` warns of besides what the engine finds.
-    pub warnings: Vec<String>,
+    /// What `info` warns of besides what the engine finds. Asked at each call, where it may block.
+    pub warnings: Warnings,
 }
 
 /// Has a request wait until the containers of an earlier daemon have been taken over, unless it only

@@ -45,7 +45,7 @@ mod tasks;
 mod volumes;
 
 pub use auth::registry_credentials;
-pub use backend::{Backend, Product};
+pub use backend::{Backend, Product, Warnings};
 pub use fuzz::{BodyKind, fuzz_body};
 pub use metrics::{Metrics, MetricsSource, serve_metrics};
 pub use server::{GRACE, ListenError, Listener};

@@ -65,8 +65,6 @@ pub struct Found {
     pub running: Running,
     /// Those of its sandboxes that have files of their own.
     pub stored_sandboxes: Sandboxes,
-    /// Where the networks are that could not be read, if nothing could be put in their place.
-    pub lost_networks: Option<PathBuf>,
 }
 
 /// The local networks on disk.
@@ -165,26 +163,16 @@ impl Shared {
         // What is in the file of all is of a daemon that knew no others.
         running.sandboxes.extend(stored_sandboxes.clone());
         let file = Self::networks_file(config);
-        let aside = file.with_file_name("networks.json.damaged");
-        let (networks, stored, lost) = match files::read_json::<StoredNetworks>(&file) {
+        let (networks, stored) = match files::read_json::<StoredNetworks>(&file) {
             // None at all is a first start, or one with a file that was taken away.
-            Ok(None) => (copy, None, aside.exists().then_some(aside)),
-            Ok(Some(StoredNetworks { networks })) => {
-                (networks.clone(), Some(networks), aside.exists().then_some(aside))
-            }
+            Ok(None) => (copy, None),
+            Ok(Some(StoredNetworks { networks })) => (networks.clone(), Some(networks)),
             Err(error) => {
-                let kept = files::set_aside(&file, &error)?;
-                let lost = copy.is_empty().then_some(kept);
-                (copy, None, lost)
+                files::set_aside(&file, &error)?;
+                (copy, None)
             }
         };
-        Ok(Found {
-            networks,
-            stored_networks: stored,
-            running,
-            stored_sandboxes,
-            lost_networks: lost,
-        })
+        Ok(Found { networks, stored_networks: stored, running, stored_sandboxes })
     }
 
     /// Stores the local networks.

@@ -23,6 +23,7 @@ use crate::lock::{DataRoot, PidFile};
 use crate::logging::LogLevel;
 use crate::reload::{Reloader, reloadable};
 use crate::service_manager::ServiceManager;
+use crate::warnings::Roots;
 use crate::{checks, listen, logging, memory};
 
 /// Runs until SIGTERM or SIGINT. Containers go on running afterwards.
@@ -127,7 +128,13 @@ async fn serve(
         swarm: Arc::clone(&swarm),
         product,
         metrics: Arc::clone(&metrics),
-        warnings: listeners.iter().filter_map(|listener| listener.warning()).collect(),
+        warnings: {
+            let of_listeners: Vec<String> =
+                listeners.iter().filter_map(|listener| listener.warning()).collect();
+            let roots =
+                Roots { data: settings.data_root.clone(), exec: settings.exec_root.clone() };
+            Arc::new(move || of_listeners.iter().cloned().chain(roots.warnings()).collect())
+        },
     };
 
     let shutdown = CancellationToken::new();

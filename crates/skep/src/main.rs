@@ -20,6 +20,7 @@ mod memory;
 mod net;
 mod reload;
 mod service_manager;
+mod warnings;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -1,15 +1,22 @@
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde_json::{Value, json as value};
 use skep_node::SwarmInfo;
 
 use crate::backend::App;
-use crate::http::{ApiResult, json, to_value};
+use crate::http::{ApiError, ApiResult, json, to_value};
 use crate::swarm::cluster_info;
 
 /// `GET /info`.
 pub(super) async fn info(State(app): State<App>) -> ApiResult {
     let mut found = app.engine.system_info().await?;
-    found.warnings.get_or_insert_default().extend(app.warnings.iter().cloned());
+    let warnings = Arc::clone(&app.warnings);
+    let more = tokio::task::spawn_blocking(move || warnings()).await;
+    found
+        .warnings
+        .get_or_insert_default()
+        .extend(more.map_err(|e| ApiError::internal(e.to_string()))?);
     let mut info = to_value(&found)?;
     info["Swarm"] = swarm_section(&app, &app.swarm.info().await).await?;
     // Read by clients of 1.49 and older; both are on wherever a bridge's traffic is filtered.

@@ -273,8 +273,7 @@ fn prepare(config: NetConfig, claim: HostClaim) -> Result<Prepared> {
         config.exec_root.join("net").join("rules"),
         nft,
     )?;
-    let Found { networks, stored_networks, running, stored_sandboxes, lost_networks } =
-        Shared::load(&config)?;
+    let Found { networks, stored_networks, running, stored_sandboxes } = Shared::load(&config)?;
     let storing = Storing::new(SandboxFiles::open(&config)?, stored_networks, stored_sandboxes);
     let facts = Facts {
         mtu: config.mtu,
@@ -320,12 +319,6 @@ fn prepare(config: NetConfig, claim: HostClaim) -> Result<Prepared> {
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
     let shared = Shared::new(config, handles, world, traffic);
-    if let Some(path) = lost_networks {
-        lock(&shared.problems).other.push(format!(
-            "networks could not be read and are kept in {}: remove it if it is not needed",
-            path.display()
-        ));
-    }
     Ok(Prepared { claim, shared, spaces, storing, checks })
 }
 

@@ -30,7 +30,7 @@ pub use kernel::is_kernels;
 pub use own::{dir_of_mode, own_dir, read, read_existing, read_own};
 pub use place::{KernelDir, create_new, open_lock, open_own, overwrite, set_kernel};
 pub use remove::{remove_tree, remove_tree_at};
-pub use rename::{rename, rename_new, set_aside, set_aside_odd};
+pub use rename::{rename, rename_new, set_aside, set_aside_in, set_aside_odd};
 pub use replace::{Durability, remove_file, remove_leftovers, replace};
 pub use reserve::Reserve;
 pub use room::{Lack, check_room, fill_holes, lacks_for_file};

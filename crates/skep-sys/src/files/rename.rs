@@ -60,6 +60,28 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// What [`set_aside`] left in a folder, by name; nothing if the folder is not there.
+pub fn set_aside_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let last = path.extension().and_then(|last| last.to_str()).unwrap_or_default();
+        let number = last.strip_prefix("damaged-").unwrap_or("2");
+        if last.starts_with("damaged")
+            && (last == "damaged" || number.parse::<u32>().is_ok_and(|n| n > 1))
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Takes what is no regular file (a folder, a link, a pipe) out of the way of a file of ours, as [`set_aside`].
 /// `None` if there is a regular file, or nothing.
 pub fn set_aside_odd(path: &Path) -> io::Result<Option<PathBuf>> {
@@ -99,6 +121,7 @@ mod tests {
         for (content, name) in [("a", "state.json.damaged"), ("b", "state.json.damaged-2")] {
             std::fs::write(&path, content).unwrap();
             assert_eq!(set_aside(&path).unwrap(), temp.path().join(name));
+            assert_eq!(set_aside_in(temp.path()).unwrap().last(), Some(&temp.path().join(name)));
             assert_eq!(std::fs::read_to_string(temp.path().join(name)).unwrap(), content);
         }
         assert!(!path.exists());

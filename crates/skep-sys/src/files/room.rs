@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{StatVfs, StatVfsMountFlags, statfs, statvfs};
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 use rustix::io::Errno;
 
 /// `EXT4_SUPER_MAGIC`.
@@ -19,24 +19,21 @@ pub enum Lack {
     Inodes,
 }
 
-impl From<Lack> for io::Error {
-    fn from(lack: Lack) -> Self {
-        match lack {
-            Lack::ReadOnly => Errno::ROFS.into(),
-            Lack::Space | Lack::Inodes => Errno::NOSPC.into(),
-        }
-    }
-}
-
-/// What the file system at `path` lacks for a new file of `bytes`, as root may write it.
+/// What the file system at `path` lacks for a new file of `bytes` that anybody may write, which is a little before
+/// root lacks it.
 ///
 /// # Errors
 /// Those of asking.
 pub fn lacks_for_file(path: &Path, bytes: u64) -> io::Result<Option<Lack>> {
     let disk = statvfs(path)?;
-    // Without a fixed number of inodes (btrfs) there are said to be none at all.
-    let no_inode = disk.f_files > 0 && disk.f_ffree == 0;
-    Ok(lacks(path, &disk, bytes)?.or(no_inode.then_some(Lack::Inodes)))
+    Ok(if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        Some(Lack::ReadOnly)
+    } else if disk.f_bavail.saturating_mul(disk.f_frsize) < bytes {
+        Some(Lack::Space)
+    } else {
+        // Without a fixed number of inodes (btrfs) there are said to be none at all.
+        (disk.f_files > 0 && disk.f_favail == 0).then_some(Lack::Inodes)
+    })
 }
 
 /// Asks whether the file system at `path` would take `bytes` more in files that are there, as root may write
@@ -46,16 +43,15 @@ pub fn lacks_for_file(path: &Path, bytes: u64) -> io::Result<Option<Lack>> {
 /// `EROFS` if it is read-only, `ENOSPC` if it has less room; others of asking.
 pub fn check_room(path: &Path, bytes: u64) -> io::Result<()> {
     let disk = statvfs(path)?;
-    lacks(path, &disk, bytes)?.map_or(Ok(()), |lack| Err(lack.into()))
-}
-
-fn lacks(path: &Path, disk: &StatVfs, bytes: u64) -> io::Result<Option<Lack>> {
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(Some(Lack::ReadOnly));
+        return Err(Errno::ROFS.into());
     }
     // What is kept back for root counts: that is who writes.
     let free = disk.f_bfree.saturating_sub(kept_back(statfs(path)?.f_type, disk.f_blocks));
-    Ok((free.saturating_mul(disk.f_frsize) < bytes).then_some(Lack::Space))
+    if free.saturating_mul(disk.f_frsize) < bytes {
+        return Err(Errno::NOSPC.into());
+    }
+    Ok(())
 }
 
 /// Of a file system with so many blocks, those that are free and that nobody gets: ext4 keeps one in fifty, 4096

@@ -24,6 +24,9 @@ fn works(one: &One, file: &str) -> Result<()> {
     Ok(())
 }
 
+/// Files that are set aside and made anew.
+const SET_ASIDE: [&str; 3] = ["engine-id", "network/networks.json", "swarm/worker/tasks.db"];
+
 #[test]
 fn damaged_state_files_take_nothing_with_them() -> Result<()> {
     let mut one = One::swarm()?;
@@ -36,25 +39,40 @@ fn damaged_state_files_take_nothing_with_them() -> Result<()> {
     let state = "info --format '{{.Swarm.LocalNodeState}}: {{.Swarm.Error}}'";
 
     // Those that can be made anew, or done without.
-    for file in ["engine-id", "network/networks.json", "swarm/worker/tasks.db"] {
+    for file in SET_ASIDE {
         one = restart(one, &format!("printf '\\001{{\"x' >{root}/{file}"))?;
         works(&one, file)?;
         ensure!(one.docker("network ls --format '{{.Name}}'")?.contains("bridge"), "{file}");
         one.host.sh(&format!("ls {root}/{file}.damaged"))?.text()?;
+        // Told in the run that set it aside, and in all later ones.
+        for earlier in SET_ASIDE.iter().take_while(|earlier| **earlier != file).chain([&file]) {
+            let told = one.docker(warnings)?;
+            ensure!(
+                told.contains(&format!("{root}/{earlier}.damaged could not")),
+                "{earlier}: {told}"
+            );
+        }
     }
     one = restart(one, "printf x >/run/docker/net/running.json")?;
     works(&one, "running.json")?;
 
     // Or if a folder is there, with something in it.
-    let anew = ["engine-id", "network/networks.json", "swarm/worker/tasks.db"];
     let rest = ["daemon.lock", "image/lock", "image/reserve", "swarm/managers.json"];
-    let all = anew.iter().chain(&rest).map(|file| format!("{root}/{file}")).collect::<Vec<_>>();
+    let all =
+        SET_ASIDE.iter().chain(&rest).map(|file| format!("{root}/{file}")).collect::<Vec<_>>();
     let all = format!("{} /run/docker/net/running.json", all.join(" "));
     one =
         restart(one, &format!("for f in {all}; do rm -f $f && mkdir -p $f/content || exit; done"))?;
     works(&one, "folders")?;
-    for file in anew {
+    for file in SET_ASIDE {
         one.host.sh(&format!("test -d {root}/{file}.damaged-2/content"))?.text()?;
+        ensure!(
+            one.docker(warnings)?.contains(&format!("{root}/{file}.damaged-2 could not")),
+            "{file}"
+        );
+        // And no longer once somebody has taken it away.
+        one.host.sh(&format!("rm -r {root}/{file}.damaged*"))?.text()?;
+        ensure!(!one.docker(warnings)?.contains(&format!("{root}/{file}")), "{file}");
     }
 
     // A volume.

@@ -41,6 +41,14 @@ fn changes_are_refused(one: &One, reason: &str) -> Result<()> {
     Ok(())
 }
 
+/// `docker info` says what the disk lacks; nothing if that is empty.
+fn info_warns(one: &One, lacks: &str) -> Result<()> {
+    let told = one.docker("info --format '{{json .Warnings}}'")?;
+    let says = told.contains("the data root /var/lib/skep ");
+    ensure!(says != lacks.is_empty() && told.contains(lacks), "{told}");
+    Ok(())
+}
+
 /// What a change of the swarm says, and that it leaves nothing.
 fn secrets_are_refused(one: &One, reason: &str) -> Result<()> {
     let said = one.host.sh("echo x | docker secret create refused -")?;
@@ -102,6 +110,7 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
         "cd /var/lib/skep && mkdir ballast && cd ballast && cat /dev/zero > 0 2>/dev/null; sync
                 i=1; while head -c 4096 /dev/zero > $i 2>/dev/null; do i=$((i+1)); done; true";
     sh(&one, fill)?;
+    info_warns(&one, "has no space left")?;
     let lines = one.daemon.log()?.lines().count();
     secrets_are_refused(&one, "no space left on device")?;
     changes_are_refused(&one, "no space left on device")?;
@@ -123,6 +132,7 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
     sh(&one, "curl -sf -m 5 http://127.0.0.1:9000/hosts")?;
     sh(&one, "rm -r /var/lib/skep/ballast")?;
     all_writes_work(&one, "again")?;
+    info_warns(&one, "")?;
 
     // No inodes.
     sh(
@@ -130,6 +140,7 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
         "mkdir /var/lib/skep/many; cd /var/lib/skep/many; seq 3000 | xargs touch 2>/dev/null; true",
     )?;
     changes_are_refused(&one, "no space left on device")?;
+    info_warns(&one, "has no inodes left")?;
     one = the_rest_works(one, "two")?;
     sh(&one, "rm -r /var/lib/skep/many")?;
     all_writes_work(&one, "inodes")?;
@@ -148,6 +159,7 @@ fn a_disk_that_refuses_writes_passes() -> Result<()> {
     one.docker("ps -a")?;
     one.docker("images -q")?;
     changes_are_refused(&one, "read-only file system")?;
+    info_warns(&one, "is read-only")?;
     sh(&one, "mount -o remount,rw /var/lib/skep")?;
     until("a secret can be made", LIMIT, || sh(&one, "echo x | docker secret create rw -"))?;
     one.docker("volume create rw")?;
