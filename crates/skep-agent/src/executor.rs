@@ -104,7 +104,7 @@ pub trait Controller: Send + Sync + 'static {
     /// The agent is done with this controller. The container stays as it is.
     async fn close(&self) -> Result<(), ExecError>;
 
-    /// The container's output. With `follow` the stream ends when the container does.
+    /// The container's output; none if there is no container. With `follow` the stream ends when the container does.
     async fn logs(&self, options: &LogOptions) -> Result<LogStream, ExecError>;
 
     /// Id, first process and exit code of the container; `None` if there is none.

@@ -38,7 +38,7 @@ pub enum Link {
     Down { reason: String },
     /// A manager answers, but only to say that this node is not of the swarm any more. Its tasks are
     /// stopped and removed.
-    Expelled { reason: String },
+    Expelled,
     /// In session with this manager.
     Up { manager: ManagerAddress },
 }

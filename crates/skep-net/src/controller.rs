@@ -303,7 +303,7 @@ impl Worker {
             // The others' namespaces are brought up to date all the same.
             Err(error) => {
                 let (refused, waiting) = waiting.into_iter().partition(|(i, _)| stored(i));
-                answer_all(refused, &error);
+                refuse(refused, &error);
                 waiting
             }
         };
@@ -600,9 +600,10 @@ fn answer(interest: &Interest, results: &Results) -> Results {
     }
 }
 
-fn answer_all(waiting: Vec<(Interest, Reply)>, error: &Arc<NetError>) {
+/// Refuses what could not be written down.
+fn refuse(waiting: Vec<(Interest, Reply)>, error: &Arc<NetError>) {
     for (_, reply) in waiting {
-        let error = NetError::Apply { namespace: "host".to_owned(), source: Arc::clone(error) };
+        let error = NetError::NotStored { source: Arc::clone(error) };
         // Who stopped waiting does not need an answer.
         let _ = reply.send(Err(error));
     }

@@ -317,6 +317,12 @@ pub enum NetError {
         /// Cause, shared by all who waited for it.
         source: Arc<NetError>,
     },
+    /// A change that has to outlive the daemon could not be written down, and was taken back.
+    #[error("cannot store the change of this host's networks")]
+    NotStored {
+        /// Cause, shared by all who waited for it.
+        source: Arc<NetError>,
+    },
     /// A file could not be read or written.
     #[error("cannot {action} {}", path.display())]
     File {

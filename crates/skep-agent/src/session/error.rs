@@ -1,10 +1,12 @@
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use skep_pki::{CertError, ConnectError};
 use skep_proto::says_removed;
 use skep_types::NodeId;
 use thiserror::Error;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::ExecError;
 
@@ -23,7 +25,7 @@ pub(super) enum SessionError {
     Call {
         call: &'static str,
         #[source]
-        source: Box<Status>,
+        source: Answer,
     },
     #[error("{call} was not answered within {limit:?}")]
     Timeout { call: &'static str, limit: Duration },
@@ -31,18 +33,43 @@ pub(super) enum SessionError {
     Ended { call: &'static str },
 }
 
+/// A status as people read it: what the manager says, or where it says nothing, what its code means.
+#[derive(Debug)]
+pub(super) struct Answer(Box<Status>);
+
+impl Answer {
+    pub(super) fn code(&self) -> Code {
+        self.0.code()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.message() {
+            "" => f.write_str(self.0.code().description()),
+            message => f.write_str(message),
+        }
+    }
+}
+
+impl Error for Answer {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
 impl SessionError {
     /// A manager of this swarm, whose certificate was verified, says that this node is no part of it any
     /// more. Other refusals are no such thing.
     pub(super) fn is_expulsion(&self, node: &NodeId) -> bool {
         matches!(self, Self::Call { call: super::SESSION, source }
-            if source.code() == tonic::Code::PermissionDenied
-                && says_removed(source.message(), node))
+            if source.code() == Code::PermissionDenied
+                && says_removed(source.0.message(), node))
     }
 
     /// For `map_err` on a call.
     pub(super) fn call(call: &'static str) -> impl FnOnce(Status) -> Self {
-        move |source| Self::Call { call, source: Box::new(source) }
+        move |source| Self::Call { call, source: Answer(Box::new(source)) }
     }
 }
 
@@ -66,5 +93,29 @@ pub(super) async fn timed_within<T>(
     match tokio::time::timeout(limit, work).await {
         Ok(done) => done.map_err(SessionError::call(call)),
         Err(_) => Err(SessionError::Timeout { call, limit }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_managers_words() {
+        for (status, text) in [
+            (
+                Status::permission_denied("node abc was removed from the swarm"),
+                "Session failed: node abc was removed from the swarm",
+            ),
+            (
+                Status::new(Code::Unavailable, ""),
+                "Session failed: The service is currently unavailable",
+            ),
+        ] {
+            assert_eq!(
+                skep_types::report(&SessionError::call(super::super::SESSION)(status)),
+                text
+            );
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Sessions {
                     let link = if memory.expulsions >= EXPULSIONS {
                         // Others have its tasks now.
                         self.worker.replace(Vec::new());
-                        Link::Expelled { reason }
+                        Link::Expelled
                     } else {
                         Link::Down { reason }
                     };

@@ -7,6 +7,10 @@ use super::member::Member;
 use super::slot::Slot;
 use crate::{LocalNodeState, NotManager, RemoteManager, SwarmInfo};
 
+/// What a user of a node reads that is none any more.
+const EXPELLED: &str = "this node was removed from the swarm: its managers refuse it, and its tasks were ended here. \
+    Run \"docker swarm leave\" on it, and \"docker swarm join\" if it shall come back";
+
 impl SwarmNode {
     /// The Swarm section of `docker info`, as of now.
     pub async fn info(&self) -> SwarmInfo {
@@ -60,9 +64,9 @@ async fn of_member(member: &Member) -> SwarmInfo {
         match member.link() {
             Link::Up { .. } => {}
             Link::Down { reason } => info.error = reason,
-            Link::Expelled { reason } => {
+            Link::Expelled => {
                 info.local_state = LocalNodeState::Error;
-                info.error = reason;
+                info.error = EXPELLED.to_owned();
             }
         }
         return info;

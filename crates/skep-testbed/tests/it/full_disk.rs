@@ -35,6 +35,7 @@ fn changes_are_refused(one: &One, reason: &str) -> Result<()> {
         let said = one.refused(change)?;
         ensure!(said.contains(reason), "`docker {change}`: {said}");
         ensure!(said.contains("/var/lib/skep/"), "`docker {change}` does not say where: {said}");
+        ensure!(!said.contains("planned state"), "`docker {change}`: {said}");
         let left = one.docker(trace)?;
         ensure!(left.is_empty(), "`docker {change}` left {left}");
     }

@@ -74,6 +74,16 @@ fn services_are_made_scaled_updated_and_removed() -> Result<()> {
     one.prints("docker ps -q | wc -l", "1")?;
     let logs = one.docker("service logs web")?;
     ensure!(logs.contains("listening on port 8000"), "{logs}");
+    // Tasks that never had a container have no log, and nothing is wrong with that.
+    one.docker("service create -d --name refused --mount type=bind,src=/nowhere,dst=/x whoami")?;
+    one.prints(
+        "docker service ps --format '{{.CurrentState}}' refused | grep -q Rejected && echo yes",
+        "yes",
+    )?;
+    ensure!(one.docker("service logs refused")?.is_empty());
+    let said = one.daemon.log()?;
+    ensure!(!said.contains("cannot read a log"), "{said}");
+    one.docker("service rm refused")?;
     one.docker("service rm web")?;
     one.prints("docker ps -aq | wc -l", "0")?;
     Ok(())

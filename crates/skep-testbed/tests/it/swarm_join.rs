@@ -95,7 +95,7 @@ fn workers_join_show_themselves_and_leave() -> Result<()> {
     // The removed node learns it and says so; it can leave and come again.
     three.prints(
         2,
-        "docker info --format '{{.Swarm.Error}}' | grep -c 'was removed from the swarm'",
+        "docker info --format '{{.Swarm.Error}}' | grep -c '^this node was removed from the swarm.*docker swarm leave'",
         "1",
     )?;
     three.docker(2, "swarm leave")?;

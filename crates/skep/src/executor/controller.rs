@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream;
 use skep_agent::{Controller, Dependencies, ExecError, LogOptions, LogStream};
 use skep_engine::{
     Attachment, CreateExtras, EngineError, ErrorKind, Glance, HealthStatus, Phase, StopOptions,
@@ -383,7 +384,8 @@ impl Controller for TaskController {
     }
 
     async fn logs(&self, options: &LogOptions) -> Result<LogStream, ExecError> {
-        let container = self.existing()?;
+        // A task that was refused has none, and one that ended long ago none any more.
+        let Some(container) = self.container() else { return Ok(Box::pin(stream::empty())) };
         logs::read(&self.host.engine, &container, options).await
     }
 }
