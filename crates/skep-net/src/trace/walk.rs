@@ -266,7 +266,10 @@ impl<'a> Walker<'a> {
         for event in events {
             match event {
                 Event::Mark(by, value) => {
-                    self.rule(by, format!("packet mark becomes {value:#x}"));
+                    // Only answers are of a connection that is known already: see `way_back`.
+                    let answers = self.packet.connection.established;
+                    let whose = if answers { "mark of its answers" } else { "packet mark" };
+                    self.rule(by, format!("{whose} becomes {value:#x}"));
                     self.step(Step::Mark { on: "packet".to_owned(), value });
                 }
                 Event::ConnectionMark(by, value) => {

@@ -89,9 +89,11 @@ fn run() -> Result<()> {
     })?;
     say(&format!("After {:.1} s no request meets it any more.", begin.elapsed().as_secs_f64()))?;
     until("three replicas on two nodes", Duration::from_secs(30), || {
-        let found = manager.docker(&["service", "ls", "--format", "{{.Replicas}}"])?;
+        // In this order: the task of a node counts until the node is known to be down.
         let down = manager.docker(&["node", "ls", "--format", "{{.Status}}"])?;
-        ensure!(found == "3/3" && down.contains("Down"), "{found}, {down}");
+        ensure!(down.contains("Down"), "{down}");
+        let found = manager.docker(&["service", "ls", "--format", "{{.Replicas}}"])?;
+        ensure!(found == "3/3", "{found}");
         Ok(())
     })?;
     say(&format!("After {:.1} s three replicas run again.", begin.elapsed().as_secs_f64()))?;
@@ -99,19 +101,24 @@ fn run() -> Result<()> {
     show(manager, "docker service ps web --filter desired-state=running")?;
 
     say("How a request finds its way through node1, read from its kernel.")?;
-    show(worker, &format!("{} net trace 8080", executable("skep")?.display()))?;
+    show(worker, "skep net trace 8080")?;
 
     if std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0") {
-        return keep(&nodes[..2], &client);
+        return keep(&nodes, dead, &client);
     }
     say("Done: the demo worked, and its hosts are gone. `make demo KEEP=1` leaves them up.")
 }
 
-fn keep(nodes: &[Host], client: &Host) -> Result<()> {
+/// Leaves the hosts up; on the one that is `dead` nothing runs any more.
+fn keep(nodes: &[Host], dead: &Host, client: &Host) -> Result<()> {
     let shells: String = nodes
         .iter()
         .map(|node| {
-            format!("\x20 nsenter -t {} -a sh      # {}: try docker ps\n", node.pid(), node.name())
+            let hint = match node.name() == dead.name() {
+                true => "the one that died; its daemon is started again as below",
+                false => "try docker ps",
+            };
+            format!("\x20 nsenter -t {} -a sh      # {}: {hint}\n", node.pid(), node.name())
         })
         .collect();
     let skep = executable("skep")?;
@@ -152,7 +159,9 @@ fn say(text: &str) -> Result<()> {
 
 /// Shows a command as typed on the host, with its output, which is also returned.
 fn show(host: &Host, line: &str) -> Result<String> {
-    let finished = host.sh(line)?;
+    let skep = executable("skep")?;
+    let folder = skep.parent().context("skep is in no folder")?;
+    let finished = host.sh(&format!("PATH=$PATH:{}; {line}", folder.display()))?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}$ {line}\n{}", host.name(), finished.stdout.trim_end()).context("print")?;
     drop(out);
