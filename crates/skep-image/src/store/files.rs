@@ -3,12 +3,13 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use skep_sys::files::{Durability, own_dir, remove_file, replace};
+use skep_sys::files::{Durability, own_dir, replace, set_aside};
 
 use skep_types::stored::{self, Unreadable};
 
@@ -38,13 +39,17 @@ pub(crate) struct Files {
 impl Files {
     /// Makes missing folders. Only root may look in: layers hold setuid programs.
     pub(super) fn open(root: PathBuf) -> Result<Self> {
-        let files = Self { root, next: AtomicU64::new(0) };
+        let mut files = Self { root, next: AtomicU64::new(0) };
         for folder in ["", "blobs", "blobs/sha256", "layers", "l", "images", "rw", "tmp"] {
             let path = files.root.join(folder);
             own_dir(&path, 0o700).map_err(Error::store("make folder", &path))?;
         }
         let empty = files.empty();
         own_dir(&empty, 0o755).map_err(Error::store("make folder", &empty))?;
+        // Past what cannot be removed there.
+        let taken =
+            list(&files.root.join("tmp"))?.iter().filter_map(|n| n.parse::<u64>().ok()).max();
+        files.next = AtomicU64::new(taken.map_or(0, |last| last.wrapping_add(1)));
         Ok(files)
     }
 
@@ -82,8 +87,35 @@ impl Files {
         }
     }
 
+    /// Makes a layer's name in `l/` anew if something else has its place: what is mounted by it must be the
+    /// layer and nothing else.
+    pub(super) fn ensure_link(&self, chain: &ChainId, short: &str) -> Result<()> {
+        let (path, target) = (self.link(short), link_target(chain));
+        if fs::read_link(&path).is_ok_and(|to| to == target) {
+            return Ok(());
+        }
+        if LINK_LENGTHS.iter().all(|length| chain.hex()[..*length] != *short) {
+            let reason = format!("{short:?} is no name that this layer can have");
+            return Err(Error::Damaged { path: self.layer(chain), reason });
+        }
+        if is_there(&path) {
+            set_aside(&path).map_err(Error::store("set aside", &path))?;
+        }
+        symlink(target, &path).map_err(Error::store("link", &path))
+    }
+
     pub(crate) fn image(&self, id: &ImageId) -> PathBuf {
         self.root.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    /// What was noted about an image that was removed, as long as its content is not all gone.
+    pub(super) fn removed(&self, id: &ImageId) -> PathBuf {
+        self.root.join("images").join(format!("{}.removed", id.hex()))
+    }
+
+    /// Stands beside content that no image needs yet.
+    pub(super) fn pending(&self, digest: &Digest) -> PathBuf {
+        self.root.join("pending").join(digest.hex())
     }
 
     pub(crate) fn names(&self) -> PathBuf {
@@ -112,11 +144,6 @@ impl Files {
             .map_err(Error::store("write", path))
     }
 
-    /// Removes a file durably; nothing happens if it is not there.
-    pub(super) fn remove_file(path: &Path) -> Result<()> {
-        remove_file(path, Durability::Lasting).map_err(Error::store("remove", path))
-    }
-
     /// Everything written so far is on disk when this returns: one call for a whole image instead
     /// of one for each file.
     pub(super) fn sync_all(&self) -> Result<()> {
@@ -140,6 +167,11 @@ pub(super) fn read_state<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 pub(super) fn unreadable(path: &Path, error: Unreadable) -> Error {
     Error::Damaged { path: path.into(), reason: skep_types::report(&error) }
+}
+
+/// Whether anything has the name, a dangling link included.
+pub(super) fn is_there(path: &Path) -> bool {
+    !fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Names in a folder.

@@ -122,6 +122,7 @@ impl Inner {
                     .map_err(Error::store("replace", &noted))?;
                 state.damaged.remove(&chain);
             } else {
+                state.await_image(&self.files, chain.0)?;
                 rename(folder, &target, Durability::Volatile)
                     .map_err(Error::store("move into place", &target))?;
             }

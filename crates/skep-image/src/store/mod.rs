@@ -9,9 +9,11 @@ mod filter;
 mod layers;
 mod open;
 mod query;
+mod recover;
 mod register;
 mod remove;
 mod state;
+mod sweep;
 mod work;
 
 use std::{
@@ -69,8 +71,8 @@ impl Images {
         Self::open_with(root, cfg.into())
     }
 
-    /// Opens (or makes) the store below `root` and removes what interrupted operations left there.
-    /// Images with missing parts are left out with a warning. Blocking.
+    /// Opens (or makes) the store below `root` and removes what interrupted operations left there. What
+    /// cannot be read, and what no image is known for, stays ([`Images::problems`]). Blocking.
     ///
     /// # Errors
     /// [`crate::Error::Locked`] if another process has it open, [`crate::Error::Store`] and

@@ -13,7 +13,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Inner,
-    files::{Files, list, read_json, read_state},
+    files::{Files, is_there, list, read_json, read_state},
+    recover::recover_images,
     state::{Layer, NamesFile, Record, RecordFile, State},
 };
 use crate::{
@@ -45,15 +46,19 @@ pub(super) fn open(root: PathBuf, settings: Settings) -> Result<Inner> {
         }
     }
     let mut state = State::default();
+    // The folder is made when it is first needed.
+    let pending = list(&files.root().join("pending")).unwrap_or_default();
+    state.pending = pending.iter().filter_map(|name| Digest::from_hex(name)).collect();
     read_blobs(&files, &mut state)?;
     read_layers(&files, &mut state)?;
     read_rw(&files, &mut state)?;
     read_images(&files, &mut state)?;
+    recover_images(&files, &mut state);
     read_names(&files, &mut state)?;
-    for problem in state.problems() {
-        tracing::error!(problem, "something in the image store cannot be read and is left alone");
-    }
     let swept = state.sweep(&files);
+    for problem in state.problems() {
+        tracing::error!(problem, "something in the image store is left alone");
+    }
     if !swept.is_empty() {
         tracing::info!(
             layers = swept.layers.len(),
@@ -79,10 +84,15 @@ fn read_blobs(files: &Files, state: &mut State) -> Result<()> {
     let folder = files.root().join("blobs/sha256");
     for name in list(&folder)? {
         let path = folder.join(&name);
-        let size = fs::metadata(&path).map_err(Error::store("look at", &path))?.len();
-        match Digest::from_hex(&name) {
-            Some(digest) => _ = state.blobs.insert(digest, size),
-            None => tracing::warn!(path = %path.display(), "stray file in the image store"),
+        // One that is no file is as good as missing, and in nobody's way but its own image's.
+        match (Digest::from_hex(&name), fs::metadata(&path)) {
+            (Some(digest), Ok(found)) if found.is_file() => {
+                _ = state.blobs.insert(digest, found.len())
+            }
+            (_, Err(error)) => {
+                tracing::warn!(path = %path.display(), %error, "cannot look at a file of the image store");
+            }
+            _ => tracing::warn!(path = %path.display(), "stray file in the image store"),
         }
     }
     Ok(())
@@ -105,7 +115,9 @@ fn read_layers(files: &Files, state: &mut State) -> Result<()> {
 }
 
 pub(super) fn read_layer(files: &Files, id: &ChainId) -> Result<Layer> {
-    read_state(&files.layer(id).join("layer.json"))
+    let layer: Layer = read_state(&files.layer(id).join("layer.json"))?;
+    files.ensure_link(id, &layer.link)?;
+    Ok(layer)
 }
 
 fn read_rw(files: &Files, state: &mut State) -> Result<()> {
@@ -130,8 +142,13 @@ pub(super) fn read_parent(files: &Files, container: &str) -> Option<Option<Chain
 }
 
 fn read_images(files: &Files, state: &mut State) -> Result<()> {
+    let mut removed = Vec::new();
     for name in list(&files.root().join("images"))? {
         let path = files.root().join("images").join(&name);
+        if let Some(id) = name.strip_suffix(".removed").and_then(Digest::from_hex).map(ImageId) {
+            removed.push(id);
+            continue;
+        }
         let Some(id) = name.strip_suffix(".json").and_then(Digest::from_hex).map(ImageId) else {
             tracing::warn!(path = %path.display(), "stray file in the image store");
             continue;
@@ -140,20 +157,18 @@ fn read_images(files: &Files, state: &mut State) -> Result<()> {
             Ok(file) => file,
             // The image does not depend on what is in there.
             Err(error) => {
-                let aside = set_aside(&path).map_err(Error::store("set aside", &path))?;
-                tracing::error!(image = %id, error = error.report(), kept = %aside.display(), "what was noted about an image is made anew");
-                files.write_json(&path, &RecordFile::default())?;
+                state.unread_notes.insert(id, error.report());
                 RecordFile::default()
             }
         };
-        let record = read_image(files, state, id, file.clone()).unwrap_or_else(|error| Record {
-            id,
-            config: Arc::new(ImageConfig { created: noted_at(&path), ..ImageConfig::default() }),
-            chain: Vec::new(),
-            file,
-            damage: Some(error.report()),
-        });
+        let record = read_record(files, state, id, file, &path);
         state.images.insert(id, Arc::new(record));
+    }
+    for id in removed {
+        let note = files.removed(&id);
+        let file = read_state::<RecordFile>(&note).unwrap_or_default();
+        let content = state.content_of(files, &read_record(files, state, id, file, &note));
+        state.removed.insert(id, content);
     }
     Ok(())
 }
@@ -163,6 +178,17 @@ fn read_images(files: &Files, state: &mut State) -> Result<()> {
 fn noted_at(path: &Path) -> Option<String> {
     let time = fs::metadata(path).and_then(|meta| meta.modified()).ok()?;
     OffsetDateTime::from(time).format(&Rfc3339).ok()
+}
+
+/// Of one that is damaged nothing is known but its id.
+fn read_record(files: &Files, state: &State, id: ImageId, file: RecordFile, note: &Path) -> Record {
+    read_image(files, state, id, file.clone()).unwrap_or_else(|error| Record {
+        id,
+        config: Arc::new(ImageConfig { created: noted_at(note), ..ImageConfig::default() }),
+        chain: Vec::new(),
+        file,
+        damage: Some(error.report()),
+    })
 }
 
 pub(super) fn read_image(
@@ -186,16 +212,19 @@ pub(super) fn read_image(
 fn read_names(files: &Files, state: &mut State) -> Result<()> {
     let path = files.names();
     let aside = path.with_file_name("names.json.damaged");
-    state.lost_names = aside.exists().then_some(aside);
-    if !path.exists() {
+    state.lost_names = is_there(&aside).then_some(aside);
+    if !is_there(&path) {
         return Ok(());
     }
     let names = match read_names_file(&path) {
         Ok(names) => names,
         Err(error) => {
-            let aside = set_aside(&path).map_err(Error::store("set aside", &path))?;
-            tracing::error!(error = error.report(), kept = %aside.display(), "the names of images cannot be read");
-            state.lost_names = Some(aside);
+            tracing::error!(error = error.report(), "the names of images cannot be read");
+            let aside = set_aside(&path).inspect_err(|error| {
+                tracing::warn!(path = %path.display(), %error, "cannot set aside the names of images");
+            });
+            state.names_in_the_way = aside.is_err();
+            state.lost_names = Some(aside.unwrap_or(path));
             return Ok(());
         }
     };
@@ -217,7 +246,7 @@ fn read_names_file(path: &Path) -> Result<BTreeMap<String, ImageId>> {
         .or_else(|error| read_state(path).map_err(|_| error))
 }
 
-/// Links to layers that are not there (any more).
+/// Removes links to layers that are not there (any more).
 fn remove_stray_links(files: &Files, state: &State) -> Result<()> {
     let known: std::collections::HashSet<&str> =
         state.layers.values().map(|layer| layer.link.as_str()).collect();
@@ -228,8 +257,11 @@ fn remove_stray_links(files: &Files, state: &State) -> Result<()> {
             let layer = Digest::from_hex(target.parent()?.file_name()?.to_str()?).map(ChainId)?;
             state.damaged.get(&layer)
         };
-        if !known.contains(name.as_str()) && to_damaged().is_none() {
-            fs::remove_file(&path).map_err(Error::store("remove", &path))?;
+        if !known.contains(name.as_str())
+            && to_damaged().is_none()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "stray name in the image store");
         }
     }
     Ok(())

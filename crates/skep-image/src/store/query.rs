@@ -9,7 +9,9 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Images, Inner, filter,
+    Images, Inner,
+    files::is_there,
+    filter,
     state::{Record, State},
 };
 use crate::{
@@ -127,7 +129,7 @@ impl Images {
     /// What of the store cannot be read, for people. It is left as it is.
     pub fn problems(&self) -> Vec<String> {
         let mut state = self.inner.looked_again();
-        if state.lost_names.as_ref().is_some_and(|path| !path.exists()) {
+        if state.lost_names.as_ref().is_some_and(|path| !is_there(path)) {
             state.lost_names = None;
         }
         state.problems()

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use skep_sys::files::{Durability, rename, set_aside};
 use time::OffsetDateTime;
 
 use super::{
     Images, Inner, Work,
-    files::Files,
+    files::is_there,
     open::read_image,
     state::{NamesFile, Record, RecordFile},
 };
@@ -77,7 +78,7 @@ impl Inner {
                 // Layers and blobs before the record that makes them count.
                 self.files.sync_all()?;
             }
-            self.files.write_json(&self.files.image(&id), &file)?;
+            self.write_note(&id, &file)?;
             self.state().images.insert(id, Arc::new(record));
         }
         let replaced = self.point(&moved, id)?;
@@ -170,7 +171,13 @@ impl Inner {
     pub(super) fn write_names(&self, names: BTreeMap<Reference, ImageId>) -> Result<()> {
         let names_file =
             NamesFile { names: names.iter().map(|(name, id)| (name.to_string(), *id)).collect() };
-        self.files.write_json(&self.files.names(), &names_file)?;
+        let path = self.files.names();
+        if self.state().names_in_the_way && is_there(&path) {
+            let aside = set_aside(&path).map_err(Error::store("set aside", &path))?;
+            let mut state = self.state();
+            (state.lost_names, state.names_in_the_way) = (Some(aside), false);
+        }
+        self.files.write_json(&path, &names_file)?;
         self.state().names = names;
         Ok(())
     }
@@ -186,7 +193,7 @@ impl Inner {
         }
         let file =
             RecordFile { last_tagged: Some(OffsetDateTime::now_utc()), ..current.file.clone() };
-        self.files.write_json(&self.files.image(&record.id), &file)?;
+        self.write_note(&record.id, &file)?;
         // Last, so that a failure leaves the name as it was.
         self.point(std::slice::from_ref(name), record.id)?;
         let record = Record {
@@ -200,13 +207,44 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes an image's record, on disk first. The caller holds `commit` and has taken its names
-    /// off.
-    pub(super) fn unregister(&self, id: &ImageId) -> Result<()> {
-        Files::remove_file(&self.files.image(id))?;
-        self.state().images.remove(id);
+    /// Replaces what is noted about an image, on disk only. A note that cannot be read is kept beside it; if
+    /// it comes no further than that, the image is known by its content. The caller holds `commit`.
+    fn write_note(&self, id: &ImageId, file: &RecordFile) -> Result<()> {
+        let path = self.files.image(id);
+        if self.state().unread_notes.contains_key(id) {
+            set_aside(&path).map_err(Error::store("set aside", &path))?;
+        }
+        self.files.write_json(&path, file)?;
+        self.state().unread_notes.remove(id);
         Ok(())
     }
+
+    /// Removes an image's record, on disk first, and gives up its content. The caller holds `commit` and has
+    /// taken its names off.
+    pub(super) fn unregister(&self, id: &ImageId) -> Result<()> {
+        let (note, removed) = (self.files.image(id), self.files.removed(id));
+        self.reserve.for_removal(is_full, || {
+            match rename(&note, &removed, Durability::Lasting) {
+                // An image of which nothing was noted.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    self.files.write_json(&removed, &RecordFile::default())
+                }
+                done => done.map_err(Error::store("remove", &note)),
+            }
+        })?;
+        let mut state = self.state();
+        if let Some(record) = state.images.remove(id) {
+            let content = state.content_of(&self.files, &record);
+            state.removed.insert(*id, content);
+        }
+        state.unread_notes.remove(id);
+        Ok(())
+    }
+}
+
+/// There was no room on the disk.
+pub(super) fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Store { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
 }
 
 impl Images {

@@ -2,7 +2,7 @@
 //!
 //! Source of the rules: moby, `daemon/images/image_delete.go` and `image_prune.go`.
 
-use super::{Images, Inner, state::State};
+use super::{Images, Inner, files::is_there, register::is_full, state::State, sweep::Swept};
 use crate::{
     digest::ImageId,
     error::{Conflict, Error, Result},
@@ -17,6 +17,15 @@ type Users<'a> = dyn Fn(&ImageId) -> Vec<ImageUser> + 'a;
 struct Done {
     removed: Vec<Removed>,
     reclaimed: u64,
+}
+
+impl Done {
+    fn note(&mut self, swept: &Swept) {
+        for (chain, size) in &swept.layers {
+            self.removed.push(Removed::Deleted(chain.to_string()));
+            self.reclaimed += size;
+        }
+    }
 }
 
 impl Images {
@@ -47,7 +56,8 @@ impl Images {
         .await
     }
 
-    /// `docker image prune`: removes images that no container uses, running or not.
+    /// `docker image prune`: removes images that no container uses, running or not; unless the filter asks
+    /// for more, also what belongs to no image that is known.
     ///
     /// # Errors
     /// When the store cannot be written, [`Conflict::NamesLost`]; images that turn out to be needed are
@@ -63,7 +73,7 @@ impl Images {
 impl Inner {
     fn prune(&self, filter: &PruneFilter, users: &Users<'_>) -> Result<PruneReport> {
         let mut done = Done::default();
-        if let Some(path) = self.state().lost_names.clone().filter(|path| path.exists()) {
+        if let Some(path) = self.state().lost_names.clone().filter(|path| is_there(path)) {
             return Err(Conflict::NamesLost { path }.into());
         }
         let candidates: Vec<ImageId> = {
@@ -103,6 +113,12 @@ impl Inner {
                     Err(error) => return Err(error),
                 }
             }
+        }
+        if filter.until.is_none() && filter.labels.is_empty() && filter.without_labels.is_empty() {
+            let _commit = self.committing();
+            let swept = self.state().sweep_unclaimed(&self.files);
+            done.note(&swept);
+            swept.remove();
         }
         Ok(PruneReport { removed: done.removed, reclaimed: done.reclaimed })
     }
@@ -192,10 +208,7 @@ impl Inner {
             done.removed.push(Removed::Deleted(id.to_string()));
             let swept = self.state().sweep(&self.files);
             swept.remove();
-            for (chain, size) in &swept.layers {
-                done.removed.push(Removed::Deleted(chain.to_string()));
-                done.reclaimed += size;
-            }
+            done.note(&swept);
             let known = |parent: &ImageId| self.state().images.contains_key(parent);
             next = parent.filter(|parent| !options.keep_parents && known(parent));
             (force, quiet) = (false, true);
@@ -210,10 +223,6 @@ impl Inner {
         if gone.is_empty() {
             return Ok(());
         }
-        let is_full = |error: &Error| {
-            matches!(error, Error::Store { source, .. }
-                if source.kind() == std::io::ErrorKind::StorageFull)
-        };
         self.reserve.for_removal(is_full, || self.write_names(all.clone()))?;
         done.removed.extend(gone.into_iter().map(|name| Removed::Untagged(name.familiar())));
         Ok(())

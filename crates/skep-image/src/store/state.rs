@@ -7,10 +7,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use skep_sys::files::{Durability, remove_tree, rename};
+use skep_sys::files::{create_new, make_dir};
 use time::OffsetDateTime;
 
-use super::files::Files;
+use super::{files::Files, sweep};
 use crate::{
     config::ImageConfig,
     digest::{ChainId, DiffId, Digest, ImageId},
@@ -89,13 +89,44 @@ pub(crate) struct State {
     pub(crate) lost_rw: BTreeSet<String>,
     /// Where the names are that could not be read.
     pub(super) lost_names: Option<PathBuf>,
+    /// They are still where the names belong, since the disk took no change.
+    pub(super) names_in_the_way: bool,
+    /// Images of which the note cannot be read, and why. It stays where it is until there is a new one.
+    pub(super) unread_notes: BTreeMap<ImageId, String>,
     /// Layers and blobs that running operations need.
-    pins: HashMap<Digest, usize>,
+    pub(super) pins: HashMap<Digest, usize>,
+    /// What operations put in place and no image needs yet; each has a file in `pending/`.
+    pub(super) pending: HashSet<Digest>,
+    /// Removed images whose content is not all gone, and that content.
+    pub(super) removed: BTreeMap<ImageId, HashSet<Digest>>,
+    /// What belongs to no image that is known, and was not given up either.
+    pub(super) unclaimed: BTreeSet<Digest>,
+    /// What of that somebody is just giving up.
+    pub(super) pruned: HashSet<Digest>,
 }
 
 impl State {
     pub(super) fn pin(&mut self, digest: Digest) {
         *self.pins.entry(digest).or_default() += 1;
+    }
+
+    /// Notes on disk that content which is now put in place goes if no image comes to need it.
+    pub(super) fn await_image(&mut self, files: &Files, digest: Digest) -> Result<()> {
+        if self.pending.contains(&digest) {
+            return Ok(());
+        }
+        let path = files.pending(&digest);
+        let note = || create_new(&path, 0o600).map(drop);
+        let noted = note().or_else(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => Ok(()),
+            std::io::ErrorKind::NotFound => {
+                make_dir(path.parent().unwrap_or(&path), 0o700).and_then(|()| note())
+            }
+            _ => Err(error),
+        });
+        noted.map_err(Error::store("create", &path))?;
+        self.pending.insert(digest);
+        Ok(())
     }
 
     pub(super) fn unpin(&mut self, digest: &Digest) {
@@ -180,14 +211,6 @@ impl State {
         None
     }
 
-    /// Something is needed of which it is not known what it needs itself.
-    fn needs_unknown(&self) -> bool {
-        !self.lost_rw.is_empty()
-            || self.images.values().any(|record| record.damage.is_some())
-            || self.rw.values().any(|top| self.gap(*top).is_some())
-            || self.damaged.keys().any(|id| self.images.values().any(|r| r.chain.contains(id)))
-    }
-
     /// All that is wrong, for people.
     pub(super) fn problems(&self) -> Vec<String> {
         let names = |record: &Record| match self.names_of(&record.id).next() {
@@ -209,89 +232,13 @@ impl State {
                 path.display()
             )
         });
-        images.chain(rw).chain(lost).collect()
-    }
-
-    /// Moves every layer and blob that nothing needs into `tmp/` and forgets it. Returns the paths,
-    /// which the caller removes without the lock, and the layers' bytes.
-    /// While something damaged is needed nothing is removed: it may need whatever is there.
-    pub(crate) fn sweep(&mut self, files: &Files) -> Swept {
-        if self.needs_unknown() {
-            return Swept::default();
-        }
-        let mut needed: HashSet<Digest> = self.pins.keys().copied().collect();
-        let mut tops: Vec<ChainId> = self.pins.keys().map(|d| ChainId(*d)).collect();
-        for record in self.images.values() {
-            needed.insert(record.id.0);
-            needed.extend(record.manifest().map(|m| m.digest));
-            needed.extend(record.chain.iter().map(|id| id.0));
-            let layers = record.chain.iter().filter_map(|id| self.layers.get(id));
-            needed.extend(layers.map(|layer| layer.blob.digest));
-        }
-        tops.extend(self.rw.values().flatten());
-        for top in tops {
-            let chain: Vec<_> =
-                self.ancestry(Some(top)).map(|(id, layer)| (id.0, layer.blob.digest)).collect();
-            needed.extend(chain.into_iter().flat_map(|(id, blob)| [id, blob]));
-        }
-        let mut swept = Swept::default();
-        let mut away = |from: PathBuf| {
-            let aside = files.aside();
-            match rename(&from, &aside, Durability::Volatile) {
-                Ok(()) => swept.paths.push(aside),
-                Err(error) => {
-                    tracing::warn!(path = %from.display(), %error, "cannot remove from the image store")
-                }
-            }
-        };
-        let dead: Vec<ChainId> =
-            self.layers.keys().filter(|id| !needed.contains(&id.0)).copied().collect();
-        for id in dead {
-            if let Some(layer) = self.layers.remove(&id) {
-                // The link first: it must never point to a folder that is gone.
-                let link = files.link(&layer.link);
-                if let Err(error) = std::fs::remove_file(&link) {
-                    tracing::warn!(path = %link.display(), %error, "cannot remove a layer's link");
-                }
-                away(files.layer(&id));
-                swept.layers.push((id, layer.size));
-            }
-        }
-        // Of those nobody has said that they are whole, so that no image came to need them.
-        for id in std::mem::take(&mut self.damaged).into_keys() {
-            tracing::info!(layer = %id, "removing an unfinished layer");
-            files.remove_links(&id);
-            away(files.layer(&id));
-        }
-        let dead: Vec<Digest> =
-            self.blobs.keys().filter(|d| !needed.contains(d)).copied().collect();
-        for digest in dead {
-            self.blobs.remove(&digest);
-            away(files.blob(&digest));
-        }
-        swept
-    }
-}
-
-/// What [`State::sweep`] took out.
-#[derive(Debug, Default)]
-pub(crate) struct Swept {
-    paths: Vec<PathBuf>,
-    pub(super) layers: Vec<(ChainId, u64)>,
-}
-
-impl Swept {
-    /// Frees the space. Blocking.
-    pub(crate) fn remove(&self) {
-        for path in &self.paths {
-            if let Err(error) = remove_tree(path) {
-                // Left in tmp/, which is emptied at the next open.
-                tracing::warn!(path = %path.display(), %error, "cannot remove from the image store");
-            }
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        let notes = self.unread_notes.iter().filter_map(|(id, reason)| {
+            let record = self.images.get(id)?;
+            Some(format!(
+                "what was noted about image {} cannot be read and is kept: {reason}",
+                names(record)
+            ))
+        });
+        images.chain(notes).chain(rw).chain(lost).chain(sweep::told(self)).collect()
     }
 }

@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use skep_sys::files::{Durability, create_new, make_dir, remove_tree, rename, replace};
+use skep_sys::files::{
+    Durability, create_new, make_dir, remove_tree, rename, replace, set_aside_odd,
+};
 
 use super::{Inner, lock};
 use crate::{
@@ -78,10 +80,12 @@ impl Work {
     pub(crate) fn publish(&self, scratch: &Path, digest: Digest, size: u64) -> Result<()> {
         let target = self.store.files.blob(&digest);
         let mut state = self.store.state();
-        if let std::collections::hash_map::Entry::Vacant(vacant) = state.blobs.entry(digest) {
+        if !state.blobs.contains_key(&digest) {
+            state.await_image(&self.store.files, digest)?;
+            set_aside_odd(&target).map_err(Error::store("set aside", &target))?;
             rename(scratch, &target, Durability::Volatile)
                 .map_err(Error::store("move into place", &target))?;
-            vacant.insert(size);
+            state.blobs.insert(digest, size);
         }
         state.pin(digest);
         lock(&self.pins).push(digest);

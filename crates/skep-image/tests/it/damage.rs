@@ -139,6 +139,11 @@ async fn an_image_with_a_damaged_configuration_stays() {
         .remove(&id.to_string(), RemoveOptions { force: true, ..Default::default() }, nobody)
         .await
         .unwrap();
+    // What it consisted of is not known any more, so that goes when somebody says so.
+    assert!(layer_with(&store, "low").exists());
+    assert!(store.images.problems()[0].contains("belong to no image that is known"));
+    store.images.prune(PruneFilter::default(), nobody).await.unwrap();
+    assert_eq!(store.images.problems(), Vec::<String>::new());
     store.assert_empty().await;
 }
 

@@ -85,15 +85,20 @@ async fn tags_survive_restarts() {
     );
     assert_eq!(store.images.tag("nope", "z").await.unwrap_err().kind(), ErrorKind::NotFound);
     std::fs::create_dir_all(store.root().join("tmp/99/left")).unwrap();
-    std::fs::create_dir_all(store.root().join("layers").join("0".repeat(64)).join("diff")).unwrap();
-    std::fs::write(store.root().join("blobs/sha256").join("1".repeat(64)), b"half").unwrap();
+    let [layer, blob] = ["0".repeat(64), "1".repeat(64)];
+    std::fs::create_dir_all(store.root().join("layers").join(&layer).join("diff")).unwrap();
+    std::fs::write(store.root().join("blobs/sha256").join(&blob), b"half").unwrap();
+    for unfinished in [&layer, &blob] {
+        std::fs::write(store.root().join("pending").join(unfinished), b"").unwrap();
+    }
     let store = store.reopen();
     let image = store.images.get("localhost:5000/z").unwrap();
     assert_eq!(image.id, id);
     assert!(image.last_tagged.is_some());
     assert!(!store.root().join("tmp/99").exists());
-    assert!(!store.root().join("layers").join("0".repeat(64)).exists());
-    assert!(!store.root().join("blobs/sha256").join("1".repeat(64)).exists());
+    assert!(!store.root().join("layers").join(&layer).exists());
+    assert!(!store.root().join("blobs/sha256").join(&blob).exists());
+    assert_eq!(std::fs::read_dir(store.root().join("pending")).unwrap().count(), 0);
     let again = skep_image::Images::open(store.root(), Default::default());
     assert!(matches!(again, Err(skep_image::Error::Locked(_))));
 }

@@ -6,6 +6,7 @@ mod archives;
 mod bounds;
 mod damage;
 mod images;
+mod kept;
 mod mutations;
 mod registry;
 mod rootfs;

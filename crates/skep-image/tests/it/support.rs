@@ -52,12 +52,12 @@ impl Store {
 
     /// Nothing but what images need: no scratch, no layers, no blobs.
     pub async fn assert_empty(&self) {
-        for folder in ["layers", "l", "blobs/sha256", "images", "tmp"] {
+        for folder in ["layers", "l", "blobs/sha256", "images", "tmp", "pending"] {
             let path = self.root().join(folder);
             // Scratch folders are freed in the background.
             for round in 0.. {
-                let left: Vec<_> =
-                    std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect();
+                let entries = std::fs::read_dir(&path).into_iter().flatten();
+                let left: Vec<_> = entries.map(|e| e.unwrap().path()).collect();
                 if left.is_empty() {
                     break;
                 }
