@@ -62,6 +62,13 @@ pub enum CreateError {
     },
     #[error("spec of container {id} has no {what}")]
     Spec { id: String, what: &'static str },
+    /// Something of an earlier run goes on.
+    #[error("could not end what an earlier run of container {id} left")]
+    Left {
+        id: String,
+        #[source]
+        source: Box<DeleteError>,
+    },
     #[error("could not encode {what} of container {id}")]
     Encode {
         id: String,
@@ -121,6 +128,9 @@ pub enum ConnectError {
     /// [`crate::Runtime::clean_up`] ends them.
     #[error("container {id} has lost its shim")]
     ShimLost { id: String, bundle: PathBuf },
+    /// Somebody listens in the bundle, whose files are gone, and does not say what for.
+    #[error("the shim of container {id} does not answer, and its files in {bundle} cannot be read")]
+    Mute { id: String, bundle: PathBuf },
     #[error("could not read {path}")]
     Read {
         path: PathBuf,

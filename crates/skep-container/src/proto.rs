@@ -136,6 +136,9 @@ pub struct State {
     pub oom_killed: bool,
     /// Exec processes which were created and not yet removed.
     pub execs: Vec<ExecState>,
+    /// The container's control group, as in [`ShimConfig`]; `None` if an older shim says this.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// What was asked and could not be done, in words (for instance a limit this host may not raise).
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -9,7 +9,6 @@ use crate::model::{SandboxMode, SandboxSpec};
 use crate::plan::RESOLVER;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -164,9 +163,8 @@ impl HostResolvConf {
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+    match skep_sys::files::read(path) {
+        Ok(bytes) => Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())),
         Err(source) => Err(NetError::File { action: "read", path: path.to_owned(), source }),
     }
 }

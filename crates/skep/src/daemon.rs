@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use skep_api::{Backend, Metrics, MetricsSource, Product};
@@ -63,7 +64,15 @@ fn run(flags: &DaemonFlags) -> Result<()> {
         .build()
         .context("start the runtime")?;
     let config = (config, network);
-    runtime.block_on(serve(flags, settings, config, log, activated, manager))
+    let ended = runtime.block_on(serve(flags, settings, config, log, activated, manager));
+    end(runtime);
+    ended
+}
+
+/// Ends the runtime with everything that is still at work on it. A call of the kernel that hangs (a file server that
+/// does not answer, a device) is not waited for: it ends with the process, and with it the locks go.
+fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_timeout(Duration::from_secs(2));
 }
 
 async fn serve(
@@ -257,5 +266,29 @@ fn raise_descriptor_limit() {
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         warn!(%error, "raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_call_that_hangs_does_not_keep_the_daemon() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("runtime");
+        let (_never, hangs) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let (ended, ends) = mpsc::channel();
+        runtime.spawn_blocking(move || {
+            begun.send(()).expect("somebody waits");
+            let _ = hangs.recv();
+        });
+        begins.recv().expect("it has begun");
+        std::thread::spawn(move || {
+            end(runtime);
+            ended.send(()).expect("somebody waits");
+        });
+        ends.recv_timeout(Duration::from_secs(30)).expect("the runtime does not end");
     }
 }

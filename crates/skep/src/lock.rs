@@ -90,7 +90,8 @@ impl PidFile {
     }
 
     fn write_within(path: &Path, patience: Duration) -> Result<Self> {
-        if let Ok(text) = std::fs::read_to_string(path)
+        if let Ok(Some(text)) = files::read(path)
+            && let Ok(text) = String::from_utf8(text)
             && let Ok(pid) = text.trim().parse::<u32>()
             && pid != std::process::id()
             && !until(patience, || !is_daemon(pid))

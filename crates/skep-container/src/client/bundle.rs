@@ -35,25 +35,43 @@ pub(super) async fn write(
     .await
 }
 
-/// The shim's settings in a bundle.
-pub(super) async fn read_config(bundle: &Path) -> io::Result<ShimConfig> {
-    let bytes = tokio::fs::read(bundle.join(proto::CONFIG_FILE)).await?;
-    Ok(serde_json::from_slice(&bytes)?)
+/// The control group of a bundle's container: from the shim's settings or, where those cannot be read, from the spec.
+/// `None` if both are missing.
+///
+/// # Errors
+/// Those of the settings.
+pub(super) async fn find_cgroup(bundle: &Path) -> io::Result<Option<PathBuf>> {
+    let bundle = bundle.to_owned();
+    blocking(move || {
+        let read = |name: &str| files::read(&bundle.join(name));
+        let settings = read(proto::CONFIG_FILE).and_then(|bytes| {
+            let settings = bytes.map(|bytes| serde_json::from_slice::<ShimConfig>(&bytes));
+            Ok(settings.transpose()?.map(|settings| settings.cgroup))
+        });
+        if let Ok(Some(cgroup)) = settings {
+            return Ok(Some(cgroup));
+        }
+        let spec = read(proto::SPEC_FILE).ok().flatten();
+        let spec = spec.and_then(|bytes| serde_json::from_slice::<Spec>(&bytes).ok());
+        let cgroup = spec.and_then(|spec| spec.linux().as_ref()?.cgroups_path().clone());
+        cgroup.map_or(settings, |cgroup| Ok(Some(cgroup)))
+    })
+    .await
 }
 
 /// The exit status in a bundle, if it has one. One that makes no sense is none: it will not get better.
 pub(super) async fn read_exit(bundle: &Path) -> io::Result<Option<ExitStatus>> {
     let path = bundle.join(proto::EXIT_FILE);
-    match tokio::fs::read(&path).await {
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
+    let file = path.clone();
+    match blocking(move || files::read(&file)).await? {
+        Some(bytes) => match serde_json::from_slice(&bytes) {
             Ok(status) => Ok(Some(status)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "an exit status makes no sense");
                 Ok(None)
             }
         },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+        None => Ok(None),
     }
 }
 
@@ -84,7 +102,7 @@ fn remove_files(bundle: &Path) -> Result<(), (PathBuf, io::Error)> {
         proto::CONFIG_FILE,
     ] {
         let path = bundle.join(name);
-        files::remove_file(&path, Durability::Volatile).map_err(|source| (path, source))?;
+        files::remove_tree(&path).map_err(|source| (path, source))?;
     }
     Ok(())
 }

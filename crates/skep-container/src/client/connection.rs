@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -56,8 +57,14 @@ impl Shared {
 /// Connects to the shim of a bundle. Goes through a descriptor of the directory because a unix
 /// socket's address is limited to 107 bytes and a bundle's path is not.
 pub(super) async fn open(bundle: &Path) -> io::Result<UnixStream> {
-    let dir = std::fs::File::open(bundle)?;
+    let dir = open_bundle(bundle)?;
     UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd())).await
+}
+
+/// Opens the folder, and nothing else that has its name.
+pub(super) fn open_bundle(bundle: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(bundle, flags, Mode::empty())?)
 }
 
 /// Whether a connection failed because no shim listens.

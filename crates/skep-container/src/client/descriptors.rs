@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::connection::encode;
+use super::connection::{encode, open_bundle};
 use crate::proto::{Command, FromShim, MAX_MESSAGE, Refusal, Reply, Request, SOCKET};
 
 /// A shim answers these at once; longer means that it hangs.
@@ -18,7 +18,7 @@ pub(super) fn exchange(
     command: Command,
     fds: &[OwnedFd],
 ) -> io::Result<(Result<Reply, Refusal>, Vec<OwnedFd>)> {
-    let dir = std::fs::File::open(bundle)?;
+    let dir = open_bundle(bundle)?;
     let mut stream = UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

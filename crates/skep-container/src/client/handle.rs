@@ -122,6 +122,7 @@ impl Handle {
                     oom_killed: exit.oom_killed,
                     exit: Some(exit),
                     execs: Vec::new(),
+                    cgroup: None,
                     warnings: Vec::new(),
                 }),
                 None => Err(ControlError::Gone { id }),

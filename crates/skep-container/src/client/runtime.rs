@@ -14,6 +14,7 @@ use super::bundle;
 use super::connection::{self, Connection, is_gone};
 use super::handle::Handle;
 use super::requests::CreateRequest;
+use super::shims::ShimProcess;
 use crate::blocking::blocking;
 use crate::cgroup::{Cgroup, Layout};
 use crate::error::{ConnectError, ControlError, CreateError, DeleteError};
@@ -44,6 +45,7 @@ impl Runtime {
         let id = request.id.clone();
         let config = prepare(&mut request)?;
         let bundle = request.bundle.clone();
+        self.end_earlier(&id, &bundle, &config).await?;
         bundle::write(&id, &bundle, &config, &request.spec).await?;
         self.spawn_shim(&id, &bundle, request.root.take()).await?;
 
@@ -82,21 +84,29 @@ impl Runtime {
     /// status on disk. A shim that is there and does not answer within three seconds gets its handle
     /// all the same: calls fail until it answers again.
     pub async fn connect(&self, id: &str, bundle: &Path) -> Result<Handle, ConnectError> {
-        let config = match bundle::read_config(bundle).await {
-            Ok(config) => config,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(ConnectError::Unknown { id: id.to_owned(), bundle: bundle.to_owned() });
-            }
-            Err(source) => {
-                return Err(ConnectError::Read { path: bundle.join(proto::CONFIG_FILE), source });
-            }
+        let cgroup = bundle::find_cgroup(bundle).await;
+        let handle = |cgroup: &Path, connection| {
+            Handle::new(id.to_owned(), bundle.to_owned(), Cgroup::at(cgroup), connection)
         };
-        let handle = |connection| {
-            Handle::new(id.to_owned(), bundle.to_owned(), Cgroup::at(&config.cgroup), connection)
+        let unknown = |why: Option<io::Error>| match why {
+            Some(source) => ConnectError::Read { path: bundle.join(proto::CONFIG_FILE), source },
+            None => ConnectError::Unknown { id: id.to_owned(), bundle: bundle.to_owned() },
         };
         match connection::open(bundle).await {
             Ok(stream) => {
-                let handle = handle(Some(Connection::new(stream)));
+                let connection = Connection::new(stream);
+                let cgroup = match &cgroup {
+                    Ok(Some(cgroup)) => Some(cgroup.clone()),
+                    // Its files are gone or damaged; itself it knows.
+                    _ => ask_cgroup(&connection).await,
+                };
+                let Some(cgroup) = cgroup else {
+                    return Err(ConnectError::Mute {
+                        id: id.to_owned(),
+                        bundle: bundle.to_owned(),
+                    });
+                };
+                let handle = handle(&cgroup, Some(connection));
                 let subscribed = handle.done("subscribe", Command::Subscribe);
                 match tokio::time::timeout(FIRST_ANSWER, subscribed).await {
                     Ok(Ok(())) => return Ok(handle),
@@ -114,8 +124,12 @@ impl Runtime {
             Err(e) if is_gone(&e) => {}
             Err(source) => return Err(ConnectError::Io { id: id.to_owned(), source }),
         }
+        let cgroup = match cgroup {
+            Ok(Some(cgroup)) => cgroup,
+            other => return Err(unknown(other.err())),
+        };
         match bundle::read_exit(bundle).await {
-            Ok(Some(_)) => Ok(handle(None)),
+            Ok(Some(_)) => Ok(handle(&cgroup, None)),
             Ok(None) => {
                 Err(ConnectError::ShimLost { id: id.to_owned(), bundle: bundle.to_owned() })
             }
@@ -127,23 +141,52 @@ impl Runtime {
     /// shim ([`ConnectError::ShimLost`]), or whose shim outlived the daemon that was just creating it.
     /// Does nothing if nothing is left.
     pub async fn clean_up(&self, id: &str, bundle: &Path) -> Result<(), DeleteError> {
-        match bundle::read_config(bundle).await {
-            Ok(config) => {
-                let cgroup = Cgroup::at(&config.cgroup);
-                match connection::open(bundle).await {
-                    Ok(stream) => {
-                        let connection = Some(Connection::new(stream));
-                        Handle::new(id.to_owned(), bundle.to_owned(), cgroup, connection)
-                            .delete()
-                            .await
-                    }
-                    // Nobody listens, or, whoever does, cannot be asked: found by its process then.
-                    Err(_) => bundle::remove_remains(id, bundle, &cgroup).await,
-                }
+        let found = bundle::find_cgroup(bundle).await;
+        // Where nobody listens, or whoever does cannot be asked, processes are found by their group.
+        let connection = connection::open(bundle).await.ok().map(Connection::new);
+        let cgroup = match (found, &connection) {
+            (Ok(Some(cgroup)), _) => cgroup,
+            (found, Some(connection)) => match (ask_cgroup(connection).await, found) {
+                (Some(cgroup), _) => cgroup,
+                (None, found) => return unknown(bundle, found.err()),
+            },
+            (found, None) => return unknown(bundle, found.err()),
+        };
+        let cgroup = Cgroup::at(&cgroup);
+        match connection {
+            Some(connection) => {
+                Handle::new(id.to_owned(), bundle.to_owned(), cgroup, Some(connection))
+                    .delete()
+                    .await
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(DeleteError::File { path: bundle.join(proto::CONFIG_FILE), source }),
+            None => bundle::remove_remains(id, bundle, &cgroup).await,
         }
+    }
+
+    /// Ends what an earlier run has left, whatever its end looked like: two may not run on one root.
+    async fn end_earlier(
+        &self,
+        id: &str,
+        bundle: &Path,
+        config: &ShimConfig,
+    ) -> Result<(), CreateError> {
+        let left = |source| CreateError::Left { id: id.to_owned(), source: Box::new(source) };
+        let cgroup = Cgroup::at(&config.cgroup);
+        let runs = {
+            let cgroup = cgroup.clone();
+            blocking(move || cgroup.pids()).await
+        };
+        let runs =
+            runs.map_err(|source| left(DeleteError::Cgroup { id: id.to_owned(), source }))?;
+        if runs.is_empty() && connection::open(bundle).await.is_err() {
+            return Ok(());
+        }
+        tracing::warn!(container = id, "ending what an earlier run of a container has left");
+        let shim = bundle.to_owned();
+        blocking(move || ShimProcess::end_of(&shim))
+            .await
+            .map_err(|source| left(DeleteError::Kill { id: id.to_owned(), source }))?;
+        bundle::remove_remains(id, bundle, &cgroup).await.map_err(left)
     }
 
     async fn spawn_shim(
@@ -179,6 +222,21 @@ impl Runtime {
             id: id.to_owned(),
             output: format!("{said} ({})", output.status),
         })
+    }
+}
+
+/// Nothing is left to clean up where there is nothing to read.
+fn unknown(bundle: &Path, why: Option<io::Error>) -> Result<(), DeleteError> {
+    why.map_or(Ok(()), |source| {
+        Err(DeleteError::File { path: bundle.join(proto::CONFIG_FILE), source })
+    })
+}
+
+/// What a shim says of its container's group, if it says anything.
+async fn ask_cgroup(connection: &Connection) -> Option<PathBuf> {
+    match tokio::time::timeout(FIRST_ANSWER, connection.ask(Command::State)).await {
+        Ok(Ok(Reply::State(state))) => state.cgroup,
+        _ => None,
     }
 }
 

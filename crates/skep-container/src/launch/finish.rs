@@ -15,6 +15,7 @@ use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, PROC_SUPER_MAGIC, TMPFS_MAGIC, fstatfs, statfs};
 use nix::unistd::{Gid, Uid, fchown, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{Capabilities, Capability, PosixRlimit, PosixRlimitType, Process, Spec};
+use skep_sys::files;
 use skep_sys::seccomp::Instruction;
 
 use super::command::execute;
@@ -180,7 +181,9 @@ impl Plan {
         }
         let mut env = self.env.clone();
         if !env.iter().any(|e| e.starts_with("HOME=")) {
-            let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+            // The container's, which may be anything.
+            let passwd = files::read(Path::new("/etc/passwd")).ok().flatten().unwrap_or_default();
+            let passwd = String::from_utf8_lossy(&passwd);
             env.push(format!("HOME={}", home_of(&passwd, self.uid)));
         }
         if !self.no_new_privileges {

@@ -15,7 +15,6 @@ mod mounts;
 pub(crate) mod report;
 mod strip;
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::{Process, Spec};
 use skep_sys::files::{self, Durability};
+use skep_types::errno_text;
 
 pub(crate) use finish::{Finish, capability_number};
 use report::{Report, Reporter};
@@ -64,8 +64,6 @@ pub(crate) fn create(
         Cgroup::at(&config.cgroup).make_parents()?;
         let dir = bundle.join(STATE_DIR);
         files::make_dirs(&dir.join("state"), 0o700)?;
-        let write =
-            |path: &Path, bytes: &[u8]| files::replace(path, bytes, 0o600, Durability::Volatile);
         write(&dir.join(proto::SPEC_FILE), &serde_json::to_vec(&spec)?)?;
         with_stdio(ContainerBuilder::new(config.id.clone(), SyscallType::default()), stdio)
             .with_executor(finish)
@@ -123,12 +121,12 @@ pub(crate) fn exec(
         let root = dir.join(format!("exec-{number}"));
         let own = root.join(&config.id);
         files::make_dirs(&own, 0o700)?;
-        let state = fs::read(dir.join("state").join(&config.id).join("state.json"))?;
+        // The runtime reads it, and would wait for what is no file.
+        read(&dir.join(proto::SPEC_FILE))?;
+        let state = read(&dir.join("state").join(&config.id).join("state.json"))?;
         let mut state: serde_json::Value = serde_json::from_slice(&state)?;
         // The shim starts containers without libcontainer, so what it wrote last is still there.
         state["status"] = "running".into();
-        let write =
-            |path: &Path, bytes: &[u8]| files::replace(path, bytes, 0o600, Durability::Volatile);
         write(&own.join("state.json"), &serde_json::to_vec(&state)?)?;
         let process_file = root.join("process.json");
         write(&process_file, &serde_json::to_vec(&process)?)?;
@@ -178,8 +176,20 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn load_spec() -> Result<(PathBuf, Spec), Failure> {
     let bundle = std::env::current_dir()?;
-    let spec = serde_json::from_slice(&fs::read(Path::new(proto::SPEC_FILE))?)?;
+    let spec = serde_json::from_slice(&read(Path::new(proto::SPEC_FILE))?)?;
     Ok((bundle, spec))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    files::read_existing(path).map_err(|error| {
+        format!("could not read {}: {}", path.display(), errno_text(&error)).into()
+    })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    files::replace(path, bytes, 0o600, Durability::Volatile).map_err(|error| {
+        format!("could not write {}: {}", path.display(), errno_text(&error)).into()
+    })
 }
 
 fn with_stdio(builder: ContainerBuilder, stdio: Stdio) -> ContainerBuilder {

@@ -39,6 +39,9 @@ pub(super) fn process(process: &mut Process, terminal: bool, reporter: &Reporter
     user.set_umask(process.user().umask());
     process
         .set_user(user)
+        // The command gets its own from us; without one the runtime would look for the home in the container's
+        // files, which may be anything.
+        .set_env(Some(vec!["HOME=/".to_owned()]))
         .set_capabilities(None)
         .set_no_new_privileges(None)
         .set_apparmor_profile(None)

@@ -1,7 +1,7 @@
 //! A position in a log that goes on through rotations.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -142,11 +142,8 @@ impl Cursor {
 }
 
 fn open(path: &Path) -> Result<Option<File>, LogError> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(LogError::Read { path: path.to_owned(), source }),
-    }
+    skep_sys::files::open_existing(path)
+        .map_err(|source| LogError::Read { path: path.to_owned(), source })
 }
 
 fn same_file(a: &File, b: &File) -> bool {

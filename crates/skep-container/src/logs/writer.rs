@@ -1,8 +1,7 @@
 //! The shim's end: output in, entries out, files rotated.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
 use skep_sys::files::{self, Durability};
 use time::OffsetDateTime;
@@ -154,7 +153,7 @@ impl Writer {
 }
 
 fn open_append(config: &JsonFileConfig) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(&config.path)
+    files::open_append(&config.path, 0o640)
 }
 
 fn timestamp() -> String {

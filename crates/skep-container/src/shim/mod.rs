@@ -102,7 +102,7 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), StartupError> {
     // From here on all paths are relative to the bundle: socket addresses are limited in length.
     std::env::set_current_dir(&bundle).map_err(file(Path::new(&bundle)))?;
     let config = Path::new(proto::CONFIG_FILE);
-    let bytes = fs::read(config).map_err(file(config))?;
+    let bytes = files::read_existing(config).map_err(file(config))?;
     let mut config: ShimConfig = serde_json::from_slice(&bytes)
         .map_err(|source| StartupError::Config { path: config.to_owned(), source })?;
     if let Some(layout) = config.layout.take() {
@@ -121,7 +121,7 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), StartupError> {
         .open("/dev/null")
         .map_err(file(Path::new("/dev/null")))?;
     let log = Path::new(LOG_FILE);
-    let log = OpenOptions::new().append(true).create(true).open(log).map_err(file(log))?;
+    let log = files::open_append(log, 0o600).map_err(file(log))?;
 
     skep_sys::process::fork_single_threaded(|| run(config, root, listener, null, log))
         .map_err(system("fork"))?;

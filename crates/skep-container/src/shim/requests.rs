@@ -95,6 +95,7 @@ impl Shim {
             exit: init.exit.clone(),
             oom_killed: self.oom_kills > 0,
             execs: execs.collect(),
+            cgroup: Some(self.config.cgroup.clone()),
             warnings: self.warnings.clone(),
         }
     }

@@ -9,5 +9,6 @@ mod full;
 mod lifecycle;
 mod logs;
 mod numbers;
+mod odd;
 mod outlive;
 mod security;

@@ -94,7 +94,9 @@ impl Engine {
         let bundle = self.inner.config.bundles_dir().join(&c.id);
         let handle = match self.inner.runtime.connect(&c.id, &bundle).await {
             Ok(handle) => handle,
-            Err(error) if is_lost(&error) => return Found::Ended(None, unseen_end()),
+            Err(error) if is_lost(&error) && !self.has_processes(c).await => {
+                return Found::Ended(None, unseen_end());
+            }
             Err(error) => {
                 return match util::blocking(move || ShimProcess::is_there(&bundle)).await {
                     Ok(false) => Found::Ended(None, unseen_end()),
@@ -130,6 +132,16 @@ impl Engine {
             })),
             (Status::Created, None) => Found::Unstarted,
             (_, None) => Found::Ended(Some(Box::new(handle)), unseen_end()),
+        }
+    }
+
+    /// Whether anything of a container runs, whatever is left of its bundle.
+    async fn has_processes(&self, c: &Container) -> bool {
+        let group = Cgroup::at(&c.read(|r| spec::cgroup_path(r, &self.inner.config)));
+        match util::blocking(move || group.pids()).await {
+            Ok(pids) => !pids.is_empty(),
+            // Where it cannot be looked, nothing says so.
+            Err(_) => true,
         }
     }
 

@@ -231,11 +231,12 @@ fn check_there(path: &Path) -> Result<(), RaftStartError> {
 /// The member's id, drawn at the first start: 63 random bits, not zero.
 fn member_id(path: &Path) -> Result<RaftId, RaftStartError> {
     let failed = |source| RaftStartError::Id { path: path.to_owned(), source };
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            text.trim().parse().map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e)))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+    match files::read(path) {
+        Ok(Some(text)) => String::from_utf8_lossy(&text)
+            .trim()
+            .parse()
+            .map_err(|e| failed(io::Error::new(io::ErrorKind::InvalidData, e))),
+        Ok(None) => {
             let id: RaftId = (rand::random::<u64>() >> 1) + 1;
             files::replace(path, id.to_string().as_bytes(), 0o600, Durability::Lasting)
                 .map_err(failed)?;

@@ -33,11 +33,25 @@ pub fn dir_of_mode(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a regular file for reading; `None` if there is none. Whatever else has its name is an error, and is not
+/// waited for as a pipe would be.
+pub fn open_existing(path: &Path) -> io::Result<Option<File>> {
+    open_regular(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK)
+}
+
+/// Opens a regular file to append to; makes it with `mode` if it is missing. Whatever else has its name is an
+/// error, and is not waited for.
+pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(openat(CWD, path, flags, Mode::from_raw_mode(mode))?);
+    regular(file)
+}
+
 /// The content of a regular file; `None` if there is none. Whatever else has its name is an error, and is not
 /// waited for as a pipe would be.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let Some(mut file) = open_regular(path, flags)? else { return Ok(None) };
+    let Some(mut file) = open_existing(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(Some(bytes))
@@ -58,8 +72,12 @@ fn open_regular(path: &Path, flags: OFlags) -> io::Result<Option<File>> {
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    regular(file).map(Some)
+}
+
+fn regular(file: File) -> io::Result<File> {
     match FileType::from_raw_mode(fstat(&file)?.st_mode) {
-        FileType::RegularFile => Ok(Some(file)),
+        FileType::RegularFile => Ok(file),
         FileType::Directory => Err(Errno::ISDIR.into()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
@@ -96,6 +114,12 @@ mod tests {
         for error in [read(&path).unwrap_err(), read_own(&path, 0o600).unwrap_err()] {
             assert_eq!(error.to_string(), "not a regular file");
         }
+        assert!(open_append(&path, 0o600).is_err());
+        let log = temp.path().join("log");
+        for _ in 0..2 {
+            io::Write::write_all(&mut open_append(&log, 0o640).unwrap(), b"line").unwrap();
+        }
+        assert_eq!(read_existing(&log).unwrap(), b"lineline");
         assert_eq!(read(temp.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 
