@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod caps;
 pub mod files;
 pub mod malloc;
+pub mod mountinfo;
 pub mod mounts;
 pub mod netlink;
 pub mod netns;

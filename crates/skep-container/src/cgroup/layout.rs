@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
+use skep_sys::mountinfo::Mount;
 
 /// Which interface a controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,8 @@ impl Layout {
         HOST.get_or_init(|| {
             // Without /proc nothing of a container works and that is reported elsewhere; here it
             // looks like a host without control groups.
-            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-            let mut layout = Layout::parse(&mounts);
+            let mounts = skep_sys::mountinfo::mounts().unwrap_or_default();
+            let mut layout = Layout::of(&mounts);
             if let Some(point) = &layout.unified {
                 let names =
                     std::fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default();
@@ -52,38 +53,28 @@ impl Layout {
         .clone()
     }
 
-    /// Reads the format of /proc/self/mountinfo.
-    pub fn parse(mountinfo: &str) -> Layout {
+    /// The layout that these mounts make.
+    pub fn of(mounts: &[Mount]) -> Layout {
         let mut layout = Layout::default();
-        for line in mountinfo.lines() {
-            let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
-            let mount: Vec<&str> = mount.split(' ').collect();
-            let filesystem: Vec<&str> = filesystem.split(' ').collect();
-            let (Some(&root), Some(&point), Some(&kind)) =
-                (mount.get(3), mount.get(4), filesystem.first())
-            else {
-                continue;
-            };
-            // Bind mounts of a part of a hierarchy (into containers) are not ours to use.
-            if root != "/" {
-                continue;
-            }
-            match kind {
-                "cgroup2" => {
-                    layout.unified.get_or_insert_with(|| PathBuf::from(point));
-                }
+        // Bind mounts of a part of a hierarchy (into containers) are not ours to use.
+        for mount in mounts.iter().filter(|mount| mount.root == Path::new("/")) {
+            match mount.kind.as_str() {
+                "cgroup2" => _ = layout.unified.get_or_insert_with(|| mount.point.clone()),
                 "cgroup" => {
-                    for option in filesystem.get(2).unwrap_or(&"").split(',') {
-                        layout
-                            .controllers
-                            .entry(option.to_owned())
-                            .or_insert_with(|| PathBuf::from(point));
+                    for option in &mount.options {
+                        let point = layout.controllers.entry(option.clone());
+                        point.or_insert_with(|| mount.point.clone());
                     }
                 }
                 _ => {}
             }
         }
         layout
+    }
+
+    #[cfg(test)]
+    pub fn parse(mountinfo: &str) -> Layout {
+        Self::of(&skep_sys::mountinfo::parse(mountinfo.as_bytes()))
     }
 
     /// Takes the content of the version 2 root's `cgroup.controllers`.

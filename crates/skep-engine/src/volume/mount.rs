@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use skep_sys::mountinfo::mounts;
 
 use crate::error::{EngineError, Result};
 
@@ -89,11 +90,10 @@ fn unmount(data: &Path) -> Result<()> {
     }
 }
 
+/// By the kernel's list: a look at the folder itself would wait for a file server that does not answer.
 fn is_mounted(data: &Path) -> Result<bool> {
-    let file = "/proc/self/mountinfo";
-    let text = std::fs::read_to_string(file).map_err(EngineError::file("read", file))?;
-    let wanted = data.to_string_lossy();
-    Ok(text.lines().any(|line| line.split(' ').nth(4) == Some(&wanted)))
+    let mounts = mounts().map_err(EngineError::file("read", "/proc/thread-self/mountinfo"))?;
+    Ok(mounts.iter().any(|mount| mount.point == data))
 }
 
 /// Words that are flags of the system call, and the others for the file system.
@@ -144,6 +144,26 @@ fn resolve(words: String) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volume_in_a_folder_with_a_blank_is_mounted_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let data = temp.path().join("sp ace");
+        std::fs::create_dir(&data).unwrap();
+        let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let count = || mounts().unwrap().iter().filter(|mount| mount.point == data).count();
+        skep_sys::mounts::apart(|| {
+            for _ in 0..3 {
+                mount("tv", &options, &data).unwrap();
+                assert_eq!(count(), 1);
+            }
+            unmount(&data).unwrap();
+            assert_eq!(count(), 0);
+            Ok(())
+        })
+        .unwrap();
+    }
 
     #[test]
     fn splitting() {
