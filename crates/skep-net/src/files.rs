@@ -35,23 +35,36 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Reads a state file that can be done without.
-pub fn read_or_set_aside<T: serde::de::DeserializeOwned>(file: &Path) -> Result<Option<T>> {
-    read_json(file).or_else(|error| set_aside(file, &error).map(|_| None))
+pub fn read_or_set_aside<T: DeserializeOwned>(file: &Path) -> Option<T> {
+    read_json(file).unwrap_or_else(|error| {
+        set_aside(file, &error);
+        None
+    })
 }
 
-/// Renames a state file that cannot be read, and says so. Where it is then.
-pub fn set_aside(file: &Path, error: &NetError) -> Result<PathBuf> {
-    let kept = files::set_aside(file).map_err(|source| NetError::File {
-        action: "set aside",
-        path: file.to_owned(),
-        source,
-    })?;
-    tracing::error!(
-        error = error as &dyn std::error::Error,
-        kept = %kept.display(),
-        "a state file cannot be read and is set aside"
-    );
-    Ok(kept)
+/// Renames a state file that cannot be read, and says so. Where it is then: where it was, if the disk takes no
+/// change.
+pub fn set_aside(file: &Path, error: &NetError) -> PathBuf {
+    let error = error as &dyn std::error::Error;
+    match files::set_aside(file) {
+        Ok(kept) => {
+            tracing::error!(error, kept = %kept.display(), "a state file cannot be read and is set aside");
+            kept
+        }
+        Err(refused) => {
+            let refused = &refused as &dyn std::error::Error;
+            tracing::error!(error, refused, kept = %file.display(), "a state file cannot be read");
+            file.to_owned()
+        }
+    }
+}
+
+/// Sets a state file aside that cannot be read, before another is written in its place.
+pub fn keep_unreadable<T: DeserializeOwned>(file: &Path) -> Result<()> {
+    match read_json::<T>(file) {
+        Ok(_) => Ok(()),
+        Err(_) => files::set_aside(file).map(drop).map_err(failed("set aside", file)),
+    }
 }
 
 /// This boot of the host: what is in the kernel is gone with the next.

@@ -22,7 +22,7 @@ const HOST_HOSTS: &str = "/etc/hosts";
 /// Where systemd-resolved keeps the servers that its stub hides.
 const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 
-/// Writes `hosts` and `hostname` afresh.
+/// Writes `hosts` and `hostname` afresh. What is no file in the place of one of the three is set aside.
 pub fn create(spec: &SandboxSpec, host_gateway: Option<Ipv4Addr>) -> Result<()> {
     let mut hosts = match spec.mode {
         SandboxMode::Isolated => HOSTS.to_owned(),
@@ -41,6 +41,17 @@ pub fn create(spec: &SandboxSpec, host_gateway: Option<Ipv4Addr>) -> Result<()> 
             }
         };
         let _ = writeln!(hosts, "{address}\t{}", extra.name);
+    }
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let path = spec.files_dir.join(name);
+        let odd = skep_sys::files::set_aside_odd(&path).map_err(|source| NetError::File {
+            action: "set aside",
+            path,
+            source,
+        })?;
+        if let Some(kept) = odd {
+            tracing::warn!(kept = %kept.display(), "what was there is no file, the container gets a new one");
+        }
     }
     write(&spec.files_dir.join("hosts"), &hosts)?;
     write(&spec.files_dir.join("hostname"), &format!("{}\n", spec.hostname))
@@ -181,6 +192,24 @@ fn write(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_file_is_made_anew() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("hosts")).expect("folder");
+        std::os::unix::fs::symlink("/etc/passwd", path("hostname")).expect("link");
+        nix::unistd::mkfifo(&path("resolv.conf"), nix::sys::stat::Mode::S_IRUSR).expect("pipe");
+        let mut spec = crate::world::tests::spec(1);
+        spec.files_dir = folder.path().to_owned();
+        create(&spec, None).expect("create");
+        let last = update_resolv_conf(&spec, "", "nameserver 192.0.2.1\n".to_owned());
+        assert_eq!(last.expect("resolv.conf"), "nameserver 192.0.2.1\n");
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            let found = fs::symlink_metadata(path(name)).expect("file");
+            assert!(found.is_file(), "{name}");
+        }
+    }
 
     #[test]
     fn the_hosts_resolv_conf_is_read_when_it_changed() {

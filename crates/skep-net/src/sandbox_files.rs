@@ -44,11 +44,12 @@ impl SandboxFiles {
             if path.extension() != Some(OsStr::new("json")) {
                 continue;
             }
-            let Some(stored) = files::read_or_set_aside::<Stored>(&path)? else { continue };
+            let Some(stored) = files::read_or_set_aside::<Stored>(&path) else { continue };
             if stored.boot == self.boot {
                 sandboxes.insert(stored.sandbox.spec.id.clone(), stored.sandbox);
-            } else {
-                self.remove(&stored.sandbox.spec.id)?;
+            } else if let Err(error) = self.remove(&stored.sandbox.spec.id) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "cannot remove a state file of an earlier boot");
             }
         }
         Ok(sandboxes)

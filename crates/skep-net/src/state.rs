@@ -62,6 +62,8 @@ pub struct Found {
     pub networks: BTreeMap<NetworkId, Network>,
     /// What their file holds; `None` if there is none that can be read.
     pub stored_networks: Option<BTreeMap<NetworkId, Network>>,
+    /// Their file, if it cannot be read and the disk does not let it be set aside.
+    pub unread_networks: Option<PathBuf>,
     pub running: Running,
     /// Those of its sandboxes that have files of their own.
     pub stored_sandboxes: Sandboxes,
@@ -150,9 +152,9 @@ impl Shared {
     /// generation before is taken, of the networks the copy beside what runs.
     pub fn load(config: &NetConfig) -> Result<Found> {
         let file = Self::running_file(config);
-        let mut running = files::read_or_set_aside::<StoredRunning<'_>>(&file)?;
+        let mut running = files::read_or_set_aside::<StoredRunning<'_>>(&file);
         if running.is_none() {
-            running = files::read_or_set_aside(&before(&file))?;
+            running = files::read_or_set_aside(&before(&file));
         }
         let boot = files::boot_id()?;
         let running = running.filter(|r| r.boot == boot);
@@ -163,22 +165,31 @@ impl Shared {
         // What is in the file of all is of a daemon that knew no others.
         running.sandboxes.extend(stored_sandboxes.clone());
         let file = Self::networks_file(config);
+        let mut in_the_way = None;
         let (networks, stored) = match files::read_json::<StoredNetworks>(&file) {
             // None at all is a first start, or one with a file that was taken away.
             Ok(None) => (copy, None),
             Ok(Some(StoredNetworks { networks })) => (networks.clone(), Some(networks)),
             Err(error) => {
-                files::set_aside(&file, &error)?;
+                in_the_way = (files::set_aside(&file, &error) == file).then(|| file.clone());
                 (copy, None)
             }
         };
-        Ok(Found { networks, stored_networks: stored, running, stored_sandboxes })
+        Ok(Found {
+            networks,
+            stored_networks: stored,
+            unread_networks: in_the_way,
+            running,
+            stored_sandboxes,
+        })
     }
 
-    /// Stores the local networks.
+    /// Stores the local networks. Some that could not be read, and not be set aside then, are set aside first.
     pub fn store_networks(&self, networks: &BTreeMap<NetworkId, Network>) -> Result<()> {
         let stored = StoredNetworks { networks: networks.clone() };
-        files::replace_json(&Self::networks_file(&self.config), &stored, Durability::Lasting)
+        let file = Self::networks_file(&self.config);
+        files::keep_unreadable::<StoredNetworks>(&file)?;
+        files::replace_json(&file, &stored, Durability::Lasting)
     }
 
     /// Stores what is running, but for the sandboxes.

@@ -272,6 +272,36 @@ mod tests {
     }
 
     #[test]
+    fn networks_that_cannot_be_read_stay_on_a_disk_that_takes_no_change() {
+        use skep_sys::testing::{SmallDisk, Trouble, in_own_mounts};
+        let name =
+            "storing::tests::networks_that_cannot_be_read_stay_on_a_disk_that_takes_no_change";
+        in_own_mounts(name, || {
+            let (_temp, mut config, _files, shared) = rig(1);
+            let disk = SmallDisk::mount("size=1m");
+            config.data_root = disk.path().to_owned();
+            let file = Shared::networks_file(&config);
+            std::fs::create_dir(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "garbage").unwrap();
+            let networks = shared.read(|world| world.networks.clone());
+            let world = crate::world::tests::world();
+            let shared = Shared::new(config.clone(), Handles::default(), world, Arc::default());
+            let refusing = disk.begin(Trouble::ReadOnly);
+            for _ in 0..2 {
+                let found = Shared::load(&config).unwrap();
+                assert_eq!(found.unread_networks.as_ref(), Some(&file));
+                shared.store_networks(&networks).unwrap_err();
+            }
+            drop(refusing);
+            shared.store_networks(&networks).unwrap();
+            let kept = file.with_file_name("networks.json.damaged");
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), "garbage");
+            let found = Shared::load(&config).unwrap();
+            assert_eq!((found.networks, found.unread_networks), (networks, None));
+        });
+    }
+
+    #[test]
     fn the_file_of_all_is_not_replaced_before_the_sandboxes_have_their_own() {
         let (_temp, config, files, shared) = rig(1);
         shared.read(|world| shared.store_running(&world.running, &world.networks)).unwrap();

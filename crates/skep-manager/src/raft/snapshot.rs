@@ -81,7 +81,8 @@ impl SnapshotFile {
 
     /// Blocks. `None` if there is none yet.
     pub fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
-        let sealed = match files::read(&self.path) {
+        // As large as the swarm.
+        let sealed = match files::read_at_most(&self.path, u64::MAX) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(None),
             Err(e) => return Err(self.io("read")(e)),

@@ -273,7 +273,8 @@ fn prepare(config: NetConfig, claim: HostClaim) -> Result<Prepared> {
         config.exec_root.join("net").join("rules"),
         nft,
     )?;
-    let Found { networks, stored_networks, running, stored_sandboxes } = Shared::load(&config)?;
+    let Found { networks, stored_networks, unread_networks, running, stored_sandboxes } =
+        Shared::load(&config)?;
     let storing = Storing::new(SandboxFiles::open(&config)?, stored_networks, stored_sandboxes);
     let facts = Facts {
         mtu: config.mtu,
@@ -319,6 +320,13 @@ fn prepare(config: NetConfig, claim: HostClaim) -> Result<Prepared> {
     world.ensure_predefined(new_network_id(), now, "none", Driver::Null, BTreeMap::new(), None)?;
     let handles = spaces.handles();
     let shared = Shared::new(config, handles, world, traffic);
+    if let Some(path) = unread_networks {
+        lock(&shared.problems).other.push(format!(
+            "networks cannot be read and are kept in {}; the disk does not let the file be set aside, so that no \
+             network can be made or removed",
+            path.display()
+        ));
+    }
     Ok(Prepared { claim, shared, spaces, storing, checks })
 }
 

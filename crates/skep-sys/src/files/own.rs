@@ -48,19 +48,38 @@ pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
     regular(file)
 }
 
+/// Bytes of a state file that is read; ours are far smaller. A larger one is damaged, and is not to take the
+/// daemon's memory with it.
+pub const LARGEST: u64 = 64 << 20;
+
 /// The content of a regular file; `None` if there is none. Whatever else has its name is an error, and is not
-/// waited for as a pipe would be.
+/// waited for as a pipe would be; so is a file of more than [`LARGEST`] bytes (`ErrorKind::FileTooLarge`).
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let Some(mut file) = open_existing(path)? else { return Ok(None) };
+    read_at_most(path, LARGEST)
+}
+
+/// The same of one that may have up to `largest` bytes.
+pub fn read_at_most(path: &Path, largest: u64) -> io::Result<Option<Vec<u8>>> {
+    open_existing(path)?.map(|file| content(&file, largest)).transpose()
+}
+
+fn content(file: &File, largest: u64) -> io::Result<Vec<u8>> {
+    let too_large = |size: u64| {
+        let why = format!("it is larger than {largest} bytes, as no file here is");
+        if size > largest { Err(io::Error::new(io::ErrorKind::FileTooLarge, why)) } else { Ok(()) }
+    };
+    too_large(file.metadata()?.len())?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    // It may grow meanwhile.
+    let read = file.take(largest.saturating_add(1)).read_to_end(&mut bytes)?;
+    too_large(read as u64)?;
+    Ok(bytes)
 }
 
 /// The same of a file that must be there.
 ///
 /// # Errors
-/// `ENOENT` if it is not, and those of [`read`].
+/// `ENOENT` if it is not, and those of [`read()`].
 pub fn read_existing(path: &Path) -> io::Result<Vec<u8>> {
     read(path)?.ok_or_else(|| Errno::NOENT.into())
 }
@@ -94,9 +113,7 @@ pub fn read_own(path: &Path, mode: u32) -> io::Result<Option<Vec<u8>>> {
             Err(error) => return Err(error.into()),
         }
     }
-    let mut bytes = Vec::new();
-    (&file).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    content(&file, LARGEST).map(Some)
 }
 
 #[cfg(test)]
@@ -121,6 +138,21 @@ mod tests {
         }
         assert_eq!(read_existing(&log).unwrap(), b"lineline");
         assert_eq!(read(temp.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_ours_is_not_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state.json");
+        let file = File::create(&path).unwrap();
+        // Sparse: it takes no room, and reading it would take all memory.
+        file.set_len(1 << 40).unwrap();
+        for refused in [read(&path), read_own(&path, 0o600)] {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        }
+        file.set_len(10).unwrap();
+        assert_eq!(read_at_most(&path, 10).unwrap().map(|bytes| bytes.len()), Some(10));
+        assert!(read_at_most(&path, 9).is_err());
     }
 
     #[test]
