@@ -27,7 +27,10 @@ pub use beneath::{Beneath, names, open_beneath, open_file, reopen};
 pub use copy::copy_tree;
 pub use dir::{make_dir, make_dirs, sync_dir, sync_file, sync_parent};
 pub use kernel::is_kernels;
-pub use own::{LARGEST, dir_of_mode, open_append, open_existing, own_dir, read, read_at_most, read_existing, read_own};
+pub use own::{
+    LARGEST, dir_of_mode, open_append, open_existing, own_dir, read, read_at_most, read_existing,
+    read_own,
+};
 pub use place::{KernelDir, create_new, open_lock, open_own, overwrite, set_kernel};
 pub use remove::{remove_tree, remove_tree_at};
 pub use rename::{rename, rename_new, set_aside, set_aside_in, set_aside_odd};
