@@ -208,6 +208,12 @@ pub enum NetError {
         /// Cause.
         source: io::Error,
     },
+    /// The host has a table of our name that no daemon wrote.
+    #[error(
+        "the nftables table \"ip skep\" of this host is somebody else's: it does not say that a skep daemon wrote \
+         it; rename it, or delete it (nft delete table ip skep) if nothing of it is needed"
+    )]
+    RulesOfSomebody,
     /// The host's rules were written by a daemon with another data root.
     #[error(
         "the nftables table \"ip skep\" of this host belongs to the skep daemon with the data root {data_root}, \

@@ -21,7 +21,8 @@ pub fn owner(data_root: &Path) -> String {
     format!("{OWNER}{}", root.replace(['"', '\\', '\n'], "_"))
 }
 
-/// Refuses rules on the host that another data root's daemon wrote: its containers may be running.
+/// Refuses rules on the host that another data root's daemon wrote, whose containers may be running, or that somebody
+/// else did. An empty table is nobody's.
 pub fn check_rules(nft: &Nft, data_root: &Path) -> Result<()> {
     let listing = match nft.list(&NsName::Host.to_string(), TABLE) {
         Ok(listing) => listing,
@@ -36,8 +37,15 @@ pub fn check_rules(nft: &Nft, data_root: &Path) -> Result<()> {
         Some(found) if found.starts_with(OWNER) && found != owner(data_root) => {
             Err(NetError::RulesOfAnother { data_root: found[OWNER.len()..].to_owned() })
         }
-        _ => Ok(()),
+        Some(found) if found.starts_with(OWNER) => Ok(()),
+        _ if is_empty(&listing) => Ok(()),
+        _ => Err(NetError::RulesOfSomebody),
     }
+}
+
+/// Whether a table has neither chains nor sets nor anything else.
+fn is_empty(listing: &str) -> bool {
+    listing.lines().all(|line| matches!(line.trim(), "" | "}") || line.starts_with("table "))
 }
 
 fn comment(listing: &str) -> Option<&str> {
@@ -67,6 +75,19 @@ pub fn docker_is_installed() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_without_anything_is_empty() {
+        for (listing, empty) in [
+            ("", true),
+            ("table ip skep {\n}\n", true),
+            ("table ip skep {\n\tchain a {\n\t}\n}\n", false),
+            ("table ip skep {\n\tset a {\n\t\ttype mark\n\t}\n}\n", false),
+            ("\tchain a {\n\t}", false),
+        ] {
+            assert_eq!(is_empty(listing), empty, "{listing}");
+        }
+    }
 
     #[test]
     fn the_comment_is_found() {

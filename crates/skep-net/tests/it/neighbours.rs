@@ -152,6 +152,14 @@ fn two_daemons_do_not_share_a_host() {
 
         // As the message says.
         run("nft delete table ip skep");
+
+        // Nor is it somebody else's who likes the name, unless it is empty.
+        run("nft 'add table ip skep; add chain ip skep mine; add rule ip skep mine drop'");
+        let rules = run("nft list ruleset");
+        let refused = Net::start(other()).await.map(drop).expect_err("somebody's rules");
+        assert!(refused.to_string().contains("nft delete table ip skep"), "{refused}");
+        assert_eq!(run("nft list ruleset"), rules);
+        run("nft 'delete chain ip skep mine'");
         let net = Net::start(other()).await.expect("start");
         assert!(run("nft list table ip skep").contains("data2"));
         net.shutdown().await;
