@@ -31,6 +31,9 @@ const RETURN: Duration = Duration::from_secs(2);
 /// How long the way to what a silent node has stays: its host may be alive and only its daemon gone, and then
 /// its containers and its part of the mesh go on. Nothing new leads there meanwhile.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// How long it may be served by somebody who fell silent, if by nobody else: longer than a daemon takes to come back, and
+/// than the tasks of a dead host take to be started elsewhere.
+const LAST_HEARD: Duration = Duration::from_secs(60);
 /// Changes that are on their way into the kernel at the same time, before more news are taken over.
 const AT_WORK: usize = 64;
 /// How soon what did not get into the kernel is looked at again; the loop tries it by itself.
@@ -358,7 +361,7 @@ impl Host {
             if value.is_none() && silent.contains(&owner) {
                 let endpoint = EndpointId::new(id.key.as_str());
                 match id.table.as_str() {
-                    ENDPOINT_TABLE => {}
+                    ENDPOINT_TABLE => drop(self.parting.insert(id, Instant::now() + LAST_HEARD)),
                     PEER_TABLE => {
                         let now = Instant::now();
                         let out = self.turns.borrow().silence_is_removal(now);

@@ -77,8 +77,9 @@ impl Scene<'_> {
         if let Some((sandbox, _)) = here {
             return Some((sandbox.spec.container_name.clone(), None));
         }
-        let ((network, endpoint), record) =
-            self.world.running.remote_endpoints.iter().find(|(_, r)| r.endpoint_ip == address)?;
+        let running = &self.world.running;
+        let mut known = running.remote_endpoints.iter().chain(&running.last_heard);
+        let ((network, endpoint), record) = known.find(|(_, r)| r.endpoint_ip == address)?;
         let peer = self.world.running.remote_peers.get(&(network.clone(), endpoint.clone()));
         Some((record.name.clone(), peer.map(|p| p.tunnel_endpoint_ip)))
     }

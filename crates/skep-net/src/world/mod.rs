@@ -95,6 +95,9 @@ pub struct Running {
     /// Peers whose node does not answer, and whether each is a container's (not a load balancer's).
     #[serde(default, with = "pairs")]
     pub silent: BTreeMap<(NetworkId, EndpointId), bool>,
+    /// What such nodes said of services a moment ago: see [`World::last_resorts`].
+    #[serde(skip)]
+    pub last_heard: BTreeMap<(NetworkId, EndpointId), EndpointRecord>,
 }
 
 impl Running {
@@ -114,6 +117,7 @@ impl Running {
             remote_endpoints,
             remote_peers,
             silent,
+            last_heard,
         } = self;
         *cluster == other.cluster
             && *overlays == other.overlays
@@ -122,6 +126,7 @@ impl Running {
             && *remote_endpoints == other.remote_endpoints
             && *remote_peers == other.remote_peers
             && *silent == other.silent
+            && *last_heard == other.last_heard
     }
 }
 

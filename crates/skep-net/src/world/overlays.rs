@@ -34,6 +34,7 @@ impl World {
             self.running.remote_endpoints.clear();
             self.running.remote_peers.clear();
             self.running.silent.clear();
+            self.running.last_heard.clear();
             return Ok(());
         };
         self.ensure_gateway_network(NetworkId::new(new_id()), now_unix_nanos)?;
@@ -99,6 +100,7 @@ impl World {
         self.running.remote_endpoints.retain(|(n, _), _| n != id);
         self.running.remote_peers.retain(|(n, _), _| n != id);
         self.running.silent.retain(|(n, _), _| n != id);
+        self.running.last_heard.retain(|(n, _), _| n != id);
         Ok(self.running.overlays.remove(id).is_some())
     }
 
@@ -117,6 +119,15 @@ impl World {
     /// Takes over what other nodes said.
     pub fn apply_remote(&mut self, changes: Vec<RemoteChange>) {
         for change in changes {
+            let Running { last_heard, .. } = &mut self.running;
+            match &change {
+                RemoteChange::Endpoint(network, endpoint, _)
+                | RemoteChange::Peer(network, endpoint, _) => {
+                    last_heard.remove(&(network.clone(), endpoint.clone()));
+                }
+                RemoteChange::ForgetNetwork(network) => last_heard.retain(|(n, _), _| n != network),
+                RemoteChange::Silent(..) => {}
+            }
             match change {
                 // An empty name is how a broken record looks; Docker ignores it too.
                 RemoteChange::Endpoint(network, endpoint, Some(record)) => {
@@ -140,9 +151,11 @@ impl World {
                 }
                 RemoteChange::Silent(network, endpoint) => {
                     let key = (network, endpoint);
-                    let container = self.running.remote_endpoints.remove(&key).is_some();
+                    let record = self.running.remote_endpoints.remove(&key);
                     if self.running.remote_peers.contains_key(&key) {
-                        *self.running.silent.entry(key).or_default() |= container;
+                        let container = self.running.silent.entry(key.clone()).or_default();
+                        *container |= record.is_some();
+                        self.running.last_heard.extend(record.map(|record| (key, record)));
                     }
                 }
                 RemoteChange::ForgetNetwork(network) => {
@@ -156,12 +169,13 @@ impl World {
 
     /// Forgets the way to a silent peer whose address somebody else has now.
     fn replace_silent(&mut self, network: &NetworkId, address: Ipv4Addr) {
-        let Running { silent, remote_peers, .. } = &mut self.running;
+        let Running { silent, remote_peers, last_heard, .. } = &mut self.running;
         silent.retain(|key, _| {
             let replaced = key.0 == *network
                 && remote_peers.get(key).is_some_and(|peer| peer.endpoint_ip.addr() == address);
             if replaced {
                 remote_peers.remove(key);
+                last_heard.remove(key);
             }
             !replaced
         });

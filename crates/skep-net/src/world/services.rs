@@ -1,7 +1,7 @@
 //! Who stands behind which service: computed from local and remote records.
 
 use super::{Rotation, World};
-use crate::ids::NetworkId;
+use crate::ids::{EndpointId, NetworkId};
 use crate::model::{EndpointRecord, PublishedPort};
 use skep_types::Protocol;
 use std::borrow::Borrow;
@@ -93,6 +93,20 @@ struct Part<'a> {
     disabled: bool,
 }
 
+impl<'a> Part<'a> {
+    fn of(((network, _), record): (&'a (NetworkId, EndpointId), &'a EndpointRecord)) -> Self {
+        Self {
+            network,
+            service_id: &record.service_id,
+            service_name: &record.service_name,
+            vip: record.vip,
+            address: record.endpoint_ip,
+            ingress_ports: &record.ingress_ports,
+            disabled: record.disabled,
+        }
+    }
+}
+
 /// What a map has under a key, made where there is nothing. Most often there is, and then the key is not copied.
 fn entry<'a, K, Q, V>(map: &'a mut BTreeMap<K, V>, key: &Q, new: impl FnOnce() -> V) -> &'a mut V
 where
@@ -117,9 +131,29 @@ impl World {
             .running
             .remote_endpoints
             .iter()
+            .chain(self.last_resorts())
             .filter(|((network, _), _)| self.running.overlays.contains_key(network))
             .map(|((network, _), record)| (network.clone(), record.clone()));
         local.chain(remote).collect()
+    }
+
+    /// Endpoints of nodes that just fell silent, of services that have no others. A host whose daemon is gone for a moment
+    /// goes on serving; where all hosts of a service are dead, who connects waits for what is started elsewhere instead of
+    /// being refused.
+    fn last_resorts(
+        &self,
+    ) -> impl Iterator<Item = (&(NetworkId, EndpointId), &EndpointRecord)> + Clone {
+        let last_heard = &self.running.last_heard;
+        let served: BTreeSet<(&NetworkId, &str)> = match last_heard.is_empty() {
+            true => BTreeSet::new(),
+            false => {
+                let others = self.heard_parts().filter(|part| !part.disabled);
+                others.map(|part| (part.network, part.service_id)).collect()
+            }
+        };
+        last_heard.iter().filter(move |((network, _), record)| {
+            !record.disabled && !served.contains(&(network, record.service_id.as_str()))
+        })
     }
 
     /// Works out the services.
@@ -152,6 +186,14 @@ impl World {
     /// The services' endpoints, this host's and the others'.
     fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let overlays = &self.running.overlays;
+        let known =
+            self.last_resorts().filter(move |((network, _), _)| overlays.contains_key(network));
+        self.heard_parts().chain(known.map(Part::of)).filter(|part| !part.service_id.is_empty())
+    }
+
+    /// The same without those of silent nodes.
+    fn heard_parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let overlays = &self.running.overlays;
         let in_swarm = self.running.cluster.is_some();
         let local = self.endpoints().filter(move |(sandbox, endpoint)| {
             in_swarm
@@ -172,16 +214,7 @@ impl World {
         });
         let remote = self.running.remote_endpoints.iter();
         let remote = remote.filter(move |((network, _), _)| overlays.contains_key(network));
-        let remote = remote.map(|((network, _), record)| Part {
-            network,
-            service_id: &record.service_id,
-            service_name: &record.service_name,
-            vip: record.vip,
-            address: record.endpoint_ip,
-            ingress_ports: &record.ingress_ports,
-            disabled: record.disabled,
-        });
-        local.chain(remote).filter(|part| !part.service_id.is_empty())
+        local.chain(remote.map(Part::of))
     }
 
     /// By ingress address, where else on this host a task is reached: at the end of its default route.

@@ -389,3 +389,69 @@ fn a_silent_node_gets_nothing_new_but_the_way_to_it_stays() {
     world.apply_remote(vec![RemoteChange::Peer(network.clone(), lb.clone(), None)]);
     assert!(world.running.silent.is_empty());
 }
+
+#[test]
+fn a_service_of_silent_nodes_alone_is_still_led_to_them_for_a_moment() {
+    let mut world = crate::plan::tests::swarm();
+    let network = NetworkId::new("ownownownown");
+    let vip = Ipv4Addr::new(10, 0, 1, 99);
+    let task = |n: u8, disabled| {
+        let (endpoint, address) = (EndpointId::new(format!("far{n}")), Ipv4Addr::new(10, 0, 1, n));
+        let record = EndpointRecord {
+            name: format!("far.{n}"),
+            service_name: "far".into(),
+            service_id: "far".into(),
+            vip: Some(vip),
+            endpoint_ip: address,
+            ingress_ports: Vec::new(),
+            aliases: Vec::new(),
+            task_aliases: Vec::new(),
+            disabled,
+        };
+        let peer = PeerRecord {
+            endpoint_ip: format!("{address}/24").parse().unwrap(),
+            endpoint_mac: Mac::of(address),
+            tunnel_endpoint_ip: "192.0.2.9".parse().unwrap(),
+        };
+        vec![
+            RemoteChange::Endpoint(network.clone(), endpoint.clone(), Some(record)),
+            RemoteChange::Peer(network.clone(), endpoint, Some(peer)),
+        ]
+    };
+    let silent = |n: u8| {
+        let endpoint = EndpointId::new(format!("far{n}"));
+        RemoteChange::Silent(network.clone(), endpoint)
+    };
+    let gone =
+        |n: u8| RemoteChange::Endpoint(network.clone(), format!("far{n}").as_str().into(), None);
+    let led = |world: &World| -> Vec<u8> {
+        let services = world.services();
+        let far = services.by_network[&network].get("far");
+        let named = world.records().iter().filter(|(_, record)| record.service_id == "far").count();
+        let backends = far.map(|far| far.backends.clone()).unwrap_or_default();
+        assert!(named >= backends.len(), "{named} names");
+        assert!(far.is_none_or(|far| far.vip == Some(vip)));
+        backends.iter().map(|address| address.octets()[3]).collect()
+    };
+    let say = |changes: Vec<RemoteChange>, world: &mut World| {
+        world.apply_remote(changes);
+        led(world)
+    };
+    let both = [task(100, false), task(101, false)].concat();
+    assert_eq!(say(both.clone(), &mut world), [100, 101]);
+    // Others are there.
+    assert_eq!(say(vec![silent(100), silent(100)], &mut world), [101]);
+    // Nobody else is.
+    assert_eq!(say(vec![silent(101)], &mut world), [100, 101]);
+    // One speaks again, and one is there that is on its way out.
+    assert_eq!(say(task(100, false), &mut world), [100]);
+    assert_eq!(say(task(100, true), &mut world), [101]);
+    // Long enough.
+    assert!(say(vec![gone(101)], &mut world).is_empty());
+    // Who was on its way out when it fell silent is not led to, nor who said that it is gone.
+    assert!(say(vec![silent(100)], &mut world).is_empty());
+    say(both, &mut world);
+    assert_eq!(say(vec![gone(100), silent(100), silent(101)], &mut world), [101]);
+    // Another service is none of it.
+    assert!(world.services().by_network[&network].contains_key("svc"));
+}
