@@ -1,7 +1,7 @@
 //! The handle, and how an engine starts and ends.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use bollard_stubs::models::{EventMessageScopeEnum as Scope, EventMessageTypeEnum as Type};
@@ -105,7 +105,7 @@ impl Engine {
                 "AppArmor is enabled, but containers run unconfined"
             ),
         }
-        let id = engine_id(&config)?;
+        let id = engine_id(&config.data_root);
         let registry = skep_image::RegistryConfig {
             insecure_registries: config.insecure_registries.clone(),
             mirrors: config.registry_mirrors.clone(),
@@ -224,27 +224,29 @@ fn net_config(config: &EngineConfig) -> NetConfig {
 }
 
 /// Reads or makes the host's id. One that cannot be one is set aside and made anew: nothing depends on it
-/// but who tells hosts apart by it.
-fn engine_id(config: &EngineConfig) -> Result<String> {
-    let path = config.data_root.join("engine-id");
-    let odd = files::set_aside_odd(&path).map_err(EngineError::file("set aside", &path))?;
-    if let Some(kept) = odd {
-        tracing::warn!(kept = %kept.display(), "what was there is no file, this host gets another id");
-    }
-    let found = files::read_own(&path, 0o600).map_err(EngineError::file("read", &path))?;
-    let id = found.as_deref().map(|bytes| str::from_utf8(bytes).map_or("", str::trim));
-    match id {
-        Some(id) if is_id(id) => return Ok(id.to_owned()),
-        Some(_) => {
-            let kept = files::set_aside(&path).map_err(EngineError::file("set aside", &path))?;
-            tracing::warn!(kept = %kept.display(), "this host's id cannot be read, it gets another");
-        }
-        None => {}
+/// but who tells hosts apart by it. On a disk that takes no change the host has another until it is started again.
+fn engine_id(data_root: &Path) -> String {
+    let path = data_root.join("engine-id");
+    let found = files::read_own(&path, 0o600);
+    let id = found.as_ref().ok().and_then(Option::as_deref);
+    let id = id.map(|bytes| str::from_utf8(bytes).map_or("", str::trim));
+    if let Some(id) = id.filter(|id| is_id(id)) {
+        return id.to_owned();
     }
     let id = uuid(rand::random());
-    files::replace(&path, id.as_bytes(), 0o600, Durability::Lasting)
-        .map_err(EngineError::file("write", &path))?;
-    Ok(id)
+    let make = || {
+        // `None` only if there is nothing.
+        if !matches!(found, Ok(None)) {
+            let kept = files::set_aside(&path)?;
+            tracing::warn!(kept = %kept.display(), "this host's id cannot be read, it gets another");
+        }
+        files::replace(&path, id.as_bytes(), 0o600, Durability::Lasting)
+    };
+    if let Err(error) = make() {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(path = %path.display(), error, "this host's id cannot be stored, the next start makes another");
+    }
+    id
 }
 
 /// Ours are UUIDs; others may come from a Docker daemon's folder.
@@ -258,4 +260,28 @@ fn uuid(mut bytes: [u8; 16]) -> String {
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = hex::encode(bytes);
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_sys::testing::{SmallDisk, Trouble, in_own_mounts};
+
+    #[test]
+    fn a_host_whose_id_cannot_be_stored_has_one() {
+        in_own_mounts("engine::tests::a_host_whose_id_cannot_be_stored_has_one", || {
+            let disk = SmallDisk::mount("size=1m");
+            let path = disk.path().join("engine-id");
+            std::fs::create_dir_all(path.join("x")).unwrap();
+            let refusing = disk.begin(Trouble::ReadOnly);
+            assert!(is_id(&engine_id(disk.path())));
+            drop(refusing);
+            let id = engine_id(disk.path());
+            assert!(disk.path().join("engine-id.damaged/x").is_dir());
+            assert_eq!(
+                (engine_id(disk.path()), std::fs::read_to_string(path).unwrap()),
+                (id.clone(), id)
+            );
+        });
+    }
 }

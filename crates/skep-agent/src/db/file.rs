@@ -49,6 +49,16 @@ impl File {
         Ok(Self { path: path.to_owned(), database: Some(open(path)?) })
     }
 
+    /// Sets aside what is there and cannot be used, and makes the file.
+    pub(super) fn anew(path: &Path) -> Result<Self, DatabaseError> {
+        Ok(Self { path: path.to_owned(), database: Some(open_anew(path, true)?) })
+    }
+
+    /// One that is made with the first write.
+    pub(super) fn to_be_made(path: &Path) -> Self {
+        Self { path: path.to_owned(), database: None }
+    }
+
     pub(super) fn rows(&self) -> Result<Vec<Row>, DatabaseError> {
         let unusable = |source: redb::Error| unusable(&self.path, source);
         match &self.database {
@@ -61,7 +71,7 @@ impl File {
     pub(super) fn commit(&mut self, edits: &BTreeMap<TaskId, Edit>) -> Result<(), CommitError> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => open(&self.path)?,
+            None => open_anew(&self.path, false)?,
         };
         commit(&database, edits)?;
         self.database = Some(database);
@@ -73,7 +83,35 @@ fn unusable(path: &Path, source: redb::Error) -> DatabaseError {
     DatabaseError::Unusable { path: path.to_owned(), source: Box::new(source) }
 }
 
+/// Opens or makes the file. Something that cannot be used, as `unusable` says or is found, is set aside first.
+fn open_anew(path: &Path, unusable: bool) -> Result<Database, DatabaseError> {
+    let failed = |source| DatabaseError::Open { path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        files::make_dirs(folder, 0o700).map_err(failed)?;
+    }
+    let unusable = match open(path) {
+        Ok(database) if !unusable => return Ok(database),
+        Ok(_) => true,
+        Err(error) => error.is_damage() || unusable,
+    };
+    if unusable && std::fs::symlink_metadata(path).is_ok() {
+        let kept = files::set_aside(path).map_err(failed)?;
+        tracing::error!(kept = %kept.display(), "what was in the task database's place is set aside");
+    }
+    open(path)
+}
+
+/// What was begun of one that could not be made goes again: it would be taken for a damaged one.
 fn open(path: &Path) -> Result<Database, DatabaseError> {
+    let made = std::fs::symlink_metadata(path).is_err();
+    open_file(path).inspect_err(|_| {
+        if made {
+            let _ = files::remove_file(path, files::Durability::Volatile);
+        }
+    })
+}
+
+fn open_file(path: &Path) -> Result<Database, DatabaseError> {
     let unusable = |source: redb::Error| unusable(path, source);
     // Tasks hold registry credentials.
     let file = files::open_own(path, 0o600)

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use skep_sys::files::{self, set_aside, set_aside_odd};
+use skep_sys::files;
 use skep_types::{Repeated, Task, TaskId, TaskStatus};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -52,6 +52,8 @@ pub enum DatabaseError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("{} is no file", path.display())]
+    NoFile { path: PathBuf },
     #[error("cannot start the thread that writes the database")]
     Thread(#[source] io::Error),
 }
@@ -75,10 +77,15 @@ impl DatabaseError {
                 // What redb says of a file that is no database, or ends too early.
                 || is_nonsense(source)
             }
-            Self::Newer { .. } | Self::Entry { .. } => true,
+            Self::Newer { .. } | Self::Entry { .. } | Self::NoFile { .. } => true,
             Self::Open { .. } | Self::Thread(_) => false,
         }
     }
+}
+
+/// What was begun of a database that could not be made is removed again.
+fn is_missing(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn is_nonsense(error: &redb::Error) -> bool {
@@ -131,37 +138,44 @@ impl TaskDb {
     /// Opens or creates the database in a folder and reads all tasks. Blocks.
     ///
     /// One that cannot be read is set aside and made anew: a manager tells which tasks there are, and what
-    /// runs is found again.
+    /// runs is found again. Where the disk has no room for a new one, or takes no change, it is made with the
+    /// first write that succeeds.
     pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
         let path = folder.join(FILE);
-        let failed = |source| DatabaseError::Open { path: path.clone(), source };
-        if let Some(kept) = set_aside_odd(&path).map_err(failed)? {
-            tracing::error!(
-                kept = %kept.display(),
-                "what was in the task database's place is no file, the database is made anew"
-            );
-        }
         match Self::open_whole(folder) {
-            Err(error) if error.is_damage() => {
-                let kept = set_aside(&path).map_err(failed)?;
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    kept = %kept.display(),
-                    "the task database cannot be read and is made anew"
-                );
-                Self::open_whole(folder)
+            Ok((file, tasks)) => Self::start(file, tasks),
+            Err(error) if error.is_damage() || is_missing(&path) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the task database cannot be used and is made anew");
+                let file = File::anew(&path).unwrap_or_else(|error| {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the task database is made when the disk takes it");
+                    File::to_be_made(&path)
+                });
+                Self::start(file, Vec::new())
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
-    fn open_whole(folder: &Path) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
+    fn open_whole(folder: &Path) -> Result<(File, Vec<StoredTask>), DatabaseError> {
         let path = folder.join(FILE);
         let open = |source| DatabaseError::Open { path: path.clone(), source };
-        files::make_dirs(folder, 0o700).map_err(open)?;
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_file() => return Err(DatabaseError::NoFile { path }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                files::make_dirs(folder, 0o700).map_err(open)?;
+            }
+            Err(error) => return Err(open(error)),
+        }
         let file = File::open(&path)?;
         let rows = file.rows()?;
         let tasks = rows.into_iter().map(Row::decode).collect::<Result<Vec<_>, _>>()?;
+        Ok((file, tasks))
+    }
+
+    fn start(file: File, tasks: Vec<StoredTask>) -> Result<(Self, Vec<StoredTask>), DatabaseError> {
         let queue = Arc::new(Queue::default());
         let writer = Writer {
             queue: queue.clone(),

@@ -66,6 +66,38 @@ fn what_cannot_be_read_is_kept_and_made_anew() {
     }
 }
 
+/// It stops nothing, is not set aside twice, and is made when there is room.
+#[test]
+fn a_damaged_one_on_a_disk_that_refuses_writes_is_made_anew_later() {
+    let name = "db::tests::a_damaged_one_on_a_disk_that_refuses_writes_is_made_anew_later";
+    in_own_mounts(name, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for trouble in [Trouble::Full, Trouble::NoInodes] {
+            let disk = SmallDisk::mount("size=3m,nr_inodes=64");
+            let folder = disk.path().join("worker");
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(FILE), b"not a database at all").unwrap();
+            let refusing = disk.begin(trouble);
+            for _ in 0..3 {
+                let (db, found) = TaskDb::open(&folder).unwrap();
+                assert!(found.is_empty());
+                drop(db);
+            }
+            let (db, _) = TaskDb::open(&folder).unwrap();
+            db.assign(task("a"));
+            drop(refusing);
+            runtime.block_on(db.flush());
+            drop(db);
+            let kept: Vec<_> =
+                fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(kept.len(), 2, "{trouble:?}: {kept:?}");
+            let kept = fs::read(folder.join("tasks.db.damaged")).unwrap();
+            assert!(kept.starts_with(b"not a database at all"), "{trouble:?}");
+            assert_eq!(TaskDb::open(&folder).unwrap().1.len(), 1, "{trouble:?}");
+        }
+    });
+}
+
 #[test]
 fn what_is_no_file_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
