@@ -142,7 +142,11 @@ async fn serve(
                 listeners.iter().filter_map(|listener| listener.warning()).collect();
             let roots =
                 Roots { data: settings.data_root.clone(), exec: settings.exec_root.clone() };
-            Arc::new(move || of_listeners.iter().cloned().chain(roots.warnings()).collect())
+            let net = engine.net().clone();
+            Arc::new(move || {
+                let mute = net.gossip_trouble().map(|why| format!("WARNING: {why}"));
+                of_listeners.iter().cloned().chain(mute).chain(roots.warnings()).collect()
+            })
         },
     };
 

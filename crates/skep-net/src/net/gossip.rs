@@ -2,9 +2,9 @@
 
 use super::talk::Talk;
 use super::{Inner, Net};
-use crate::error::Result;
+use crate::error::{NetError, Result};
 use crate::gossip::applied::Question;
-use crate::gossip::{GossipSettings, Others};
+use crate::gossip::{GossipSettings, Others, PORT};
 use crate::ids::{EndpointId, NetworkId, SandboxId};
 use crate::state::lock;
 use crate::world::World;
@@ -27,6 +27,14 @@ impl WeakNet {
     }
 }
 
+fn why_mute(error: &NetError) -> String {
+    let cause = std::error::Error::source(error).map_or_else(String::new, |e| format!(": {e}"));
+    format!(
+        "{error}{cause}; this host does not hear where the swarm's tasks are. If another program has port {PORT}, end it: \
+         it is tried again"
+    )
+}
+
 impl Net {
     /// Starts gossip with the other nodes of the swarm, or changes its keys and peers. Fails when
     /// a key is of no use, and what ran before then goes on; or when port 7946 is taken, and none goes on then.
@@ -38,15 +46,25 @@ impl Net {
             _ => {
                 // The port must be free before it can be bound again.
                 self.end_gossip(&mut slot).await;
-                *slot = Some(Talk::start(self, settings).await?);
+                let started = Talk::start(self, settings).await;
+                *lock(&self.inner.mute) = started.as_ref().err().map(why_mute);
+                *slot = Some(started?);
                 Ok(())
             }
         }
     }
 
+    /// Why this host cannot talk to the others of its swarm, in a sentence for its user; `None` while it can, or is in
+    /// no swarm.
+    pub fn gossip_trouble(&self) -> Option<String> {
+        lock(&self.inner.mute).clone()
+    }
+
     /// Says good-bye to the other nodes.
     pub async fn stop_gossip(&self) {
-        self.end_gossip(&mut *self.inner.talk.lock().await).await;
+        let mut slot = self.inner.talk.lock().await;
+        self.end_gossip(&mut slot).await;
+        *lock(&self.inner.mute) = None;
     }
 
     /// Ends a conversation, with all that belongs to it.
@@ -161,7 +179,20 @@ mod tests {
             net.set_gossip(useless).await.unwrap_err();
             assert!(before.has_changed().is_ok());
 
+            // A port that another has is told until it is free.
+            assert_eq!(net.gossip_trouble(), None);
+            net.stop_gossip().await;
+            let other = std::net::TcpListener::bind((local, PORT)).unwrap();
+            net.set_gossip(settings(2)).await.unwrap_err();
+            let told = net.gossip_trouble().unwrap();
+            assert!(told.contains("127.0.0.1:7946") && told.contains("in use"), "{told}");
+            net.stop_gossip().await;
+            assert_eq!(net.gossip_trouble(), None, "it is in no swarm any more");
+            net.set_gossip(settings(2)).await.unwrap_err();
+            drop(other);
+
             net.set_gossip(settings(2)).await.unwrap();
+            assert_eq!(net.gossip_trouble(), None);
             // Who waits for the one before has nobody to wait for.
             before.wait_for(|_| false).await.unwrap_err();
             assert!(lock(&net.shared().nodes).is_empty());

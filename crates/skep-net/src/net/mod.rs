@@ -51,6 +51,8 @@ struct Inner {
     checks: Vec<Check>,
     /// The conversation with the other nodes, while this host is in a swarm.
     talk: tokio::sync::Mutex<Option<Talk>>,
+    /// Why there is none, when it could not begin.
+    mute: std::sync::Mutex<Option<String>>,
     _claim: HostClaim,
 }
 
@@ -100,6 +102,7 @@ impl Net {
             resolver,
             checks,
             talk: tokio::sync::Mutex::default(),
+            mute: std::sync::Mutex::default(),
             _claim: claim,
         };
         let net = Self { inner: Arc::new(inner) };
