@@ -36,9 +36,10 @@ impl Engine {
     /// The root file system as a tar, without what is mounted in it.
     ///
     /// # Errors
-    /// `NoSuchContainer`; errors later are items of the stream.
+    /// `NoSuchContainer`, and if it is nested too deeply for a tar; errors later are items of the stream.
     pub async fn container_export(&self, container: &str) -> Result<ByteStream> {
         let c = self.inner.containers.find(container)?;
+        self.inner.images.check_packable(&c.id).await?;
         let (this, owner) = (self.clone(), c.clone());
         let root = util::blocking(move || root::open(&this, &owner)).await?;
         let output = stream::written(move |writer| {

@@ -51,6 +51,7 @@ impl Images {
         let upper = self.rw(container)?.upper;
         let container = container.to_owned();
         self.blocking(move |inner| {
+            super::check_depth(&upper)?;
             let work = Work::start(inner)?;
             let (base, top) = {
                 let state = inner.state();

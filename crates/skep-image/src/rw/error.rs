@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use skep_types::ErrorKind;
 
+use crate::tar::pack::MAX_PATH;
+
 /// Why a container file system operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +34,9 @@ pub enum RwError {
         "image layer {0} is damaged; repair its layer.json, or pull or load an image that has it"
     )]
     DamagedLayer(String),
+    /// A path in it is longer than an archive can name.
+    #[error("{0}... is nested too deeply: an archive can name paths of up to {MAX_PATH} bytes")]
+    TooDeep(String),
     /// The kernel or the disk said no.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -51,7 +56,7 @@ impl RwError {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Exists(_) | Self::Busy(_) => ErrorKind::Conflict,
-            Self::Name(_) => ErrorKind::InvalidParameter,
+            Self::Name(_) | Self::TooDeep(_) => ErrorKind::InvalidParameter,
             Self::Io { .. } | Self::DamagedLayer(_) | Self::Lost(_) => ErrorKind::System,
         }
     }

@@ -30,7 +30,7 @@ use crate::{
     error::{Error, Result},
     store::{Images, Inner, State},
     stream::ByteStream,
-    tar::pack::{PackOptions, pack},
+    tar::pack::{PackOptions, pack, too_deep},
 };
 
 /// A container's read-write layer and what it lies on.
@@ -237,6 +237,16 @@ impl Images {
         .await
     }
 
+    /// Refuses a container whose files cannot be packed, before anything of them is sent. What its image brought
+    /// came out of an archive, so that only what the container wrote can be too deep.
+    ///
+    /// # Errors
+    /// [`RwError::TooDeep`], [`RwError::Io`]. What is not known is not refused.
+    pub async fn check_packable(&self, container: &str) -> Result<()> {
+        let Ok(RwLayer { upper, .. }) = self.rw(container) else { return Ok(()) };
+        self.blocking(move |_| Ok(check_depth(&upper)?)).await
+    }
+
     /// What a container changed, as an uncompressed layer with whiteouts. Needs a runtime.
     ///
     /// # Errors
@@ -297,6 +307,13 @@ fn in_use(
 ) -> Option<Arc<Root>> {
     roots.retain(|_, root| root.strong_count() > 0);
     roots.get(container).and_then(Weak::upgrade).filter(|root| !run || root.take())
+}
+
+fn check_depth(upper: &Path) -> Result<(), RwError> {
+    match open_folder(upper).and_then(too_deep).map_err(RwError::io("look through", upper))? {
+        Some(path) => Err(RwError::TooDeep(path)),
+        None => Ok(()),
+    }
 }
 
 /// A folder of ours, to walk it.

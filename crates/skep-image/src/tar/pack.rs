@@ -89,6 +89,28 @@ pub fn pack_entry(
     finish(packer.writer)
 }
 
+/// The beginning of a path in the tree that is longer than a stream can name. Blocking.
+pub(crate) fn too_deep(tree: OwnedFd) -> io::Result<Option<String>> {
+    let (mut walk, mut path) = (Walk::new(tree)?, PathBuf::from("/"));
+    while let Some(visit) = walk.step()? {
+        match visit {
+            Visit::Entry(name, stat) => {
+                let child = path.join(OsStr::from_bytes(name.to_bytes()));
+                // Names in a stream have no leading slash.
+                if child.as_os_str().len() > MAX_PATH + 1 {
+                    return Ok(Some(child.to_string_lossy().chars().take(80).collect()));
+                }
+                let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                if folder && walk.enter(&name)? {
+                    path = child;
+                }
+            }
+            Visit::Leave => drop(path.pop()),
+        }
+    }
+    Ok(None)
+}
+
 /// The end of every tar stream.
 pub(crate) fn finish(writer: &mut dyn Write) -> io::Result<()> {
     writer.write_all(&[0; 2 * BLOCK])

@@ -200,3 +200,26 @@ async fn a_root_is_ready_within_milliseconds() {
     println!("prepare and mount: median {:?}; unmount and remove: median {:?}", up[10], down[10]);
     assert!(up[10].as_millis() < 20, "{up:?}");
 }
+
+/// What cannot be packed is refused with a sentence, before anything is sent.
+#[tokio::test]
+async fn a_container_that_is_nested_too_deeply_is_refused() {
+    use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
+    let store = Store::new();
+    let id = store.load(small("x:1", "x")).await.unwrap()[0].id;
+    let rw = store.images.prepare_rw("c1", &id).unwrap();
+    store.images.check_packable("c1").await.unwrap();
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = open(&rw.upper, flags, Mode::empty()).unwrap();
+    for _ in 0..3000 {
+        mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
+        at = openat(&at, "d", flags, Mode::empty()).unwrap();
+    }
+    let export = store.images.check_packable("c1").await.unwrap_err();
+    let commit = store.images.commit("c1", Default::default()).await.unwrap_err();
+    for error in [export, commit] {
+        let told = error.to_string();
+        assert!(told.starts_with("/d/d/") && told.contains("is nested too deeply"), "{told}");
+    }
+    store.images.remove_rw("c1").unwrap();
+}
