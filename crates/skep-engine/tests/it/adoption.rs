@@ -343,11 +343,9 @@ fn a_shim_that_cannot_be_reached_ends_no_container() {
         killed_daemon(&host).await;
         let (id, pid) = recorded_pid(&host);
         let bundle = host.dir.path().join("exec/containers").join(&id);
-        let (settings, aside) = (bundle.join("shim.json"), bundle.join("aside"));
-        let hide = || {
-            std::fs::rename(&settings, &aside).unwrap();
-            std::fs::create_dir(&settings).unwrap();
-        };
+        // Its processes are what says that it runs.
+        let (socket, aside) = (bundle.join("shim.sock"), bundle.join("aside"));
+        let hide = || std::fs::rename(&socket, &aside).unwrap();
         hide();
         let engine = Engine::start(host.config()).await.expect("start");
         let state = |engine: Engine| async move {
@@ -365,8 +363,7 @@ fn a_shim_that_cannot_be_reached_ends_no_container() {
             assert!(running || matches!(refused, EngineError::ShimUnreached { .. }), "{refused}");
         }
         // Reached again, it is as it was.
-        std::fs::remove_dir(&settings).unwrap();
-        std::fs::rename(&aside, &settings).unwrap();
+        std::fs::rename(&aside, &socket).unwrap();
         until("the shim is reached", || async {
             engine.container_top("survivor", "").await.is_ok()
         })
