@@ -5,10 +5,10 @@ use crate::files;
 use crate::mounts::is_mount_point;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::fstatfs;
-use nix::unistd::{chdir, getpid, gettid, pivot_root};
+use nix::unistd::{Pid, chdir, getpid, gettid, pivot_root};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,25 +35,38 @@ impl Aside {
     pub fn open(folder: &Path) -> io::Result<Self> {
         files::make_dirs(folder, 0o700)?;
         let pin = folder.join(PIN);
-        let known = pinned(&pin)?;
-        if known.is_none() {
-            keep_to_oneself(folder)?;
-            OpenOptions::new().create(true).append(true).mode(0o400).open(&pin)?;
+        if let Some(known) = pinned(&pin)? {
+            return Self::begin(move || Ok(setns(&known, CloneFlags::CLONE_NEWNS)?));
         }
+        keep_to_oneself(folder)?;
+        OpenOptions::new().create(true).append(true).mode(0o400).open(&pin)?;
+        // The kernel pins only what is younger than the namespace that it is pinned in, and tells that by numbers of
+        // which each processor has its own supply (Linux 6.18): on the one where ours was made they are higher.
+        let processors = sched_getaffinity(Pid::from_raw(0))?;
+        let each = (0..CpuSet::count()).filter(|n| processors.is_set(*n).unwrap_or_default());
+        let mut last = None;
+        for processor in [None].into_iter().chain(each.map(Some)) {
+            let place = folder.to_owned();
+            let made = Self::begin(move || make(&place, processor, &processors))?;
+            let space = made.root.with_file_name("ns").join("mnt");
+            match mount(Some(&space), &pin, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
+                Ok(()) => return Ok(made),
+                Err(error @ nix::Error::EINVAL) => last = Some(error.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::Other.into()))
+    }
+
+    /// Starts the thread, which moves inside with `enter`.
+    fn begin(enter: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let (jobs, inbox) = channel::<Job>();
         let (begun, beginning) = sync_channel(1);
-        let fresh = known.is_none();
-        let place = folder.to_owned();
         thread::Builder::new()
             .name("skep-aside".to_owned())
-            .spawn(move || live(known.as_ref(), &place, &begun, inbox))?;
+            .spawn(move || live(enter, &begun, inbox))?;
         let thread = beginning.recv().map_err(io::Error::other)??;
-        let task = format!("/proc/{}/task/{thread}", getpid());
-        if fresh {
-            let made = format!("{task}/ns/mnt");
-            mount(Some(Path::new(&made)), &pin, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-        }
-        Ok(Self { jobs, root: format!("{task}/root").into() })
+        Ok(Self { jobs, root: format!("/proc/{}/task/{thread}/root", getpid()).into() })
     }
 
     /// Where its root can be reached from outside, for as long as this lives.
@@ -93,12 +106,13 @@ fn keep_to_oneself(folder: &Path) -> io::Result<()> {
 }
 
 fn live(
-    known: Option<&OwnedFd>,
-    folder: &Path,
-    begun: &SyncSender<io::Result<nix::unistd::Pid>>,
+    enter: impl FnOnce() -> io::Result<()>,
+    begun: &SyncSender<io::Result<Pid>>,
     jobs: Receiver<Job>,
 ) {
-    let entered = enter(known, folder);
+    // The kernel moves only threads that share their root with nobody.
+    let alone = unshare(CloneFlags::CLONE_FS).map_err(io::Error::from);
+    let entered = alone.and_then(|()| enter());
     let ok = entered.is_ok();
     // Whoever gave up needs no answer.
     let _ = begun.send(entered.map(|()| gettid()));
@@ -107,14 +121,17 @@ fn live(
     }
 }
 
-/// Moves the calling thread inside.
-fn enter(known: Option<&OwnedFd>, folder: &Path) -> io::Result<()> {
-    // The kernel moves only threads that share their root with nobody.
-    unshare(CloneFlags::CLONE_FS)?;
-    if let Some(known) = known {
-        return Ok(setns(known, CloneFlags::CLONE_NEWNS)?);
+/// Moves the calling thread into a new namespace, made on that processor.
+fn make(folder: &Path, processor: Option<usize>, processors: &CpuSet) -> io::Result<()> {
+    if let Some(processor) = processor {
+        let mut only = CpuSet::new();
+        only.set(processor)?;
+        sched_setaffinity(Pid::from_raw(0), &only)?;
     }
     unshare(CloneFlags::CLONE_NEWNS)?;
+    if processor.is_some() {
+        sched_setaffinity(Pid::from_raw(0), processors)?;
+    }
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -134,6 +151,31 @@ mod tests {
 
     fn host_mounts() -> usize {
         read_to_string("/proc/thread-self/mountinfo").expect("mountinfo").lines().count()
+    }
+
+    #[test]
+    fn it_is_made_whichever_processor_made_what_it_is_pinned_in() {
+        let processors = sched_getaffinity(Pid::from_raw(0)).expect("processors");
+        for processor in (0..CpuSet::count()).filter(|n| processors.is_set(*n).unwrap_or(false)) {
+            let dir = tempfile::tempdir().expect("tempdir");
+            let on = |processor: usize| {
+                let mut only = CpuSet::new();
+                only.set(processor).expect("processor");
+                sched_setaffinity(Pid::from_raw(0), &only).expect("affinity");
+            };
+            let path = dir.path();
+            thread::scope(|scope| {
+                let work = || {
+                    on(processor);
+                    // What it starts has its processor, at first; so it may be all of them.
+                    crate::mounts::apart(|| {
+                        sched_setaffinity(Pid::from_raw(0), &processors)?;
+                        Aside::open(&path.join("aside")).map(drop)
+                    })
+                };
+                scope.spawn(work).join().expect("thread").expect("made");
+            });
+        }
     }
 
     #[test]
