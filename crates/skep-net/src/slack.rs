@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How many have their turn before requests are looked at again.
 const SLICE: usize = 8;
-/// How many times as long as a turn took the next one is waited for while others are served: a twentieth of the time.
-const REST: u32 = 19;
+/// How many times as long as a turn took the next one is waited for while others are served: a fortieth of the time.
+const REST: u32 = 39;
 /// What it is at most: six hundred containers have had theirs after eight seconds.
 const LONGEST: Duration = Duration::from_millis(100);
 
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(slack.next(start), start);
         let ripe = BTreeSet::from([sandbox(1), NsName::Ingress]);
         slack.spent(Duration::from_millis(2), true, start);
-        let rest = start + Duration::from_millis(38);
+        let rest = start + Duration::from_millis(78);
         assert_eq!(slack.next(start), rest);
         assert_eq!(slack.take(&ripe, start), BTreeSet::from([NsName::Ingress]));
         assert_eq!(slack.take(&ripe, rest), ripe);
