@@ -17,6 +17,7 @@ mod exits;
 mod launching;
 mod limit;
 mod note;
+mod overdue;
 mod process;
 mod requests;
 mod server;

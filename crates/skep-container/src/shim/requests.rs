@@ -8,10 +8,9 @@ use nix::unistd::Pid;
 
 use super::client::Client;
 use super::launching::refusal;
-use super::limit::Ending;
 use super::note::note;
 use super::process::{Asker, Phase, Process};
-use super::server::{INIT, Number, Shim};
+use super::server::{Ending, INIT, Number, Shim};
 use crate::proto::{Command, ExecSpec, ExecState, Refusal, Reply, Request, State, Status, Target};
 
 /// What an arm gives: an answer now, or later by somebody else.

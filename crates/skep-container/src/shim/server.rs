@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use time::OffsetDateTime;
 
 use super::connection::Connection;
-use super::limit::Ending;
+use super::limit::END;
 use super::note::note;
 use super::process::{Asker, Phase, Process};
 use crate::cgroup::{Cgroup, OomWatch};
@@ -76,6 +76,20 @@ enum Source {
     Input(Number),
     /// By its place among the process's clients.
     Client(Number, usize),
+}
+
+/// The end of the shim, as somebody wants it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    pub(super) asker: Asker,
+    /// When all must be gone.
+    pub(super) until: Instant,
+}
+
+impl Ending {
+    pub(super) fn begin(asker: Asker) -> Ending {
+        Ending { asker, until: Instant::now() + END }
+    }
 }
 
 impl Shim {

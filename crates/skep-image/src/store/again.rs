@@ -4,7 +4,8 @@ use std::sync::{Arc, MutexGuard};
 
 use super::{
     Inner,
-    open::{read_image, read_layer, read_parent},
+    image::read_image,
+    open::{read_layer, read_parent},
     state::State,
 };
 

@@ -6,6 +6,7 @@
 mod again;
 mod files;
 mod filter;
+mod image;
 mod layers;
 mod open;
 mod query;

@@ -13,7 +13,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     Inner,
-    files::{Files, is_there, list, read_json, read_state},
+    files::{Files, is_there, list, read_state},
+    image::read_image,
     recover::recover_images,
     state::{Layer, NamesFile, Record, RecordFile, State},
 };
@@ -189,23 +190,6 @@ fn read_record(files: &Files, state: &State, id: ImageId, file: RecordFile, note
         file,
         damage: Some(error.report()),
     })
-}
-
-pub(super) fn read_image(
-    files: &Files,
-    state: &State,
-    id: ImageId,
-    mut file: RecordFile,
-) -> Result<Record> {
-    let config: ImageConfig = read_json(&files.blob(&id.0))?;
-    let chain = ChainId::stack(&config.rootfs.diff_ids);
-    for layer in chain.iter().filter_map(|id| state.layers.get(id)) {
-        if !state.blobs.contains_key(&layer.blob.digest) {
-            tracing::warn!(image = %id, blob = %layer.blob.digest, "a blob is missing: the image runs, but cannot be saved or pushed");
-        }
-    }
-    file.manifest = file.manifest.filter(|manifest| state.blobs.contains_key(&manifest.digest));
-    Ok(Record { id, config: Arc::new(config), chain, file, damage: None })
 }
 
 /// Names that cannot be read are set aside; images are known by their ids then.

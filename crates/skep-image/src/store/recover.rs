@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     files::Files,
-    open::read_image,
+    image::read_image,
     state::{Record, RecordFile, State},
 };
 use crate::{

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::{
     Images, Inner, Work,
     files::is_there,
-    open::read_image,
+    image::read_image,
     state::{NamesFile, Record, RecordFile},
 };
 use crate::{

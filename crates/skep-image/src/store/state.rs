@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use skep_sys::files::{create_new, make_dir};
 use time::OffsetDateTime;
 
-use super::{files::Files, sweep};
+use super::files::Files;
 use crate::{
     config::ImageConfig,
     digest::{ChainId, DiffId, Digest, ImageId},
@@ -239,6 +239,6 @@ impl State {
                 names(record)
             ))
         });
-        images.chain(notes).chain(rw).chain(lost).chain(sweep::told(self)).collect()
+        images.chain(notes).chain(rw).chain(lost).chain(self.unclaimed_told()).collect()
     }
 }

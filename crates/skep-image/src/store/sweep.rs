@@ -9,10 +9,7 @@
 //!
 //! All else stays, with what it lies on, is told ([`State::problems`]), and goes when unused images are pruned.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    path::PathBuf,
-};
+use std::{collections::HashSet, path::PathBuf};
 
 use skep_sys::files::{Durability, remove_file, remove_tree, rename};
 
@@ -111,6 +108,26 @@ impl State {
             away(files.blob(&digest));
         }
         swept
+    }
+
+    /// What is kept although no image is known that it belongs to, for people.
+    pub(super) fn unclaimed_told(&self) -> Option<String> {
+        if self.unclaimed.is_empty() {
+            return None;
+        }
+        let bytes: u64 = self
+            .unclaimed
+            .iter()
+            .map(|d| {
+                let layer = self.layers.get(&ChainId(*d)).map_or(0, |layer| layer.size);
+                layer + self.blobs.get(d).copied().unwrap_or_default()
+            })
+            .sum();
+        Some(format!(
+            "{} layers and files of the image store ({bytes} bytes) belong to no image that is known; they are \
+         kept until unused images are pruned (docker image prune)",
+            self.unclaimed.len()
+        ))
     }
 
     fn needed_by_images(&self) -> HashSet<Digest> {
@@ -231,24 +248,4 @@ impl Swept {
     pub(super) fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
-}
-
-/// What is kept although no image is known that it belongs to, for people.
-pub(super) fn told(state: &State) -> Option<String> {
-    let unclaimed: &BTreeSet<Digest> = &state.unclaimed;
-    if unclaimed.is_empty() {
-        return None;
-    }
-    let bytes: u64 = unclaimed
-        .iter()
-        .map(|d| {
-            let layer = state.layers.get(&ChainId(*d)).map_or(0, |layer| layer.size);
-            layer + state.blobs.get(d).copied().unwrap_or_default()
-        })
-        .sum();
-    Some(format!(
-        "{} layers and files of the image store ({bytes} bytes) belong to no image that is known; they are \
-         kept until unused images are pruned (docker image prune)",
-        unclaimed.len()
-    ))
 }

@@ -4,6 +4,7 @@
 //! world, work it into one of the namespace files here, and teach `apply` only if a
 //! new kind of kernel object appears.
 
+mod digest;
 mod dns;
 mod host;
 mod ingress;
@@ -17,11 +18,12 @@ mod tunnel;
 mod turns;
 mod virtual_address;
 
+pub use digest::digest;
 pub use dns::RESOLVER;
 pub use host::ALIAS;
 pub use planner::{Planned, Planner};
-pub use ruleset::{Change, Ruleset, RulesetDigest, TABLE, digest};
-pub use turns::{PLACES, Turns};
+pub use ruleset::{Change, Ruleset, RulesetDigest};
+pub use turns::{PLACES, TABLE, Turns};
 
 use crate::cidr::{Cidr, Mac};
 use crate::ids::{NetworkId, SandboxId};

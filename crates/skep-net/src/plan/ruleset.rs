@@ -1,14 +1,12 @@
 //! One nftables table as data, and the transactions that make the kernel's like it.
 
-use super::turns::Turns;
+use super::digest::first;
+use super::turns::{TABLE, Turns};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
-
-/// Name of our table, family `ip`, in every namespace.
-pub const TABLE: &str = "skep";
 
 /// Our table in one namespace. Empty means that there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,17 +108,6 @@ pub enum Change {
     /// Parts of it. Where chains lead in turn stays as it is, and new ones lead nowhere yet: see
     /// [`RulesetDigest::but_for_turns`] and [`Ruleset::led_elsewhere`].
     Parts(String),
-}
-
-/// Of a text.
-pub fn digest(text: &str) -> u64 {
-    first(Sha256::new_with_prefix(text))
-}
-
-/// Eight bytes of it.
-pub fn first(hash: Sha256) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl Ruleset {

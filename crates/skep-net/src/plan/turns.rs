@@ -2,13 +2,15 @@
 //! looks them up in. An address keeps its place while others come and go, so that a change is those places only,
 //! whatever the number of all.
 
-use super::ruleset::{TABLE, first};
+use super::digest::first;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+/// Name of our table, family `ip`, in every namespace.
+pub const TABLE: &str = "skep";
 /// A place in the map is a number below this.
 pub const PLACES: u32 = 65536;
 /// Places that the smallest map has.
