@@ -353,14 +353,15 @@ fn a_host_whose_daemon_stays_away_goes_on() -> Result<()> {
     )?;
     serves(&three, &client, 8000, 3)?;
     three.docker(2, "run -d --name box --network demo busybox sleep 600")?;
-    let place = three.docker(2, "inspect -f '{{.NetworkSettings.SandboxKey}}' box")?;
+    // By its process, as the way by name needs the daemon.
+    let process = three.docker(2, "inspect -f '{{.State.Pid}}' box")?;
     let task = three.docker(0, "ps -q --filter name=web")?;
     let address = three.docker(
         0,
         &format!("inspect -f '{{{{.NetworkSettings.Networks.demo.IPAddress}}}}' {task}"),
     )?;
     let host = three.hosts[2].address();
-    let asks = format!("nsenter --net={place} curl -sS -m 5 http://{address}:8000/");
+    let asks = format!("nsenter -n -t {process} curl -sS -m 5 http://{address}:8000/");
     three.hosts[2].sh(&asks)?.text()?;
     three.kill_daemon(2)?;
     three.node_is(2, "Down")?;
