@@ -299,6 +299,10 @@ impl Host {
             Event::NodeDown { name, .. } | Event::NodeUnreachable { name, .. } => Some(name),
             _ => None,
         });
+        let unreachable = named(|event| match event {
+            Event::NodeUnreachable { name, .. } => Some(name),
+            _ => None,
+        });
         let mut changes = Vec::new();
         for event in events {
             let (id, value, owner) = match event {
@@ -360,6 +364,7 @@ impl Host {
             }
             if value.is_none() && silent.contains(&owner) {
                 let endpoint = EndpointId::new(id.key.as_str());
+                let serves = id.table.as_str() == ENDPOINT_TABLE;
                 match id.table.as_str() {
                     ENDPOINT_TABLE => drop(self.parting.insert(id, Instant::now() + LAST_HEARD)),
                     PEER_TABLE => {
@@ -370,7 +375,11 @@ impl Host {
                     _ => continue,
                 }
                 self.stale.remove(&(network.clone(), endpoint.clone()));
-                changes.push(RemoteChange::Silent(network, endpoint));
+                changes.push(RemoteChange::Silent(network.clone(), endpoint.clone()));
+                // Who answers others has a daemon that runs: it is the way to its host that is lost.
+                if serves && unreachable.contains(&owner) {
+                    changes.push(RemoteChange::Endpoint(network, endpoint, None));
+                }
                 continue;
             }
             self.parting.remove(&id);
