@@ -58,12 +58,10 @@ impl Rules {
         let planned = rules.digest();
         // Not known until written or found right, should this fail half way.
         let mut known = std::mem::take(self);
-        let only_turns = |applied: &Applied| {
-            applied.rules != planned && rules.change_from(&applied.rules, &planned).is_none()
-        };
+        let change = known.applied.as_ref().and_then(|a| rules.change_from(&a.rules, &planned));
+        let differs = known.applied.as_ref().is_some_and(|applied| applied.rules != planned);
         // What changes most is tried at once: the kernel itself says if somebody wrote meanwhile.
-        if known.applied.as_ref().is_some_and(only_turns) && known.lead(nft, label, rules, &planned)
-        {
+        if differs && change.is_none() && known.lead(nft, label, rules, &planned) {
             return Ok(self.became(known, note, Written { changed: 1, ..Written::default() }));
         }
         let generation = nft::generation(&nft.traffic)
@@ -90,7 +88,7 @@ impl Rules {
                 *self = known;
                 return Ok(written);
             }
-            match known.advance(nft, label, rules, &planned) {
+            match known.advance(nft, label, rules, &planned, change) {
                 Ok(true) => {
                     written.changed = 1;
                     return Ok(self.became(known, note, written));
@@ -126,18 +124,19 @@ impl Rules {
         written
     }
 
-    /// From what is known to the planned rules. `false`: somebody wrote meanwhile.
+    /// From what is known to the planned rules, by `change` and what is left to be led elsewhere. `false`: somebody wrote meanwhile.
     fn advance(
         &mut self,
         nft: &Nft,
         label: &str,
         rules: &Ruleset,
         planned: &RulesetDigest,
+        change: Option<Change>,
     ) -> Result<bool> {
         let Some(Applied { rules: old, generation, .. }) = self.applied.clone() else {
             return Ok(false);
         };
-        match rules.change_from(&old, planned) {
+        match change {
             Some(Change::Whole(script)) => {
                 nft.transact(label, &script)?;
                 self.led = rules.turns().cloned().collect();
