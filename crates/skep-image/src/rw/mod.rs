@@ -136,12 +136,11 @@ impl Images {
     }
 
     fn mounted(&self, container: &str, options: &MountOptions, run: bool) -> Result<Arc<Root>> {
-        self.rw(container)?;
+        let rw = self.rw(container)?;
         if let Some(root) = in_use(&mut self.inner.roots(), container, run) {
             return Ok(root);
         }
         self.check_rw(container)?;
-        let rw = self.rw(container)?;
         let links = {
             let state = self.inner.state();
             let top = state.rw.get(container).copied().flatten();

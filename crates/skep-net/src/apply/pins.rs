@@ -5,6 +5,7 @@
 use crate::error::{NetError, Result};
 use crate::plan::NsName;
 use skep_sys::aside::Aside;
+use skep_sys::files::{Durability, remove_file};
 use skep_sys::netns::NetNs;
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +33,7 @@ impl Pins {
         let opened = Aside::open(&aside).and_then(|aside| {
             let link = folder.join(ASIDE);
             // Another daemon's thread, or nobody's.
-            unlink(&link)?;
+            remove_file(&link, Durability::Volatile)?;
             symlink(aside.root(), &link).map(|()| aside)
         });
         let aside = match opened {
@@ -121,16 +122,8 @@ impl Pins {
         if fs::read_link(&path).is_ok_and(|there| there == target) {
             return Ok(());
         }
-        unlink(&path)?;
+        remove_file(&path, Durability::Volatile)?;
         symlink(target, path)
-    }
-}
-
-/// Removes a file or a link, if there is one.
-fn unlink(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -168,8 +161,8 @@ mod tests {
             drop(pins);
             // One that an earlier release left, one whose link was never made, one whose link leads elsewhere.
             skep_sys::netns::pin(made[1].fd()?, &folder.join("old"))?;
-            unlink(&folder.join(file(2)))?;
-            unlink(&folder.join(file(3)))?;
+            fs::remove_file(folder.join(file(2)))?;
+            fs::remove_file(folder.join(file(3)))?;
             symlink("/proc/self/ns/net", folder.join(file(3)))?;
 
             let pins = open()?;

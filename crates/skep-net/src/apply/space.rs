@@ -388,9 +388,7 @@ impl Places {
 }
 
 fn forget(record: &Path) {
-    if let Err(error) = std::fs::remove_file(record)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
+    if let Err(error) = skep_sys::files::remove_file(record, files::Durability::Volatile) {
         tracing::warn!(%error, path = %record.display(), "cannot remove a record of rules");
     }
 }
